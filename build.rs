@@ -1,0 +1,37 @@
+//! Binds the few server functions that pgrx-pg-sys leaves out (include/pg_trickle.h).
+use std::{env, path::PathBuf, process::Command};
+
+const FUNCTIONS: &[&str] = &[
+    "SetMatViewPopulatedState",
+    "nextval_internal",
+    "datum_image_eq",
+    "datum_image_hash",
+    "hash_bytes_extended",
+    "get_partition_ancestors",
+    "has_superclass",
+];
+
+fn main() {
+    println!("cargo:rerun-if-changed=include/pg_trickle.h");
+    println!("cargo:rerun-if-env-changed=PGRX_PG_CONFIG_PATH");
+    let pg_config = env::var("PGRX_PG_CONFIG_PATH").unwrap_or_else(|_| "pg_config".into());
+    let output = Command::new(&pg_config)
+        .arg("--includedir-server")
+        .output()
+        .unwrap_or_else(|e| panic!("cannot run {pg_config}: {e}"));
+    let include = String::from_utf8(output.stdout).expect("pg_config prints UTF-8");
+    let mut builder = bindgen::builder()
+        .header("include/pg_trickle.h")
+        .clang_arg(format!("-I{}", include.trim()))
+        .clang_arg("-D_GNU_SOURCE")
+        .allowlist_recursively(false)
+        .layout_tests(false)
+        .override_abi(bindgen::Abi::CUnwind, ".*")
+        .rust_edition(bindgen::RustEdition::Edition2024)
+        .raw_line("use pgrx::pg_sys::*;");
+    for function in FUNCTIONS {
+        builder = builder.allowlist_function(function);
+    }
+    let out = PathBuf::from(env::var("OUT_DIR").expect("cargo sets OUT_DIR")).join("server.rs");
+    builder.generate().expect("server headers bind").write_to_file(out).expect("OUT_DIR is writable");
+}

@@ -1,0 +1,42 @@
+//! Errors in three parts, as PostgreSQL writes them: message, DETAIL, HINT, with a SQLSTATE.
+
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{PgLogLevel, PgSqlErrorCode};
+
+/// An error under construction. Messages are lower case without a full stop; DETAIL and HINT are sentences.
+#[must_use = "an error that is not raised is swallowed"]
+pub struct Report(ErrorReport);
+
+/// Starts an error with its SQLSTATE and primary message.
+pub fn error(code: PgSqlErrorCode, message: impl Into<String>) -> Report {
+    Report(ErrorReport::new(code, message, "pg_trickle"))
+}
+
+impl Report {
+    pub fn detail(self, detail: impl Into<String>) -> Self {
+        Self(self.0.set_detail(detail))
+    }
+
+    pub fn hint(self, hint: impl Into<String>) -> Self {
+        Self(self.0.set_hint(hint))
+    }
+
+    /// Aborts the current (sub)transaction with this error.
+    pub fn raise(self) -> ! {
+        self.0.report(PgLogLevel::ERROR);
+        unreachable!("an ERROR does not return")
+    }
+
+    pub fn warn(self) {
+        self.0.report(PgLogLevel::WARNING);
+    }
+
+    pub fn notice(self) {
+        self.0.report(PgLogLevel::NOTICE);
+    }
+}
+
+/// A condition our own invariants exclude; the counterpart of `elog(ERROR)`.
+pub fn cannot_happen(what: impl Into<String>) -> ! {
+    error(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, what).raise()
+}

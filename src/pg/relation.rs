@@ -1,0 +1,59 @@
+//! An open relation, closed when the handle goes out of scope.
+
+use pgrx::pg_sys;
+
+/// An open relation. Its lock is kept until the end of the transaction.
+pub struct Relation(pg_sys::Relation);
+
+impl Relation {
+    /// Opens with `lock` taken; raises the server's error when the relation is gone.
+    pub fn open(relid: pg_sys::Oid, lock: u32) -> Self {
+        // SAFETY: relation_open raises or returns a pinned relcache entry.
+        Self(unsafe { pg_sys::relation_open(relid, lock as pg_sys::LOCKMODE) })
+    }
+
+    /// Opens, or None when the relation no longer exists.
+    pub fn try_open(relid: pg_sys::Oid, lock: u32) -> Option<Self> {
+        // SAFETY: try_relation_open returns null when there is no such relation.
+        let relation = unsafe { pg_sys::try_relation_open(relid, lock as pg_sys::LOCKMODE) };
+        (!relation.is_null()).then_some(Self(relation))
+    }
+
+    pub fn as_ptr(&self) -> pg_sys::Relation {
+        self.0
+    }
+
+    pub fn oid(&self) -> pg_sys::Oid {
+        // SAFETY: pinned by this handle.
+        unsafe { (*self.0).rd_id }
+    }
+
+    pub fn form(&self) -> &pg_sys::FormData_pg_class {
+        // SAFETY: pinned by this handle; rd_rel is never null in a valid entry.
+        unsafe { &*(*self.0).rd_rel }
+    }
+
+    pub fn tuple_desc(&self) -> pg_sys::TupleDesc {
+        // SAFETY: pinned by this handle.
+        unsafe { (*self.0).rd_att }
+    }
+
+    pub fn name(&self) -> String {
+        pgrx::name_data_to_str(&self.form().relname).to_owned()
+    }
+
+    pub fn blocks(&self) -> u32 {
+        // SAFETY: main fork of an open relation.
+        unsafe { pg_sys::RelationGetNumberOfBlocksInFork(self.0, pg_sys::ForkNumber::MAIN_FORKNUM) }
+    }
+}
+
+impl Drop for Relation {
+    fn drop(&mut self) {
+        // During error unwinding the resource owner closes what is open.
+        if !std::thread::panicking() {
+            // SAFETY: opened by this handle, closed once.
+            unsafe { pg_sys::relation_close(self.0, pg_sys::NoLock as pg_sys::LOCKMODE) };
+        }
+    }
+}
