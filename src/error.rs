@@ -9,7 +9,7 @@ pub struct Report(ErrorReport);
 
 /// Starts an error with its SQLSTATE and primary message.
 pub fn error(code: PgSqlErrorCode, message: impl Into<String>) -> Report {
-    Report(ErrorReport::new(code, message, "pg_trickle"))
+    Report(ErrorReport::new(code, message.into(), "pg_trickle"))
 }
 
 impl Report {

@@ -7,4 +7,6 @@ pub mod pg;
 
 pub mod circuit;
 
+pub mod exec;
+
 pgrx::pg_module_magic!(name, version);
