@@ -1,0 +1,3 @@
+//! Writing a refresh's changes into its materialized view.
+
+mod row_image_hash;

@@ -1,0 +1,74 @@
+//! Tuple table slots: rows on their way through a plan.
+
+use super::image::Row;
+use pgrx::pg_sys::{self, Datum};
+
+/// A live slot; whoever made it drops it.
+#[derive(Clone, Copy)]
+pub struct Slot(*mut pg_sys::TupleTableSlot);
+
+impl Slot {
+    /// # Safety
+    /// `slot` outlives this handle and its copies.
+    pub unsafe fn new(slot: *mut pg_sys::TupleTableSlot) -> Self {
+        Self(slot)
+    }
+
+    /// A slot of its own, dropped by `drop`.
+    pub fn make(desc: pg_sys::TupleDesc, ops: *const pg_sys::TupleTableSlotOps) -> Self {
+        // SAFETY: the slot pins a counted descriptor; others live as long as the query.
+        Self(unsafe { pg_sys::MakeSingleTupleTableSlot(desc, ops) })
+    }
+
+    pub fn as_ptr(self) -> *mut pg_sys::TupleTableSlot {
+        self.0
+    }
+
+    /// The first `columns` values. They stay valid until the slot changes.
+    pub fn row<'a>(self, columns: usize) -> Row<'a> {
+        // SAFETY: after slot_getsomeattrs both arrays hold that many valid elements.
+        unsafe {
+            if ((*self.0).tts_nvalid as usize) < columns {
+                pg_sys::slot_getsomeattrs(self.0, columns as i32);
+            }
+            Row {
+                values: std::slice::from_raw_parts((*self.0).tts_values, columns),
+                nulls: std::slice::from_raw_parts((*self.0).tts_isnull, columns),
+            }
+        }
+    }
+
+    /// Makes a virtual slot hold the given values, borrowed, followed by `more`.
+    pub fn store(self, row: Row, more: &[Datum]) {
+        let n = row.values.len();
+        // SAFETY: a virtual slot has room for its descriptor's columns, which are at least these.
+        unsafe {
+            pg_sys::ExecClearTuple(self.0);
+            debug_assert!(n + more.len() <= (*(*self.0).tts_tupleDescriptor).natts as usize);
+            std::ptr::copy_nonoverlapping(row.values.as_ptr(), (*self.0).tts_values, n);
+            std::ptr::copy_nonoverlapping(row.nulls.as_ptr(), (*self.0).tts_isnull, n);
+            for (i, &value) in more.iter().enumerate() {
+                *(*self.0).tts_values.add(n + i) = value;
+                *(*self.0).tts_isnull.add(n + i) = false;
+            }
+            pg_sys::ExecStoreVirtualTuple(self.0);
+        }
+    }
+
+    /// Makes a minimal-tuple slot hold a borrowed tuple. It may have more columns than the slot's descriptor.
+    pub fn store_minimal(self, tuple: pg_sys::MinimalTuple) {
+        // SAFETY: the slot is of the minimal kind; the tuple outlives its stay in the slot.
+        unsafe { pg_sys::ExecStoreMinimalTuple(tuple, self.0, false) };
+    }
+
+    pub fn clear(self) {
+        // SAFETY: a live slot.
+        unsafe { pg_sys::ExecClearTuple(self.0) };
+    }
+
+    /// Ends a slot made by `make`.
+    pub fn drop(self) {
+        // SAFETY: made by MakeSingleTupleTableSlot, dropped once.
+        unsafe { pg_sys::ExecDropSingleTupleTableSlot(self.0) };
+    }
+}
