@@ -6,6 +6,7 @@ pub mod error;
 pub mod pg;
 
 pub mod circuit;
+pub mod delta;
 
 pub mod exec;
 

@@ -6,6 +6,8 @@
 use crate::pg::tree::Tree;
 use pgrx::pg_sys;
 
+pub use crate::delta::Linearity;
+
 /// What the extension knows about a view's query, rebuilt whenever anything it depends on changes.
 pub struct Circuit {
     pub view: pg_sys::Oid,
@@ -47,14 +49,6 @@ pub struct Block {
 pub struct Input {
     pub relid: pg_sys::Oid,
     pub linearity: Linearity,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Linearity {
-    /// Inner-joined or on the preserved side of an outer join: its delta passes through with its weight.
-    Linear,
-    /// Nullable side, sublink or correlated LATERAL: the bracket is a pair over new and old.
-    NonLinear,
 }
 
 pub enum Operator {
