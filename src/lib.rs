@@ -4,10 +4,25 @@
 
 pub mod error;
 pub mod pg;
+pub mod settings;
+
+pub mod catalog;
 
 pub mod circuit;
 pub mod delta;
-
 pub mod exec;
+pub mod commands;
+
+use pgrx::pg_guard;
 
 pgrx::pg_module_magic!(name, version);
+
+/// Hooks are registered only when the server preloads the library; loaded later it answers with an error that says so.
+#[pg_guard]
+extern "C-unwind" fn _PG_init() {
+    if pg::preloading() {
+        settings::register();
+        catalog::register();
+        commands::register();
+    }
+}

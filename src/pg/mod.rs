@@ -1,9 +1,18 @@
 //! THE FENCE: safe handles over server pointers. Raw pointers do not cross a stage boundary outside these types.
 
 pub mod image;
+pub mod catalog_table;
 pub mod list;
+pub mod names;
 pub mod node;
 pub mod relation;
+pub mod sequence;
 pub mod server;
 pub mod slot;
 pub mod tree;
+
+/// The postmaster is loading shared_preload_libraries.
+pub fn preloading() -> bool {
+    // SAFETY: a plain flag of a single-threaded process.
+    unsafe { pgrx::pg_sys::process_shared_preload_libraries_in_progress }
+}

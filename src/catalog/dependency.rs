@@ -1,0 +1,63 @@
+//! Which stream table reads which relations (base tables, partitioned roots, upstream stream tables, and what capture
+//! cannot see).
+
+use super::{DEPENDENCY, DEPENDENCY_KEY, DEPENDENCY_SOURCE};
+use crate::pg::catalog_table::{Row, Rows, value};
+use pgrx::pg_sys;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dependency {
+    pub source: pg_sys::Oid,
+    /// False: changes cannot be seen, the view is recomputed.
+    pub capturable: bool,
+    /// Attribute numbers read, ascending; 0 stands for the whole row.
+    pub columns: Vec<i16>,
+}
+
+mod column {
+    pub const VIEW: i16 = 1;
+    pub const SOURCE: i16 = 2;
+    pub const CAPTURABLE: i16 = 3;
+    pub const COLUMNS: i16 = 4;
+}
+
+fn read(row: &Row) -> Dependency {
+    Dependency {
+        source: row.must(column::SOURCE),
+        capturable: row.must(column::CAPTURABLE),
+        columns: row.must(column::COLUMNS),
+    }
+}
+
+/// What a view reads, in oid order.
+pub fn sources_of(view: pg_sys::Oid) -> Vec<Dependency> {
+    let table = DEPENDENCY.open_for_read();
+    table.find(DEPENDENCY_KEY.oid(), column::VIEW, view, Rows::Latest).iter().map(read).collect()
+}
+
+/// The stream tables that read a relation directly.
+pub fn dependants_of(source: pg_sys::Oid) -> Vec<pg_sys::Oid> {
+    if DEPENDENCY.find().is_none() {
+        return Vec::new();
+    }
+    let table = DEPENDENCY.open_for_read();
+    let rows = table.find(DEPENDENCY_SOURCE.oid(), column::SOURCE, source, Rows::Latest);
+    rows.iter().map(|row| row.must(column::VIEW)).collect()
+}
+
+/// Every (view, source) pair with an unsorted copy of the table.
+pub fn all() -> Vec<(pg_sys::Oid, Dependency)> {
+    DEPENDENCY.open_for_read().all().iter().map(|row| (row.must(column::VIEW), read(row))).collect()
+}
+
+/// Sets what a view reads.
+pub fn replace(view: pg_sys::Oid, dependencies: &[Dependency]) {
+    let table = DEPENDENCY.open_for_write();
+    for row in table.find(DEPENDENCY_KEY.oid(), column::VIEW, view, Rows::Latest) {
+        table.delete(&row);
+    }
+    for dependency in dependencies {
+        let Dependency { source, capturable, columns } = dependency.clone();
+        table.insert(&[value(view), value(source), value(capturable), value(columns)]);
+    }
+}

@@ -1,0 +1,257 @@
+//! One row per stream table: what it is, how far it got, what went wrong; and markers of recomputes that are due.
+
+use super::{REINIT, REINIT_VIEW, STREAM_TABLE, STREAM_TABLE_ID, STREAM_TABLE_KEY};
+use crate::error::cannot_happen;
+use crate::pg::catalog_table::{Row, Rows, Value, value};
+use crate::pg::sequence;
+use pgrx::datum::TimestampWithTimeZone;
+use pgrx::pg_sys;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Registered, never populated.
+    Initializing,
+    Active,
+    Suspended,
+    Error,
+}
+
+impl Status {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Status::Initializing => "INITIALIZING",
+            Status::Active => "ACTIVE",
+            Status::Suspended => "SUSPENDED",
+            Status::Error => "ERROR",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        let all = [Status::Initializing, Status::Active, Status::Suspended, Status::Error];
+        all.into_iter().find(|status| status.as_str().eq_ignore_ascii_case(text))
+    }
+}
+
+pub struct StreamTable {
+    pub relid: pg_sys::Oid,
+    pub id: i64,
+    /// `Circuit::fingerprint` its contents were computed by.
+    pub fingerprint: i64,
+    pub status: Status,
+    /// DIFFERENTIAL or FULL.
+    pub effective_mode: String,
+    /// Why FULL although AUTO was asked for: `CODE: sentence`.
+    pub downgrade_reason: Option<String>,
+    /// `name=value` of the settings its query runs under.
+    pub pinned: Vec<String>,
+    /// Encoded frontier; None while unpopulated.
+    pub frontier: Option<Vec<u8>>,
+    pub data_timestamp: Option<TimestampWithTimeZone>,
+    pub last_refresh_at: Option<TimestampWithTimeZone>,
+    pub consecutive_errors: i32,
+    pub last_error: Option<String>,
+    pub last_error_at: Option<TimestampWithTimeZone>,
+    pub created_at: TimestampWithTimeZone,
+}
+
+/// Column numbers, in table order.
+mod column {
+    pub const RELID: i16 = 1;
+    pub const ID: i16 = 2;
+    pub const FINGERPRINT: i16 = 3;
+    pub const STATUS: i16 = 4;
+    pub const EFFECTIVE_MODE: i16 = 5;
+    pub const DOWNGRADE_REASON: i16 = 6;
+    pub const PINNED: i16 = 7;
+    pub const FRONTIER: i16 = 8;
+    pub const DATA_TIMESTAMP: i16 = 9;
+    pub const LAST_REFRESH_AT: i16 = 10;
+    pub const CONSECUTIVE_ERRORS: i16 = 11;
+    pub const LAST_ERROR: i16 = 12;
+    pub const LAST_ERROR_AT: i16 = 13;
+    pub const CREATED_AT: i16 = 14;
+}
+
+impl StreamTable {
+    fn read(row: &Row) -> Self {
+        let status: String = row.must(column::STATUS);
+        Self {
+            relid: row.must(column::RELID),
+            id: row.must(column::ID),
+            fingerprint: row.must(column::FINGERPRINT),
+            status: Status::parse(&status).unwrap_or_else(|| cannot_happen(format!("unknown status {status}"))),
+            effective_mode: row.must(column::EFFECTIVE_MODE),
+            downgrade_reason: row.get(column::DOWNGRADE_REASON),
+            pinned: row.must(column::PINNED),
+            frontier: row.get(column::FRONTIER),
+            data_timestamp: row.get(column::DATA_TIMESTAMP),
+            last_refresh_at: row.get(column::LAST_REFRESH_AT),
+            consecutive_errors: row.must(column::CONSECUTIVE_ERRORS),
+            last_error: row.get(column::LAST_ERROR),
+            last_error_at: row.get(column::LAST_ERROR_AT),
+            created_at: row.must(column::CREATED_AT),
+        }
+    }
+}
+
+/// What registration decides; the rest of the row follows from refreshes.
+pub struct Definition {
+    pub fingerprint: i64,
+    pub effective_mode: &'static str,
+    pub downgrade_reason: Option<String>,
+}
+
+fn row_of(relid: pg_sys::Oid) -> Option<Row> {
+    STREAM_TABLE.find()?;
+    STREAM_TABLE.open_for_read().get(STREAM_TABLE_KEY.oid(), column::RELID, relid)
+}
+
+/// The stream table with this oid; None when it is not one of ours.
+pub fn get(relid: pg_sys::Oid) -> Option<StreamTable> {
+    row_of(relid).map(|row| StreamTable::read(&row))
+}
+
+pub fn exists(relid: pg_sys::Oid) -> bool {
+    row_of(relid).is_some()
+}
+
+/// Every stream table of this database, in order of creation.
+pub fn all() -> Vec<StreamTable> {
+    if STREAM_TABLE.find().is_none() {
+        return Vec::new();
+    }
+    let mut all: Vec<_> = STREAM_TABLE.open_for_read().all().iter().map(StreamTable::read).collect();
+    all.sort_by_key(|st| st.id);
+    all
+}
+
+/// Registers an unpopulated stream table.
+pub fn insert(relid: pg_sys::Oid, definition: Definition, pinned: Vec<String>) {
+    STREAM_TABLE.open_for_write().insert(&[
+        value(relid),
+        value(sequence::next(STREAM_TABLE_ID.oid())),
+        value(definition.fingerprint),
+        value(Status::Initializing.as_str()),
+        value(definition.effective_mode),
+        definition.downgrade_reason.and_then(value),
+        value(pinned),
+        None,
+        None,
+        None,
+        value(0i32),
+        None,
+        None,
+        value(pgrx::datum::datetime_support::statement_timestamp()),
+    ]);
+}
+
+/// Forgets the stream table and its markers.
+pub fn delete(relid: pg_sys::Oid) {
+    let table = STREAM_TABLE.open_for_write();
+    for row in table.find(STREAM_TABLE_KEY.oid(), column::RELID, relid, Rows::Latest) {
+        table.delete(&row);
+    }
+    delete_markers(relid, Rows::Latest);
+}
+
+fn update(relid: pg_sys::Oid, changes: &[(i16, Value)]) {
+    let table = STREAM_TABLE.open_for_write();
+    match table.get(STREAM_TABLE_KEY.oid(), column::RELID, relid) {
+        Some(row) => table.update(&row, changes),
+        None => cannot_happen(format!("stream table {} is not registered", relid.to_u32())),
+    }
+}
+
+/// A successful refresh: the contents are the query's at `frontier`, taken at `data_timestamp`.
+pub fn set_frontier(relid: pg_sys::Oid, frontier: &[u8], data_timestamp: TimestampWithTimeZone) {
+    update(
+        relid,
+        &[
+            (column::STATUS, value(Status::Active.as_str())),
+            (column::FRONTIER, value(frontier)),
+            (column::DATA_TIMESTAMP, value(data_timestamp)),
+            (column::LAST_REFRESH_AT, value(data_timestamp)),
+            (column::CONSECUTIVE_ERRORS, value(0i32)),
+            (column::LAST_ERROR, None),
+            (column::LAST_ERROR_AT, None),
+        ],
+    );
+}
+
+/// The view was emptied (WITH NO DATA).
+pub fn clear_frontier(relid: pg_sys::Oid) {
+    update(
+        relid,
+        &[
+            (column::STATUS, value(Status::Initializing.as_str())),
+            (column::FRONTIER, None),
+            (column::DATA_TIMESTAMP, None),
+        ],
+    );
+    delete_markers(relid, Rows::Latest);
+}
+
+/// The query or the way to maintain it changed.
+pub fn set_definition(relid: pg_sys::Oid, definition: Definition) {
+    update(
+        relid,
+        &[
+            (column::FINGERPRINT, value(definition.fingerprint)),
+            (column::EFFECTIVE_MODE, value(definition.effective_mode)),
+            (column::DOWNGRADE_REASON, definition.downgrade_reason.and_then(value)),
+        ],
+    );
+}
+
+pub fn set_status(relid: pg_sys::Oid, status: Status) {
+    update(relid, &[(column::STATUS, value(status.as_str()))]);
+}
+
+/// A refresh failed; to be called in a transaction of its own. Returns the number of failures in a row.
+pub fn record_error(relid: pg_sys::Oid, message: &str) -> i32 {
+    let errors = get(relid).map_or(0, |st| st.consecutive_errors) + 1;
+    let now = pgrx::datum::datetime_support::clock_timestamp();
+    update(
+        relid,
+        &[
+            (column::CONSECUTIVE_ERRORS, value(errors)),
+            (column::LAST_ERROR, value(message)),
+            (column::LAST_ERROR_AT, value(now)),
+        ],
+    );
+    errors
+}
+
+/// Column numbers of table reinit.
+mod marker {
+    pub const VIEW: i16 = 1;
+    pub const REASON: i16 = 2;
+}
+
+/// Marks a recompute as due. Never waits for anybody: a marker is a row of its own.
+pub fn set_reinit(relid: pg_sys::Oid, reason: &str) {
+    let table = REINIT.open_for_write();
+    // A marker of another transaction may be consumed by a refresh that does not see this change: it does not count.
+    let mine = table.find(REINIT_VIEW.oid(), marker::VIEW, relid, Rows::Latest).iter().any(Row::is_own);
+    if !mine {
+        table.insert(&[value(relid), value(reason)]);
+    }
+}
+
+/// The reason a recompute is due.
+pub fn reinit(relid: pg_sys::Oid) -> Option<String> {
+    let markers = REINIT.open_for_read();
+    markers.find(REINIT_VIEW.oid(), marker::VIEW, relid, Rows::Latest).first().map(|row| row.must(marker::REASON))
+}
+
+/// A recompute at the active snapshot answers the markers that snapshot sees, and no others.
+pub fn clear_reinit(relid: pg_sys::Oid) {
+    delete_markers(relid, Rows::Active);
+}
+
+fn delete_markers(relid: pg_sys::Oid, rows: Rows) {
+    let table = REINIT.open_for_write();
+    for row in table.find(REINIT_VIEW.oid(), marker::VIEW, relid, rows) {
+        table.delete(&row);
+    }
+}

@@ -1,0 +1,158 @@
+//! Native reads and writes of the extension's own small tables, by the routes the server uses for its catalogs.
+
+use super::relation::Relation;
+use pgrx::{FromDatum, IntoDatum, pg_sys};
+
+/// A column value; None is NULL.
+pub type Value = Option<pg_sys::Datum>;
+
+/// Which rows of the table a scan yields.
+#[derive(Clone, Copy)]
+pub enum Rows {
+    /// What a command starting now sees: committed rows and this transaction's own.
+    Latest,
+    /// What the active snapshot sees.
+    Active,
+}
+
+/// An open table with btree indexes whose leading column is an oid.
+pub struct CatalogTable(Relation);
+
+/// A private copy of one row.
+pub struct Row {
+    tuple: pg_sys::HeapTuple,
+    desc: pg_sys::TupleDesc,
+}
+
+impl CatalogTable {
+    pub fn open_for_read(relid: pg_sys::Oid) -> Self {
+        Self(Relation::open(relid, pg_sys::AccessShareLock))
+    }
+
+    pub fn open_for_write(relid: pg_sys::Oid) -> Self {
+        Self(Relation::open(relid, pg_sys::RowExclusiveLock))
+    }
+
+    /// Every row.
+    pub fn all(&self) -> Vec<Row> {
+        self.scan(pg_sys::InvalidOid, None, Rows::Latest, usize::MAX)
+    }
+
+    /// Rows whose oid column `attno`, the leading column of `index`, equals `key`.
+    pub fn find(&self, index: pg_sys::Oid, attno: i16, key: pg_sys::Oid, rows: Rows) -> Vec<Row> {
+        self.scan(index, Some((attno, key)), rows, usize::MAX)
+    }
+
+    /// The row of a unique oid.
+    pub fn get(&self, index: pg_sys::Oid, attno: i16, key: pg_sys::Oid) -> Option<Row> {
+        self.scan(index, Some((attno, key)), Rows::Latest, 1).pop()
+    }
+
+    fn scan(&self, index: pg_sys::Oid, key: Option<(i16, pg_sys::Oid)>, rows: Rows, limit: usize) -> Vec<Row> {
+        let mut found = Vec::new();
+        // SAFETY: the relation is open; the scan key outlives the scan; copied tuples outlive it in the current context.
+        unsafe {
+            let mut scan_key = pg_sys::ScanKeyData::default();
+            if let Some((attno, oid)) = key {
+                let eq = pg_sys::BTEqualStrategyNumber as pg_sys::StrategyNumber;
+                pg_sys::ScanKeyInit(&mut scan_key, attno, eq, pg_sys::F_OIDEQ.into(), oid.into());
+            }
+            let snapshot = match rows {
+                Rows::Latest => std::ptr::null_mut(),
+                Rows::Active => pg_sys::GetActiveSnapshot(),
+            };
+            let relation = self.0.as_ptr();
+            let keys = key.is_some() as i32;
+            let scan = pg_sys::systable_beginscan(relation, index, keys > 0, snapshot, keys, &mut scan_key);
+            while found.len() < limit {
+                let tuple = pg_sys::systable_getnext(scan);
+                if tuple.is_null() {
+                    break;
+                }
+                found.push(Row { tuple: pg_sys::heap_copytuple(tuple), desc: self.0.tuple_desc() });
+            }
+            pg_sys::systable_endscan(scan);
+        }
+        found
+    }
+
+    /// Inserts a row of values in column order.
+    pub fn insert(&self, values: &[Value]) {
+        let (mut datums, mut nulls) = split(values);
+        // SAFETY: one value per column of the open relation.
+        unsafe {
+            assert_eq!(values.len(), (*self.0.tuple_desc()).natts as usize);
+            let tuple = pg_sys::heap_form_tuple(self.0.tuple_desc(), datums.as_mut_ptr(), nulls.as_mut_ptr());
+            pg_sys::CatalogTupleInsert(self.0.as_ptr(), tuple);
+        }
+        command_counter_increment();
+    }
+
+    /// Replaces the given columns of a row.
+    pub fn update(&self, row: &Row, changes: &[(i16, Value)]) {
+        let mut columns: Vec<i32> = changes.iter().map(|(attno, _)| i32::from(*attno)).collect();
+        let values: Vec<Value> = changes.iter().map(|(_, value)| *value).collect();
+        let (mut datums, mut nulls) = split(&values);
+        // SAFETY: the row came from this open relation; the arrays have one entry per change.
+        unsafe {
+            let tuple = pg_sys::heap_modify_tuple_by_cols(
+                row.tuple,
+                self.0.tuple_desc(),
+                columns.len() as i32,
+                columns.as_mut_ptr(),
+                datums.as_mut_ptr(),
+                nulls.as_mut_ptr(),
+            );
+            pg_sys::CatalogTupleUpdate(self.0.as_ptr(), &mut (*row.tuple).t_self, tuple);
+        }
+        command_counter_increment();
+    }
+
+    pub fn delete(&self, row: &Row) {
+        // SAFETY: the row came from this open relation.
+        unsafe { pg_sys::CatalogTupleDelete(self.0.as_ptr(), &mut (*row.tuple).t_self) };
+        command_counter_increment();
+    }
+}
+
+impl Row {
+    /// Column `attno` (1-based), None for NULL. Valid while the table it came from is open.
+    pub fn get<T: FromDatum>(&self, attno: i16) -> Option<T> {
+        let mut null = false;
+        // SAFETY: the tuple matches the descriptor; T is the column's type, as the table's one reader declares.
+        unsafe {
+            let datum = pg_sys::heap_getattr(self.tuple, attno.into(), self.desc, &mut null);
+            T::from_datum(datum, null)
+        }
+    }
+
+    /// A column declared NOT NULL.
+    pub fn must<T: FromDatum>(&self, attno: i16) -> T {
+        self.get(attno).unwrap_or_else(|| crate::error::cannot_happen(format!("null in catalog column {attno}")))
+    }
+
+    /// This transaction wrote the row.
+    pub fn is_own(&self) -> bool {
+        // SAFETY: a heap tuple copy has its header.
+        unsafe {
+            let header = (*self.tuple).t_data;
+            let frozen = (*header).t_infomask as u32 & pg_sys::HEAP_XMIN_FROZEN == pg_sys::HEAP_XMIN_FROZEN;
+            !frozen && pg_sys::TransactionIdIsCurrentTransactionId((*header).t_choice.t_heap.t_xmin)
+        }
+    }
+}
+
+/// A value for a column.
+pub fn value(value: impl IntoDatum) -> Value {
+    value.into_datum()
+}
+
+fn split(values: &[Value]) -> (Vec<pg_sys::Datum>, Vec<bool>) {
+    values.iter().map(|v| (v.unwrap_or(pg_sys::Datum::from(0usize)), v.is_none())).unzip()
+}
+
+/// Makes what this command wrote visible to what follows.
+pub fn command_counter_increment() {
+    // SAFETY: no arguments; raises only in parallel mode.
+    unsafe { pg_sys::CommandCounterIncrement() };
+}

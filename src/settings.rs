@@ -1,0 +1,58 @@
+//! Settings, and whether the server preloaded the library.
+
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
+use std::cell::Cell;
+
+/// How a refresh chooses between the delta plan and a recompute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
+pub enum RefreshStrategy {
+    #[name = c"auto"]
+    Auto,
+    #[name = c"delta"]
+    Delta,
+    #[name = c"full"]
+    Full,
+}
+
+static REFRESH_STRATEGY: GucSetting<RefreshStrategy> = GucSetting::<RefreshStrategy>::new(RefreshStrategy::Auto);
+static HISTORY_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(7 * 24 * 60);
+
+thread_local!(static PRELOADED: Cell<bool> = const { Cell::new(false) });
+
+pub fn refresh_strategy() -> RefreshStrategy {
+    REFRESH_STRATEGY.get()
+}
+
+/// Minutes a row of the refresh history is kept; None: for ever.
+pub fn history_retention() -> Option<i32> {
+    Some(HISTORY_RETENTION.get()).filter(|minutes| *minutes >= 0)
+}
+
+/// The postmaster loaded the library, so its hooks are in every backend.
+pub fn preloaded() -> bool {
+    PRELOADED.get()
+}
+
+pub fn register() {
+    PRELOADED.set(true);
+    GucRegistry::define_enum_guc(
+        c"pg_trickle.refresh_strategy",
+        c"Chooses between delta and full refresh.",
+        c"auto takes the cheaper plan; delta and full force one, for tests and emergencies.",
+        &REFRESH_STRATEGY,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"pg_trickle.history_retention",
+        c"How long rows of pgtrickle.pgt_refresh_history are kept.",
+        c"-1 keeps them for ever.",
+        &HISTORY_RETENTION,
+        -1,
+        i32::MAX,
+        GucContext::Sighup,
+        GucFlags::UNIT_MIN,
+    );
+    // SAFETY: reserves the prefix, so that a misspelt setting is an error.
+    unsafe { pgrx::pg_sys::MarkGUCPrefixReserved(c"pg_trickle".as_ptr()) };
+}
