@@ -8,6 +8,7 @@ pub mod settings;
 
 pub mod catalog;
 
+pub mod capture;
 pub mod circuit;
 pub mod delta;
 pub mod exec;

@@ -1,0 +1,203 @@
+//! How far a view got: the snapshot its contents were computed at (promise 2).
+//!
+//! A position (LSN, sequence number, xmin) would lose or double the changes of transactions that straddle it; a
+//! snapshot says of every transaction whether it was seen. A buffer row is pending when the new snapshot sees it and
+//! the frontier does not cover it. Pure: no server symbol, tested alone (tests/pure.rs).
+
+/// A set of transactions, closed under commit order: exactly those a snapshot sees.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frontier {
+    /// Every transaction below is seen (unless `own`).
+    xmin: u64,
+    /// No transaction from here on is seen (unless `own`).
+    xmax: u64,
+    /// Transactions in between that were still running, ascending.
+    running: Vec<u64>,
+    /// The transaction that set this frontier and the first of its commands that is not seen, when it had a
+    /// transaction id by then: it is neither running nor finished, but seen up to a command.
+    own: Option<(u64, u32)>,
+}
+
+/// The stored bytes are not a frontier.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Malformed;
+
+const HEADER: usize = 32;
+
+impl Frontier {
+    /// `running` in any order; those outside `xmin..xmax` say nothing and are dropped.
+    pub fn new(xmin: u64, xmax: u64, running: impl IntoIterator<Item = u64>, own: Option<(u64, u32)>) -> Self {
+        let mut running: Vec<u64> = running.into_iter().filter(|xid| (xmin..xmax).contains(xid)).collect();
+        running.sort_unstable();
+        running.dedup();
+        Self { xmin, xmax, running, own }
+    }
+
+    /// The same frontier, further along in the transaction that sets it: also seen are its commands below `cid`.
+    /// For changes a refresh itself writes after its snapshot was taken (the deltas of stream tables).
+    pub fn with_own(&self, xid: u64, cid: u32) -> Self {
+        Self { own: Some((xid, cid)), ..self.clone() }
+    }
+
+    /// Whether a change made by command `cid` of top-level transaction `xid` is contained. The change is known to be
+    /// visible in a newer snapshot. Never panics: it runs inside the scan's guard.
+    #[inline]
+    pub fn covers(&self, xid: u64, cid: u32) -> bool {
+        match self.own {
+            Some((own, until)) if own == xid => cid < until,
+            _ => self.sees(xid),
+        }
+    }
+
+    #[inline]
+    fn sees(&self, xid: u64) -> bool {
+        xid < self.xmin || (xid < self.xmax && self.running.binary_search(&xid).is_err())
+    }
+
+    /// Whether everything contained here is contained in `newer`. If not, moving to `newer` would go back in time.
+    pub fn precedes(&self, newer: &Frontier) -> bool {
+        self.seen_up_to_own(newer)
+            && self.xmax <= newer.xmax
+            && newer.running.iter().all(|&xid| !self.sees_finished(xid))
+            && newer.own.is_none_or(|(xid, _)| !self.sees_finished(xid))
+    }
+
+    /// Seen, and seen whole.
+    fn sees_finished(&self, xid: u64) -> bool {
+        self.own.is_none_or(|(own, _)| own != xid) && self.sees(xid)
+    }
+
+    /// `newer` contains at least as much of our own transaction as we do.
+    fn seen_up_to_own(&self, newer: &Frontier) -> bool {
+        self.own.is_none_or(|(xid, until)| match newer.own {
+            Some((own, newer_until)) if own == xid => until <= newer_until,
+            _ => newer.sees(xid),
+        })
+    }
+
+    /// The form kept in the catalog: little-endian xmin, xmax, own xid (0: none), own command, count, running.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let (own_xid, own_cid) = self.own.unwrap_or((0, 0));
+        let mut bytes = Vec::with_capacity(HEADER + 8 * self.running.len());
+        for word in [self.xmin, self.xmax, own_xid] {
+            bytes.extend(word.to_le_bytes());
+        }
+        bytes.extend(own_cid.to_le_bytes());
+        bytes.extend((self.running.len() as u32).to_le_bytes());
+        bytes.extend(self.running.iter().flat_map(|xid| xid.to_le_bytes()));
+        bytes
+    }
+
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Malformed> {
+        let (header, rest) = bytes.split_at_checked(HEADER).ok_or(Malformed)?;
+        let word = |at: usize| u64::from_le_bytes(header[at..at + 8].try_into().expect("eight bytes"));
+        let half = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().expect("four bytes"));
+        let (running, tail) = rest.as_chunks::<8>();
+        if !tail.is_empty() || running.len() != half(28) as usize {
+            return Err(Malformed);
+        }
+        let own = (word(16) != 0).then(|| (word(16), half(24)));
+        Ok(Self::new(word(0), word(8), running.iter().map(|xid| u64::from_le_bytes(*xid)), own))
+    }
+
+    /// As `pg_snapshot` prints: `xmin:xmax:running,...`.
+    pub fn to_text(&self) -> String {
+        let running: Vec<String> = self.running.iter().map(u64::to_string).collect();
+        format!("{}:{}:{}", self.xmin, self.xmax, running.join(","))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Frontier;
+
+    fn frontier(xmin: u64, xmax: u64, running: &[u64]) -> Frontier {
+        Frontier::new(xmin, xmax, running.iter().copied(), None)
+    }
+
+    #[test]
+    fn covers_what_the_snapshot_saw() {
+        let f = frontier(10, 20, &[17, 12]);
+        let covered: Vec<u64> = (8..22).filter(|&xid| f.covers(xid, 0)).collect();
+        assert_eq!(covered, [8, 9, 10, 11, 13, 14, 15, 16, 18, 19]);
+    }
+
+    #[test]
+    fn a_transaction_that_was_running_is_pending_however_late_it_commits() {
+        let f = frontier(10, 1000, &[10]);
+        assert!(!f.covers(10, 0));
+        assert!(f.covers(999, 0));
+    }
+
+    #[test]
+    fn own_transaction_is_covered_up_to_its_command() {
+        // Not in the running list of its own snapshot, and below xmax because a later one finished first.
+        let f = Frontier::new(10, 20, [12], Some((15, 7)));
+        assert!(f.covers(15, 6));
+        assert!(!f.covers(15, 7));
+        assert!(f.covers(16, 7));
+        let f = f.with_own(15, 9);
+        assert!(f.covers(15, 8));
+    }
+
+    #[test]
+    fn many_running_transactions() {
+        let f = frontier(0, 4000, &(0..4000).step_by(2).collect::<Vec<_>>());
+        assert!((0..4000).all(|xid| f.covers(xid, 0) == (xid % 2 == 1)));
+    }
+
+    #[test]
+    fn precedes_itself_and_later_snapshots() {
+        let f = frontier(10, 20, &[12, 17]);
+        assert!(f.precedes(&f));
+        assert!(f.precedes(&frontier(17, 25, &[17, 22])));
+        assert!(f.precedes(&frontier(10, 20, &[12])));
+    }
+
+    #[test]
+    fn does_not_precede_an_older_snapshot() {
+        let f = frontier(10, 20, &[12]);
+        assert!(!f.precedes(&frontier(10, 20, &[12, 17])), "17 was seen, now runs");
+        assert!(!f.precedes(&frontier(10, 19, &[12])), "19 was seen, now is in the future");
+    }
+
+    #[test]
+    fn precedes_within_and_after_its_own_transaction() {
+        let first = Frontier::new(10, 20, [], Some((25, 3)));
+        let later = Frontier::new(10, 22, [], Some((25, 8)));
+        assert!(first.precedes(&later));
+        assert!(!later.precedes(&first));
+        assert!(first.precedes(&frontier(26, 26, &[])), "committed and seen whole");
+        assert!(!first.precedes(&frontier(10, 24, &[])), "another session does not see 25");
+        assert!(!first.precedes(&frontier(10, 30, &[25])), "25 still runs");
+    }
+
+    #[test]
+    fn own_transaction_of_the_newer_one_was_not_seen_before() {
+        let seen_whole = frontier(10, 20, &[]);
+        assert!(!seen_whole.precedes(&Frontier::new(10, 20, [], Some((15, 3)))));
+        let not_yet = frontier(10, 20, &[15]);
+        assert!(not_yet.precedes(&Frontier::new(10, 20, [], Some((15, 3)))));
+    }
+
+    #[test]
+    fn bytes_round_trip() {
+        for own in [None, Some((15, 7)), Some((u64::MAX, u32::MAX))] {
+            let f = Frontier::new(10, 1 << 40, [12, 1 << 33, 99], own);
+            assert_eq!(Frontier::from_bytes(&f.to_bytes()), Ok(f));
+        }
+        assert!(Frontier::from_bytes(&[]).is_err());
+        assert!(Frontier::from_bytes(&[0; 33]).is_err());
+        let mut cut = frontier(1, 9, &[3, 4]).to_bytes();
+        cut.truncate(HEADER_AND_ONE);
+        assert!(Frontier::from_bytes(&cut).is_err());
+    }
+
+    const HEADER_AND_ONE: usize = super::HEADER + 8;
+
+    #[test]
+    fn text_is_pg_snapshot() {
+        assert_eq!(frontier(10, 20, &[14, 10]).to_text(), "10:20:10,14");
+        assert_eq!(frontier(10, 10, &[]).to_text(), "10:10:");
+    }
+}

@@ -1,0 +1,49 @@
+//! The frontier a server snapshot stands for.
+
+use super::frontier::Frontier;
+use crate::error::error;
+use pgrx::{PgSqlErrorCode, pg_sys};
+
+impl Frontier {
+    /// What `snapshot` (an MVCC snapshot, usually the active one) sees. Of the current transaction, if it has an id by
+    /// now, that is what its commands before the snapshot's did.
+    ///
+    /// # Safety
+    /// `snapshot` is a live MVCC snapshot of this database.
+    pub unsafe fn now(snapshot: pg_sys::Snapshot) -> Self {
+        // SAFETY: xip has xcnt entries; outside recovery it holds all running top-level transactions.
+        unsafe {
+            let snapshot = &*snapshot;
+            let next = pg_sys::ReadNextFullTransactionId().value;
+            let running = (0..snapshot.xcnt as usize).map(|i| widen(next, *snapshot.xip.add(i)));
+            let own = pg_sys::GetTopFullTransactionIdIfAny().value;
+            let own = (own != 0).then_some((own, snapshot.curcid));
+            Self::new(widen(next, snapshot.xmin), widen(next, snapshot.xmax), running, own)
+        }
+    }
+
+    /// Also seen: everything this transaction has done up to and including the current command, whose number no later
+    /// command will share.
+    pub fn with_own_so_far(&self) -> Self {
+        // SAFETY: assigns a transaction id if there is none; marks the current command id as used.
+        unsafe { self.with_own(pg_sys::GetTopFullTransactionId().value, pg_sys::GetCurrentCommandId(true) + 1) }
+    }
+
+    /// Refuses to go back in time: a REPEATABLE READ transaction older than the view's last refresh.
+    pub fn must_precede(&self, newer: &Frontier) {
+        if !self.precedes(newer) {
+            error(
+                PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE,
+                "could not refresh because this transaction's snapshot is older than the last refresh",
+            )
+            .hint("Retry in a new transaction.")
+            .raise();
+        }
+    }
+}
+
+/// A 32-bit xid of a live snapshot, which lies less than 2^31 below the next one, in 64 bits.
+fn widen(next: u64, xid: pg_sys::TransactionId) -> u64 {
+    let behind = (next as u32).wrapping_sub(xid.into_inner());
+    next - u64::from(behind)
+}
