@@ -7,6 +7,7 @@ pub mod pg;
 pub mod settings;
 
 pub mod catalog;
+pub mod identity;
 
 pub mod capture;
 pub mod circuit;

@@ -1,5 +1,6 @@
 //! THE FENCE: safe handles over server pointers. Raw pointers do not cross a stage boundary outside these types.
 
+pub mod identity;
 pub mod image;
 pub mod catalog_table;
 pub mod list;

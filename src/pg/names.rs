@@ -20,6 +20,21 @@ pub fn relation_in(schema: pg_sys::Oid, name: &str) -> Option<pg_sys::Oid> {
     valid(unsafe { pg_sys::get_relname_relid(cstring(name), schema) })
 }
 
+/// A relation's owner.
+pub fn owner(relid: pg_sys::Oid) -> pg_sys::Oid {
+    // SAFETY: the copied form of a pg_class row; released before returning.
+    unsafe {
+        let cache = pg_sys::SysCacheIdentifier::RELOID as i32;
+        let tuple = pg_sys::SearchSysCache1(cache, relid.into());
+        if tuple.is_null() {
+            crate::error::cannot_happen(format!("cache lookup failed for relation {}", relid.to_u32()));
+        }
+        let owner = (*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_class>()).relowner;
+        pg_sys::ReleaseSysCache(tuple);
+        owner
+    }
+}
+
 /// Whether a schema is a member of the extension.
 pub fn is_member_of(schema: pg_sys::Oid, extension: &str) -> bool {
     // SAFETY: catalog look-ups.

@@ -1,0 +1,45 @@
+//! Promise 6: a view's query is rewritten, planned and run as the view's owner, in a security-restricted operation,
+//! under the settings in force when the view was made.
+
+use crate::catalog::stream_table;
+use crate::pg::{identity, names};
+use pgrx::pg_sys;
+
+/// Settings the results of built-in functions depend on.
+const PINNED: &[&str] = &[
+    "DateStyle",
+    "IntervalStyle",
+    "TimeZone",
+    "array_nulls",
+    "bytea_output",
+    "default_text_search_config",
+    "extra_float_digits",
+    "lc_monetary",
+    "lc_numeric",
+    "lc_time",
+    "quote_all_identifiers",
+    "timezone_abbreviations",
+    "xmlbinary",
+    "xmloption",
+];
+
+/// `name=value` of every pinned setting as it is now.
+pub fn current_settings() -> Vec<String> {
+    PINNED.iter().map(|name| format!("{name}={}", identity::setting(name))).collect()
+}
+
+/// A setting that may be pinned.
+pub fn is_pinned(name: &str) -> bool {
+    PINNED.contains(&name)
+}
+
+/// Runs `work` as the owner of `view`. A view not registered (yet) runs under the current settings.
+pub fn as_owner<R>(view: pg_sys::Oid, work: impl FnOnce() -> R) -> R {
+    let pinned = stream_table::get(view).map(|st| st.pinned).unwrap_or_default();
+    as_owner_with(view, &pinned, work)
+}
+
+/// `as_owner` for a caller who has the stream table's row at hand.
+pub fn as_owner_with<R>(view: pg_sys::Oid, pinned: &[String], work: impl FnOnce() -> R) -> R {
+    identity::run_as(names::owner(view), pinned, work)
+}
