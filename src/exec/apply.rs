@@ -1,3 +1,223 @@
-//! Writing a refresh's changes into its materialized view.
+//! TrickleApply: writes the weighted rows of a refresh plan into its materialized view.
+//!
+//! Input: the view's columns in order, then the weight (int8, never null). Any order, any weights, rows may cancel,
+//! unless `grouped`: equal keys are adjacent, with at most one old (-1) and one new (+1) row each.
+//!
+//! 1. Rows are netted by image, within work_mem or through an external sort (`net`, `spill`, `runs`).
+//! 2. Each run of net changes is written: updates, deletes and inserts, found through the view's apply index
+//!    (`delta`, `find`, `writer`).
+//! 3. The net changes go to the change buffer of the view's own consumers.
+//!
+//! Mode Diff does the same to the whole contents: every stored row enters with weight -1. Mode Populate appends to an
+//! empty view nobody can see yet.
+//!
+//! Output: no rows, but `counters`. Does not lock against other refreshes, nor move the frontier.
 
+mod change;
+mod delta;
+mod find;
+pub mod index;
+mod make_index;
+mod net;
+mod populate;
 mod row_image_hash;
+mod runs;
+mod spill;
+mod writer;
+
+pub use index::ApplyIndex;
+pub use make_index::{drop_hash_indexes, ensure as ensure_index};
+pub use writer::Counters;
+
+use crate::error;
+use crate::exec::node::{self, Child, Explain, Node, Provider};
+use crate::pg::{list, node as tree};
+use delta::Delta;
+use pgrx::pg_sys;
+use runs::{Consolidation, Runs, weighted};
+use std::ffi::CStr;
+use writer::Writer;
+
+/// What the child's rows are to the view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Changes of its contents.
+    Delta,
+    /// Its contents, to be compared with the stored rows.
+    Diff,
+    /// Its contents; the view is empty and nobody can see it.
+    Populate,
+}
+
+/// What to write where.
+pub struct ApplyNode<'a> {
+    pub view: pg_sys::Oid,
+    pub mode: Mode,
+    pub index: &'a ApplyIndex,
+    /// The child promises grouped rows (see above).
+    pub grouped: bool,
+}
+
+/// Puts a TrickleApply node over `child`.
+pub fn wrap(child: *mut pg_sys::Plan, node: ApplyNode) -> *mut pg_sys::Plan {
+    let mut integers = vec![node.view.to_u32() as i32, node.mode as i32, node.grouped.into()];
+    let (kind, index, columns): (i32, pg_sys::Oid, &[usize]) = match node.index {
+        ApplyIndex::None => (0, pg_sys::InvalidOid, &[]),
+        ApplyIndex::Single => (1, pg_sys::InvalidOid, &[]),
+        ApplyIndex::Key { index, columns } => (2, *index, columns),
+        ApplyIndex::Hash { index, columns } => (3, *index, columns),
+    };
+    integers.extend([kind, index.to_u32() as i32]);
+    integers.extend(columns.iter().map(|&column| column as i32));
+    // SAFETY: an integer list is a node the server can copy.
+    unsafe {
+        let private = integers.into_iter().fold(std::ptr::null_mut(), |list, integer| pg_sys::lappend_int(list, integer));
+        node::plan_over::<Apply>(child, std::ptr::null_mut(), list::make([private])).cast()
+    }
+}
+
+/// Makes the node known to the server.
+pub fn register() {
+    node::register::<Apply>();
+}
+
+/// Rows a finished run has written. `top` is the state of a plan made by `wrap`.
+pub fn counters(top: *mut pg_sys::PlanState) -> Counters {
+    // SAFETY: by contract the state is ours.
+    unsafe { node::provider_of::<Apply>(top) }.counters
+}
+
+/// What `wrap` wrote into the plan.
+struct Spec {
+    view: pg_sys::Oid,
+    mode: Mode,
+    grouped: bool,
+    index: ApplyIndex,
+}
+
+impl Spec {
+    fn of(node: Node) -> Self {
+        // SAFETY: written by `wrap`.
+        let numbers: Vec<i32> = unsafe { list::ints(node.private(0)) }.collect();
+        let oid = |number: i32| pg_sys::Oid::from(number as u32);
+        let columns = || numbers[5..].iter().map(|&column| column as usize).collect();
+        let index = match numbers[3] {
+            0 => ApplyIndex::None,
+            1 => ApplyIndex::Single,
+            2 => ApplyIndex::Key { index: oid(numbers[4]), columns: columns() },
+            _ => ApplyIndex::Hash { index: oid(numbers[4]), columns: columns() },
+        };
+        let mode = [Mode::Delta, Mode::Diff, Mode::Populate][numbers[1] as usize];
+        Self { view: oid(numbers[0]), mode, grouped: numbers[2] != 0, index }
+    }
+}
+
+/// A running node.
+struct Apply {
+    spec: Spec,
+    counters: Counters,
+    done: bool,
+}
+
+impl Provider for Apply {
+    const NAME: &'static CStr = c"TrickleApply";
+
+    fn begin(node: Node, flags: i32) -> Self {
+        node.begin_outer(flags);
+        Self { spec: Spec::of(node), counters: Counters::default(), done: false }
+    }
+
+    fn next(&mut self, node: Node) -> *mut pg_sys::TupleTableSlot {
+        if !std::mem::replace(&mut self.done, true) {
+            self.run(node);
+        }
+        std::ptr::null_mut()
+    }
+
+    fn rescan(&mut self, _node: Node) {
+        error::cannot_happen("TrickleApply runs once");
+    }
+
+    fn end(&mut self, node: Node) {
+        node.end_outer();
+    }
+
+    fn explain(&self, _node: Node, to: Explain) {
+        // SAFETY: a catalog lookup; null when the view is gone.
+        to.text(c"Materialized View", &unsafe { tree::string(pg_sys::get_rel_name(self.spec.view)) });
+        if to.analyze() {
+            to.integer(c"Rows Inserted", self.counters.inserted);
+            to.integer(c"Rows Updated", self.counters.updated);
+            to.integer(c"Rows Deleted", self.counters.deleted);
+        }
+    }
+}
+
+impl Apply {
+    /// Everything happens in one call; the view is open only meanwhile.
+    fn run(&mut self, node: Node) {
+        // SAFETY: the executor state is live; its snapshot outlives the run.
+        let snapshot = unsafe { (*node.estate()).es_snapshot };
+        let kept: &[usize] = match &self.spec.index {
+            ApplyIndex::Key { columns, .. } => columns,
+            _ => &[],
+        };
+        // SAFETY: as above.
+        let mut writer = unsafe { Writer::open(self.spec.view, snapshot, kept) };
+        check_child(&writer, node.outer());
+        // SAFETY: the child's rows are of the view's shape, as just checked.
+        unsafe {
+            match self.spec.mode {
+                Mode::Populate => populate::populate(&mut writer, node.outer()),
+                Mode::Delta | Mode::Diff => self.apply(&mut writer, node.outer()),
+            }
+        }
+        writer.end();
+        self.counters = writer.counters;
+    }
+
+    unsafe fn apply(&self, writer: &mut Writer, child: Child) {
+        let mut delta = Delta::begin(writer, &self.spec.index);
+        // SAFETY: by contract of the caller.
+        unsafe {
+            let runs = if self.spec.grouped && self.spec.mode == Mode::Delta {
+                Runs::grouped(child)
+            } else {
+                self.consolidate(writer, &mut delta, child)
+            };
+            delta.apply(writer, runs);
+        }
+        delta.end();
+    }
+
+    unsafe fn consolidate(&self, writer: &Writer, delta: &mut Delta, child: Child) -> Runs {
+        let mut rows = Consolidation::new(&delta.reader);
+        let columns = delta.reader.shape.len();
+        // SAFETY: rows of the child, and stored rows, have the view's shape.
+        unsafe {
+            while let Some((row, weight)) = weighted(child.next(), columns) {
+                rows.add(&delta.reader, &delta.grouping, row, weight);
+            }
+            if self.spec.mode == Mode::Diff {
+                writer.scan(|slot| rows.add(&delta.reader, &delta.grouping, slot.row(columns), -1));
+            }
+        }
+        rows.finish(&delta.reader, &mut delta.grouping)
+    }
+}
+
+/// Rows are copied by their layout, so it must be the view's.
+fn check_child(writer: &Writer, child: Child) {
+    let (view, rows) = (writer.desc(), child.desc());
+    // SAFETY: attribute numbers are within both descriptors.
+    let fits = unsafe {
+        let typid = |desc, column| (*pg_sys::TupleDescAttr(desc, column)).atttypid;
+        let natts = (*view).natts;
+        (*rows).natts == natts + 1
+            && (0..natts).all(|column| typid(view, column) == typid(rows, column))
+            && typid(rows, natts) == pg_sys::INT8OID
+    };
+    if !fits {
+        error::cannot_happen(format!("the rows of a refresh do not fit materialized view \"{}\"", writer.name()));
+    }
+}

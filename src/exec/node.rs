@@ -322,6 +322,15 @@ unsafe extern "C-unwind" fn free<P: Provider>(state: *mut c_void) {
     unsafe { pgrx_extern_c_guard(|| drop_provider(state.cast::<State<P>>())) }
 }
 
+/// The provider of a begun node.
+///
+/// # Safety
+/// `state` belongs to a node of `P`.
+pub unsafe fn provider_of<'a, P: Provider>(state: *mut pg_sys::PlanState) -> &'a P {
+    // SAFETY: by contract.
+    unsafe { provider(state.cast()) }
+}
+
 unsafe fn provider<'a, P: Provider>(css: *mut pg_sys::CustomScanState) -> &'a mut P {
     unsafe { (*css.cast::<State<P>>()).provider.as_mut().expect("the server begins a node before using it") }
 }

@@ -124,20 +124,18 @@ impl Shape {
     ///
     /// # Safety
     /// The row holds live values of this shape; `columns` are in it.
-    pub unsafe fn hash(&self, row: Row, columns: &[usize]) -> i64 {
-        let mut outer = None;
-        for chunk in columns.chunks(HASH_CHUNK) {
-            let mut hash = Hash::new();
-            if let Some(inner) = outer {
+    pub unsafe fn hash(&self, row: Row, columns: impl IntoIterator<Item = usize>) -> i64 {
+        let mut hash = Hash::new();
+        for (i, column) in columns.into_iter().enumerate() {
+            if i > 0 && i % HASH_CHUNK == 0 {
+                let inner = hash.finish();
+                hash = Hash::new();
                 hash.word(inner as u64);
             }
-            for &column in chunk {
-                // SAFETY: live values of this shape by contract.
-                unsafe { hash.value(self.0[column], row.values[column], row.nulls[column]) };
-            }
-            outer = Some(hash.finish());
+            // SAFETY: live values of this shape by contract.
+            unsafe { hash.value(self.0[column], row.values[column], row.nulls[column]) };
         }
-        outer.unwrap_or_else(|| Hash::new().finish())
+        hash.finish()
     }
 }
 

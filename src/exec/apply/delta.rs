@@ -1,0 +1,207 @@
+//! Runs of net changes -> writes.
+//!
+//! A keyed view has at most one old (-1) and one new (+1) row per key: both are an update, one is a delete or an
+//! insert. In a bag each unit of weight is a row of its own. Every old row is found by its image before it is touched;
+//! one that is missing is a wrong answer showing itself and ends the refresh.
+//!
+//! When the view has unique indexes besides the one on its key (the user's own), rows which take a new place in one
+//! of them are inserted after everything else, so that values may move from row to row within one refresh.
+
+use super::change::{Change, Grouping, KeyOrder};
+use super::find::Finder;
+use super::index::{ApplyIndex, columns_read};
+use super::runs::{Reader, Runs};
+use super::writer::Writer;
+use crate::pg::slot::Slot;
+use pgrx::pg_sys;
+
+/// Applies net changes to an open view.
+pub struct Delta {
+    pub reader: Reader,
+    pub grouping: Grouping,
+    /// Columns that pair an old with a new row; None for a bag.
+    key: Option<Vec<usize>>,
+    finder: Finder,
+    /// Virtual slots of the view's descriptor: the row to find, the row to write.
+    old: Slot,
+    new: Slot,
+    late: Option<Late>,
+}
+
+/// Inserts put off to the end.
+struct Late {
+    rows: *mut pg_sys::Tuplestorestate,
+    /// Columns whose change makes an update a delete and a late insert.
+    columns: Vec<usize>,
+}
+
+impl Delta {
+    pub fn begin(writer: &Writer, index: &ApplyIndex) -> Self {
+        let desc = writer.desc();
+        // SAFETY: an open view.
+        let natts = unsafe { (*desc).natts } as usize;
+        let (grouping, key) = match index {
+            ApplyIndex::Key { columns, .. } => (Grouping::Key(KeyOrder::new(desc, columns)), Some(columns.clone())),
+            ApplyIndex::Hash { columns, .. } => {
+                (Grouping::Hash(columns.clone()), (columns.len() < natts).then(|| columns.clone()))
+            }
+            ApplyIndex::Single => (Grouping::One, Some(Vec::new())),
+            ApplyIndex::None => (Grouping::Hash((0..natts).collect()), None),
+        };
+        let slot = || Slot::make(desc, &raw const pg_sys::TTSOpsVirtual);
+        let (old, new) = (slot(), slot());
+        Self { reader: Reader::new(desc), grouping, key, finder: writer.finder(index), old, new, late: Late::begin(writer, index) }
+    }
+
+    /// Writes every run.
+    ///
+    /// # Safety
+    /// As `Runs::next`.
+    pub unsafe fn apply(&mut self, writer: &mut Writer, mut runs: Runs) {
+        // SAFETY: by contract; changes are live until the next run.
+        unsafe {
+            while let Some(run) = runs.next(&self.reader, &mut self.grouping) {
+                if self.key.is_some() {
+                    self.apply_keyed(writer, run);
+                } else {
+                    run.iter().for_each(|change| self.apply_bag(writer, change));
+                }
+            }
+            runs.end();
+            self.insert_late(writer);
+        }
+    }
+
+    unsafe fn apply_bag(&mut self, writer: &mut Writer, change: &Change) {
+        // SAFETY: a live change.
+        unsafe {
+            if change.weight < 0 {
+                self.delete(writer, change);
+            } else {
+                self.insert(writer, change);
+            }
+        }
+    }
+
+    /// Pairs the old and new rows of each key; a run has one key, but for collisions of its hash.
+    unsafe fn apply_keyed(&mut self, writer: &mut Writer, run: &[Change]) {
+        if let Some(change) = run.iter().find(|change| change.weight.abs() != 1) {
+            writer.mismatch(format!("A row of a view with a unique key has weight {}.", change.weight));
+        }
+        let mut new: smallvec::SmallVec<[&Change; 2]> = run.iter().filter(|change| change.weight > 0).collect();
+        for (i, change) in new.iter().enumerate() {
+            if new[..i].iter().any(|other| self.same_key(change, other)) {
+                writer.mismatch("Two new rows have the same key.");
+            }
+        }
+        for old in run.iter().filter(|change| change.weight < 0) {
+            let pair = new.iter().position(|change| self.same_key(old, change));
+            // SAFETY: live changes.
+            match pair.map(|position| new.swap_remove(position)) {
+                Some(new) => unsafe { self.replace(writer, old, new) },
+                None => unsafe { self.delete(writer, old) },
+            }
+        }
+        // SAFETY: live changes.
+        new.into_iter().for_each(|change| unsafe { self.insert(writer, change) });
+    }
+
+    /// Within a run of equal keys all rows are alike; within a run of equal hashes the images of the key tell.
+    fn same_key(&self, a: &Change, b: &Change) -> bool {
+        let Grouping::Hash(columns) = &self.grouping else { return true };
+        self.same(columns, a, b)
+    }
+
+    fn same(&self, columns: &[usize], a: &Change, b: &Change) -> bool {
+        let (a, b) = (self.reader.read(0, a), self.reader.read(1, b));
+        // SAFETY: two live rows.
+        columns.iter().all(|&column| unsafe { self.reader.shape.equal_at(column, a, b) })
+    }
+
+    unsafe fn replace(&mut self, writer: &mut Writer, old: &Change, new: &Change) {
+        // SAFETY: live changes.
+        unsafe {
+            if self.late.as_ref().is_some_and(|late| !self.same(&late.columns, old, new)) {
+                self.delete(writer, old);
+                return self.insert(writer, new);
+            }
+            let mut found = None;
+            self.find(writer, old, |_, tid| found = Some(tid));
+            self.new.store(self.reader.read(1, new), &[]);
+            found.into_iter().for_each(|tid| writer.update(tid, self.new));
+        }
+    }
+
+    unsafe fn delete(&mut self, writer: &mut Writer, old: &Change) {
+        // SAFETY: a live change; rows were found by the writer's finder.
+        unsafe { self.find(writer, old, |writer, tid| writer.delete(tid)) };
+    }
+
+    /// Calls `each` for as many stored rows with the image of `old` as its weight says.
+    unsafe fn find(&mut self, writer: &mut Writer, old: &Change, mut each: impl FnMut(&mut Writer, pg_sys::ItemPointerData)) {
+        self.old.store(self.reader.read(0, old), &[]);
+        let row = self.old.row(self.reader.shape.len());
+        // SAFETY: the old row stays live during the search.
+        unsafe {
+            self.finder.search(&self.reader.shape, row);
+            for missing in (1..=old.weight.unsigned_abs()).rev() {
+                match self.finder.next(&self.reader.shape, row) {
+                    Some(tid) => each(writer, tid),
+                    None => writer.mismatch(format!("{missing} of {} copies of a row were not found.", old.weight.unsigned_abs())),
+                }
+            }
+        }
+    }
+
+    unsafe fn insert(&mut self, writer: &mut Writer, new: &Change) {
+        self.new.store(self.reader.read(1, new), &[]);
+        for _ in 0..new.weight {
+            match &self.late {
+                Some(late) => late.put(self.new),
+                // SAFETY: a row of the view.
+                None => unsafe { writer.insert(self.new) },
+            }
+        }
+    }
+
+    unsafe fn insert_late(&mut self, writer: &mut Writer) {
+        let Some(late) = self.late.take() else { return };
+        let row = Slot::make(self.reader.desc, &raw const pg_sys::TTSOpsMinimalTuple);
+        // SAFETY: the store holds rows of the view; each stays valid until the next is fetched.
+        unsafe {
+            while pg_sys::tuplestore_gettupleslot(late.rows, true, false, row.as_ptr()) {
+                writer.insert(row);
+            }
+            row.drop();
+            pg_sys::tuplestore_end(late.rows);
+        }
+    }
+
+    pub fn end(&self) {
+        self.finder.end();
+        self.old.drop();
+        self.new.drop();
+        self.reader.end();
+    }
+}
+
+impl Late {
+    /// None when no unique index but the key's could stand in the way.
+    fn begin(writer: &Writer, index: &ApplyIndex) -> Option<Self> {
+        // SAFETY: open indexes.
+        let others = writer.indexes().iter().copied().filter(|&other| unsafe {
+            (*(*other).rd_index).indisunique && !matches!(index, ApplyIndex::Key { index, .. } if *index == (*other).rd_id)
+        });
+        let unique: Vec<pg_sys::Relation> = others.collect();
+        // SAFETY: open indexes.
+        let columns = unique.iter().flat_map(|&other| unsafe { columns_read(other) }).collect();
+        // SAFETY: the store lives in the query's context.
+        let rows = || unsafe { pg_sys::tuplestore_begin_heap(false, false, pg_sys::work_mem) };
+        (!unique.is_empty()).then(|| Self { rows: rows(), columns })
+    }
+
+    fn put(&self, slot: Slot) {
+        // SAFETY: the store copies the row.
+        unsafe { pg_sys::tuplestore_puttupleslot(self.rows, slot.as_ptr()) };
+    }
+}

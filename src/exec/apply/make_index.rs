@@ -1,0 +1,184 @@
+//! Making and dropping a view's apply index (see `index`).
+
+use super::index::{ApplyIndex, find, hash_arguments, hash_function, sorted};
+use crate::error;
+use crate::pg::image::HASH_CHUNK;
+use crate::pg::relation::Relation;
+use crate::pg::{list, node};
+use pgrx::pg_sys::{self, Oid};
+
+/// Finds the view's apply index or makes it, as the view's owner. `key` as in `Circuit::key`. The caller holds
+/// a lock on the view that conflicts with itself.
+pub fn ensure(view: Oid, key: Option<&[usize]>) -> ApplyIndex {
+    match find(view, key) {
+        ApplyIndex::None => make_index(view, key),
+        found => {
+            if let ApplyIndex::Hash { index, .. } = &found {
+                follow_extension(*index);
+            }
+            found
+        }
+    }
+}
+
+/// Drops the view's row_image_hash indexes, when it becomes a plain materialized view.
+pub fn drop_hash_indexes(view: Oid) {
+    let view = Relation::open(view, pg_sys::AccessExclusiveLock);
+    // SAFETY: as in `find`.
+    for index in unsafe { list::oids(pg_sys::RelationGetIndexList(view.as_ptr())) } {
+        let index = Relation::open(index, pg_sys::AccessExclusiveLock);
+        // SAFETY: the index is open; a hash call is only inspected.
+        if unsafe { hash_arguments(index.as_ptr()) }.is_some() {
+            let address = relation_address(index.oid());
+            drop(index);
+            // SAFETY: nothing but the view uses the index.
+            unsafe {
+                pg_sys::performDeletion(&address, pg_sys::DropBehavior::DROP_RESTRICT, pg_sys::PERFORM_DELETION_INTERNAL as i32)
+            };
+        }
+    }
+}
+
+/// The index to make when there is none.
+enum Wanted {
+    Key(Vec<usize>),
+    Hash(Vec<usize>),
+    Nothing,
+}
+
+fn wanted(view: &Relation, key: Option<&[usize]>) -> Wanted {
+    // SAFETY: the view is open.
+    let natts = unsafe { (*view.tuple_desc()).natts } as usize;
+    match key {
+        Some([]) => Wanted::Nothing,
+        Some(key) if short(view, key) => Wanted::Key(key.to_vec()),
+        Some(key) => Wanted::Hash(sorted(key)),
+        None if natts == 0 => Wanted::Nothing,
+        None => Wanted::Hash((0..natts).collect()),
+    }
+}
+
+/// Whether every key fits a btree entry (at most a third of a page).
+fn short(view: &Relation, key: &[usize]) -> bool {
+    const ROOM: i32 = 2000;
+    key.len() <= pg_sys::INDEX_MAX_KEYS as usize
+        && key.iter().try_fold(0i32, |sum, &column| Some(sum.saturating_add(widest(view, column)?))).is_some_and(|sum| sum <= ROOM)
+}
+
+/// The greatest size of a column's values when it is bounded and they have a btree order.
+fn widest(view: &Relation, column: usize) -> Option<i32> {
+    // SAFETY: `column` is one of the open view's; the rest are catalog lookups.
+    unsafe {
+        let attribute = &*pg_sys::TupleDescAttr(view.tuple_desc(), column as i32);
+        if pg_sys::GetDefaultOpClass(attribute.atttypid, pg_sys::BTREE_AM_OID) == pg_sys::InvalidOid {
+            return None;
+        }
+        let mut typmod = attribute.atttypmod;
+        let base = pg_sys::getBaseTypeAndTypmod(attribute.atttypid, &mut typmod);
+        let size = match attribute.attlen {
+            length @ 1.. => length.into(),
+            _ => pg_sys::type_maximum_size(base, typmod),
+        };
+        (size > 0).then_some(size + 8)
+    }
+}
+
+fn make_index(view: Oid, key: Option<&[usize]>) -> ApplyIndex {
+    let relation = Relation::open(view, pg_sys::ShareLock);
+    match wanted(&relation, key) {
+        Wanted::Nothing => ApplyIndex::None,
+        Wanted::Key(columns) => {
+            let parameters = columns.iter().map(|&column| column_element(&relation, column));
+            ApplyIndex::Key { index: define(&relation, parameters, true), columns }
+        }
+        Wanted::Hash(columns) => {
+            let index = define(&relation, [hash_element(&relation, &columns)].into_iter(), false);
+            follow_extension(index);
+            ApplyIndex::Hash { index, columns }
+        }
+    }
+}
+
+/// CREATE [UNIQUE] INDEX <view>_trickle_idx ON view (elements) [NULLS NOT DISTINCT], run as the view's owner.
+fn define(view: &Relation, elements: impl Iterator<Item = *mut pg_sys::IndexElem>, unique: bool) -> Oid {
+    let name = node::cstring(&view.name());
+    // SAFETY: the statement is finished as parse analysis would leave it; DefineIndex takes its locks and user id.
+    unsafe {
+        let schema = view.form().relnamespace;
+        let statement: *mut pg_sys::IndexStmt = node::make(pg_sys::NodeTag::T_IndexStmt);
+        (*statement).idxname = pg_sys::ChooseRelationName(name, c"trickle".as_ptr(), c"idx".as_ptr(), schema, false);
+        (*statement).relation = pg_sys::makeRangeVar(pg_sys::get_namespace_name(schema), name, -1);
+        (*statement).accessMethod = node::cstring("btree");
+        (*statement).indexParams = list::make(elements);
+        (*statement).unique = unique;
+        (*statement).nulls_not_distinct = unique;
+        (*statement).transformed = true;
+        let none = pg_sys::InvalidOid;
+        let address = pg_sys::DefineIndex(view.oid(), statement, none, none, none, -1, false, false, false, false, true);
+        pg_sys::CommandCounterIncrement();
+        address.objectId
+    }
+}
+
+fn column_element(view: &Relation, column: usize) -> *mut pg_sys::IndexElem {
+    // SAFETY: the column's name is copied; a zeroed element means default order, opclass and collation.
+    unsafe {
+        let attribute = pg_sys::TupleDescAttr(view.tuple_desc(), column as i32);
+        let element: *mut pg_sys::IndexElem = node::make(pg_sys::NodeTag::T_IndexElem);
+        (*element).name = pg_sys::pstrdup((*attribute).attname.data.as_ptr());
+        element
+    }
+}
+
+fn hash_element(view: &Relation, columns: &[usize]) -> *mut pg_sys::IndexElem {
+    let function = hash_function().unwrap_or_else(|| error::cannot_happen("function pgtrickle.row_image_hash does not exist"));
+    // SAFETY: makes nodes only.
+    unsafe {
+        let mut call: *mut pg_sys::Node = std::ptr::null_mut();
+        for chunk in columns.chunks(HASH_CHUNK) {
+            let arguments = list::make((!call.is_null()).then_some(call).into_iter().chain(chunk.iter().map(|&c| column_var(view, c))));
+            call = hash_call(function, arguments);
+        }
+        let element: *mut pg_sys::IndexElem = node::make(pg_sys::NodeTag::T_IndexElem);
+        (*element).expr = call;
+        (*element).indexcolname = node::cstring("row_image_hash");
+        element
+    }
+}
+
+unsafe fn column_var(view: &Relation, column: usize) -> *mut pg_sys::Node {
+    // SAFETY: `column` is one of the open view's.
+    unsafe {
+        let attribute = &*pg_sys::TupleDescAttr(view.tuple_desc(), column as i32);
+        pg_sys::makeVar(1, attribute.attnum, attribute.atttypid, attribute.atttypmod, attribute.attcollation, 0).cast()
+    }
+}
+
+unsafe fn hash_call(function: Oid, arguments: *mut pg_sys::List) -> *mut pg_sys::Node {
+    // SAFETY: makes a node only.
+    unsafe {
+        let none = pg_sys::InvalidOid;
+        pg_sys::makeFuncExpr(function, pg_sys::INT8OID, arguments, none, none, pg_sys::CoercionForm::COERCE_EXPLICIT_CALL).cast()
+    }
+}
+
+/// Lets DROP EXTENSION take a hash index with it instead of refusing because the index calls our function.
+fn follow_extension(index: Oid) {
+    let Some(function) = hash_function() else { return };
+    let (depender, referenced) = (relation_address(index), object_address(pg_sys::ProcedureRelationId, function));
+    // SAFETY: replaces the one NORMAL dependency by an AUTO one.
+    unsafe {
+        let (class, normal) = (pg_sys::RelationRelationId, pg_sys::DependencyType::DEPENDENCY_NORMAL as std::ffi::c_char);
+        if pg_sys::deleteDependencyRecordsForSpecific(class, index, normal, pg_sys::ProcedureRelationId, function) > 0 {
+            pg_sys::recordDependencyOn(&depender, &referenced, pg_sys::DependencyType::DEPENDENCY_AUTO);
+        }
+    }
+}
+
+fn relation_address(relation: Oid) -> pg_sys::ObjectAddress {
+    object_address(pg_sys::RelationRelationId, relation)
+}
+
+fn object_address(class: Oid, object: Oid) -> pg_sys::ObjectAddress {
+    pg_sys::ObjectAddress { classId: class, objectId: object, objectSubId: 0 }
+}

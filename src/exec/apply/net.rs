@@ -1,0 +1,134 @@
+//! Netting changes in memory: one entry per image, its weight the sum of what came in.
+
+use super::change::{Change, Grouping, Key};
+use crate::pg::image::{Row, Shape};
+use crate::pg::slot::Slot;
+use hashbrown::HashTable;
+use pgrx::{PgMemoryContexts, pg_sys};
+
+/// Net changes, as long as they fit into work_mem.
+pub struct Net {
+    desc: pg_sys::TupleDesc,
+    entries: Vec<Change>,
+    /// Positions in `entries` by image.
+    positions: HashTable<usize>,
+    /// Holds the entries' tuples.
+    context: pg_sys::MemoryContext,
+    bytes: usize,
+    reader: Slot,
+}
+
+/// What an entry takes besides its tuple.
+const OVERHEAD: usize = 96;
+
+impl Net {
+    /// An empty table for rows of `desc`; `reader` is a scratch slot for minimal tuples of it.
+    pub fn new(desc: pg_sys::TupleDesc, reader: Slot) -> Self {
+        // SAFETY: the context is a child of the query's and goes with it.
+        let context = unsafe {
+            pg_sys::AllocSetContextCreateInternal(
+                pg_sys::CurrentMemoryContext,
+                c"TrickleApply changes".as_ptr(),
+                pg_sys::ALLOCSET_DEFAULT_MINSIZE as usize,
+                pg_sys::ALLOCSET_DEFAULT_INITSIZE as usize,
+                pg_sys::ALLOCSET_DEFAULT_MAXSIZE as usize,
+            )
+        };
+        Self { desc, entries: Vec::new(), positions: HashTable::new(), context, bytes: 0, reader }
+    }
+
+    /// Adds `weight` to the entry of this image.
+    ///
+    /// # Safety
+    /// `row` is a live row of `shape`, which is the table's; `image` and `group` are its hashes.
+    pub unsafe fn add(&mut self, shape: &Shape, row: Row, change: Change) {
+        let (entries, reader) = (&self.entries, self.reader);
+        let same = |&position: &usize| {
+            let entry = &entries[position];
+            // SAFETY: both are live rows of the shape.
+            entry.image == change.image && unsafe { shape.equal(row, read(reader, entry.tuple, shape.len())) }
+        };
+        match self.positions.find(change.image as u64, same) {
+            Some(&position) => self.entries[position].weight += change.weight,
+            // SAFETY: as above.
+            None => unsafe { self.insert(row, change) },
+        }
+    }
+
+    unsafe fn insert(&mut self, row: Row, change: Change) {
+        // SAFETY: the row has the descriptor's columns.
+        let tuple = unsafe {
+            PgMemoryContexts::For(self.context).switch_to(|_| {
+                pg_sys::heap_form_minimal_tuple(self.desc, row.values.as_ptr(), row.nulls.as_ptr(), 0)
+            })
+        };
+        // SAFETY: just formed.
+        self.bytes += unsafe { (*tuple).t_len } as usize + OVERHEAD;
+        self.positions.insert_unique(change.image as u64, self.entries.len(), |&position| self.entries[position].image as u64);
+        self.entries.push(Change { tuple, ..change });
+    }
+
+    /// Whether the table outgrew work_mem, even after forgetting what cancelled.
+    pub fn overflows(&mut self) -> bool {
+        // SAFETY: a setting.
+        let limit = unsafe { pg_sys::work_mem } as usize * 1024;
+        if self.bytes <= limit {
+            return false;
+        }
+        self.forget_cancelled();
+        self.bytes > limit / 2
+    }
+
+    fn forget_cancelled(&mut self) {
+        let bytes = &mut self.bytes;
+        self.entries.retain(|entry| {
+            if entry.weight == 0 {
+                // SAFETY: palloc'd by `insert`, referenced by this entry only.
+                unsafe {
+                    *bytes -= (*entry.tuple).t_len as usize + OVERHEAD;
+                    pg_sys::pfree(entry.tuple.cast());
+                }
+            }
+            entry.weight != 0
+        });
+        self.positions.clear();
+        for (position, entry) in self.entries.iter().enumerate() {
+            self.positions.insert_unique(entry.image as u64, position, |&position| self.entries[position].image as u64);
+        }
+    }
+
+    /// The net changes, unordered. Their tuples live until the query ends or `release`.
+    pub fn into_changes(mut self) -> Vec<Change> {
+        self.entries.retain(|entry| entry.weight != 0);
+        self.entries
+    }
+
+    /// The context of the entries' tuples.
+    pub fn context(&self) -> pg_sys::MemoryContext {
+        self.context
+    }
+}
+
+/// The row in a minimal tuple, deformed into `reader`.
+pub fn read<'a>(reader: Slot, tuple: pg_sys::MinimalTuple, columns: usize) -> Row<'a> {
+    reader.store_minimal(tuple);
+    reader.row(columns)
+}
+
+/// Orders changes so that those of one group are adjacent, and within it those of one image hash.
+///
+/// # Safety
+/// The changes' tuples are live and have `columns` columns; `reader` is a scratch slot for them.
+pub unsafe fn order(changes: &mut [Change], grouping: &mut Grouping, reader: Slot, columns: usize) {
+    let Grouping::Key(order) = grouping else {
+        changes.sort_unstable_by_key(|change| (change.group, change.image));
+        return;
+    };
+    let mut keyed: Vec<(Key, Change)> =
+        changes.iter().map(|&change| (order.key(read(reader, change.tuple, columns)), change)).collect();
+    // SAFETY: by-reference key values point into the changes' tuples, which are live.
+    keyed.sort_unstable_by(|(a, x), (b, y)| unsafe { order.compare(a, b) }.then(x.image.cmp(&y.image)));
+    for (change, (_, sorted)) in changes.iter_mut().zip(keyed) {
+        *change = sorted;
+    }
+}

@@ -1,0 +1,249 @@
+//! From the child's weighted rows to runs of net changes, one run per group.
+//!
+//! Input: rows in any order, any weights, the view's columns first and the weight last.
+//! 1. Rows are netted by image in memory; when what is left outgrows work_mem, all rows go through an external sort.
+//! 2. Either way they come back ordered by group, then by image hash.
+//! 3. Adjacent changes of one group are a run; within it equal images net to one change, or to none.
+//!
+//! A child that promises grouped rows skips 1 and 2.
+//! Output: runs of changes with different images and nonzero weights. An image hash may collide: images are compared.
+
+use super::change::{Change, Grouping};
+use super::net::{self, Net};
+use super::spill::Spill;
+use crate::exec::node::Child;
+use crate::pg::image::{Row, Shape};
+use crate::pg::slot::Slot;
+use pgrx::pg_sys;
+
+/// The shape of the view's rows and two scratch slots to read them from minimal tuples.
+pub struct Reader {
+    pub desc: pg_sys::TupleDesc,
+    pub shape: Shape,
+    slots: [Slot; 2],
+}
+
+impl Reader {
+    pub fn new(desc: pg_sys::TupleDesc) -> Self {
+        let slot = || Slot::make(desc, &raw const pg_sys::TTSOpsMinimalTuple);
+        Self { desc, shape: Shape::of(desc), slots: [slot(), slot()] }
+    }
+
+    /// The view's columns of a change, valid until the next read into the same slot.
+    pub fn read(&self, slot: usize, change: &Change) -> Row<'_> {
+        net::read(self.slots[slot], change.tuple, self.shape.len())
+    }
+
+    pub fn end(&self) {
+        self.slots.iter().for_each(|slot| slot.drop());
+    }
+}
+
+/// Takes rows in, gives runs out.
+pub struct Consolidation {
+    net: Net,
+    spill: Option<Spill>,
+}
+
+impl Consolidation {
+    pub fn new(reader: &Reader) -> Self {
+        Self { net: Net::new(reader.desc, reader.slots[0]), spill: None }
+    }
+
+    /// # Safety
+    /// `row` is a live row of the reader's shape.
+    pub unsafe fn add(&mut self, reader: &Reader, grouping: &Grouping, row: Row, weight: i64) {
+        let none = std::ptr::null_mut();
+        // SAFETY: a live row of the shape.
+        unsafe {
+            let (image, group) = grouping.hashes(&reader.shape, row);
+            let change = Change { tuple: none, weight, image, group };
+            match &self.spill {
+                Some(spill) => spill.put(row, change),
+                None => {
+                    self.net.add(&reader.shape, row, change);
+                    if self.net.overflows() {
+                        self.spill(reader, grouping);
+                    }
+                }
+            }
+        }
+    }
+
+    fn spill(&mut self, reader: &Reader, grouping: &Grouping) {
+        let spill = Spill::new(reader.desc, grouping);
+        let net = std::mem::replace(&mut self.net, Net::new(reader.desc, reader.slots[0]));
+        let context = net.context();
+        for change in net.into_changes() {
+            spill.put(reader.read(1, &change), change);
+        }
+        reader.slots.iter().for_each(|slot| slot.clear());
+        // SAFETY: the sort has copied every tuple of the context.
+        unsafe { pg_sys::MemoryContextDelete(context) };
+        self.spill = Some(spill);
+    }
+
+    pub fn finish(self, reader: &Reader, grouping: &mut Grouping) -> Runs {
+        let feed = match self.spill {
+            Some(spill) => {
+                spill.sort();
+                Feed::Sorted(spill)
+            }
+            None => {
+                let mut changes = self.net.into_changes();
+                // SAFETY: the tuples live until the query ends.
+                unsafe { net::order(&mut changes, grouping, reader.slots[0], reader.shape.len()) };
+                Feed::Memory(changes.into_iter())
+            }
+        };
+        Runs::over(feed)
+    }
+}
+
+enum Feed {
+    Memory(std::vec::IntoIter<Change>),
+    Sorted(Spill),
+    /// The child's rows as they come.
+    Grouped(Child),
+}
+
+/// Runs of net changes.
+pub struct Runs {
+    feed: Feed,
+    /// The first change of the next run.
+    ahead: Option<Change>,
+    run: Vec<Change>,
+    /// Tuple of a run's first change which cancelled.
+    spent: Option<pg_sys::MinimalTuple>,
+}
+
+impl Runs {
+    fn over(feed: Feed) -> Self {
+        Self { feed, ahead: None, run: Vec::new(), spent: None }
+    }
+
+    /// Runs of a child whose rows arrive grouped.
+    pub fn grouped(child: Child) -> Self {
+        Self::over(Feed::Grouped(child))
+    }
+
+    /// The next run, valid until the following call; it may be empty.
+    ///
+    /// # Safety
+    /// The child's rows, if any, have the reader's shape followed by a weight.
+    pub unsafe fn next(&mut self, reader: &Reader, grouping: &mut Grouping) -> Option<&[Change]> {
+        self.recycle();
+        // SAFETY: by contract.
+        let head = self.ahead.take().or_else(|| unsafe { self.fetch(reader, grouping) })?;
+        self.run.push(head);
+        // SAFETY: by contract.
+        while let Some(change) = unsafe { self.fetch(reader, grouping) } {
+            if !same_group(reader, grouping, &head, &change) {
+                self.ahead = Some(change);
+                break;
+            }
+            self.push(reader, change);
+        }
+        self.forget_cancelled();
+        Some(&self.run)
+    }
+
+    unsafe fn fetch(&mut self, reader: &Reader, grouping: &Grouping) -> Option<Change> {
+        match &mut self.feed {
+            Feed::Memory(changes) => changes.next(),
+            Feed::Sorted(spill) => spill.next(),
+            // SAFETY: by contract of `next`.
+            Feed::Grouped(child) => unsafe { fetch_grouped(*child, reader, grouping) },
+        }
+    }
+
+    /// Adds a change to the run, netting equal images, which are adjacent (but for collisions of their hash).
+    fn push(&mut self, reader: &Reader, change: Change) {
+        let rivals = self.run.iter().rev().take_while(|other| other.image == change.image).count();
+        let start = self.run.len() - rivals;
+        for i in start..self.run.len() {
+            // SAFETY: both changes are live.
+            if unsafe { reader.shape.equal(reader.read(0, &self.run[i]), reader.read(1, &change)) } {
+                self.run[i].weight += change.weight;
+                return self.free(change.tuple);
+            }
+        }
+        while rivals == 0 && self.run.len() > 1 && self.run[self.run.len() - 1].weight == 0 {
+            let cancelled = self.run.pop();
+            cancelled.into_iter().for_each(|change| self.free(change.tuple));
+        }
+        self.run.push(change);
+    }
+
+    fn forget_cancelled(&mut self) {
+        self.spent = (self.run[0].weight == 0).then_some(self.run[0].tuple);
+        for i in 1..self.run.len() {
+            if self.run[i].weight == 0 {
+                self.free(self.run[i].tuple);
+            }
+        }
+        self.run.retain(|change| change.weight != 0);
+    }
+
+    fn recycle(&mut self) {
+        let mut run = std::mem::take(&mut self.run);
+        run.drain(..).map(|change| change.tuple).chain(self.spent.take()).for_each(|tuple| self.free(tuple));
+        self.run = run;
+    }
+
+    /// Frees a tuple nobody needs any more; those netted in memory go together at the end.
+    fn free(&self, tuple: pg_sys::MinimalTuple) {
+        if !matches!(self.feed, Feed::Memory(_)) {
+            // SAFETY: palloc'd by the feed and owned by the run.
+            unsafe { pg_sys::pfree(tuple.cast()) };
+        }
+    }
+
+    pub fn end(&self) {
+        if let Feed::Sorted(spill) = &self.feed {
+            spill.end();
+        }
+    }
+}
+
+/// The child's next row with a weight; its tuple is palloc'd. Image hashes are not needed in so short runs.
+unsafe fn fetch_grouped(child: Child, reader: &Reader, grouping: &Grouping) -> Option<Change> {
+    loop {
+        // SAFETY: rows of the child have the reader's shape and a weight.
+        let (row, weight) = unsafe { weighted(child.next(), reader.shape.len())? };
+        if weight != 0 {
+            // SAFETY: a live row of the shape.
+            let group = unsafe { grouping.group(&reader.shape, row) };
+            // SAFETY: the row has the descriptor's columns.
+            let tuple = unsafe { pg_sys::heap_form_minimal_tuple(reader.desc, row.values.as_ptr(), row.nulls.as_ptr(), 0) };
+            return Some(Change { tuple, weight, image: 0, group });
+        }
+    }
+}
+
+/// The view's columns and the weight of a child's row; None at the end.
+///
+/// # Safety
+/// `slot` is null or holds `columns` columns and a weight.
+pub unsafe fn weighted<'a>(slot: *mut pg_sys::TupleTableSlot, columns: usize) -> Option<(Row<'a>, i64)> {
+    if slot.is_null() {
+        return None;
+    }
+    // SAFETY: by contract.
+    let row = unsafe { Slot::new(slot) }.row(columns + 1);
+    debug_assert!(!row.nulls[columns]);
+    let weight = row.values[columns].value() as i64;
+    Some((Row { values: &row.values[..columns], nulls: &row.nulls[..columns] }, weight))
+}
+
+fn same_group(reader: &Reader, grouping: &mut Grouping, head: &Change, change: &Change) -> bool {
+    match grouping {
+        Grouping::Hash(_) => head.group == change.group,
+        Grouping::One => true,
+        Grouping::Key(order) => {
+            let (a, b) = (order.key(reader.read(0, head)), order.key(reader.read(1, change)));
+            // SAFETY: keys of two live rows.
+            unsafe { order.compare(&a, &b) }.is_eq()
+        }
+    }
+}

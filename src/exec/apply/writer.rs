@@ -1,0 +1,236 @@
+//! Native writes into a materialized view: heap, indexes, TOAST.
+//!
+//! The server's own executor routines do the work, on an executor state of our own which has the view as its one
+//! range table entry (the refresh plan may not mention the view at all). Nobody else writes to the view: the refresh
+//! holds a lock on it that conflicts with itself.
+
+use super::find::Finder;
+use super::index::ApplyIndex;
+use crate::error;
+use crate::pg::slot::Slot;
+use crate::pg::{list, node};
+use pgrx::{PgSqlErrorCode, pg_sys};
+
+/// Rows written so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    pub inserted: u64,
+    pub updated: u64,
+    pub deleted: u64,
+}
+
+/// An open materialized view.
+pub struct Writer {
+    view: pg_sys::Relation,
+    estate: *mut pg_sys::EState,
+    result: *mut pg_sys::ResultRelInfo,
+    snapshot: pg_sys::Snapshot,
+    command: pg_sys::CommandId,
+    /// Of `append`; null until it is used.
+    bulk: *mut pg_sys::BulkInsertStateData,
+    pub counters: Counters,
+}
+
+impl Writer {
+    /// Opens the view. `kept` are the columns (0-based) whose values updates leave alone.
+    ///
+    /// # Safety
+    /// `snapshot` is registered or active until `end`.
+    pub unsafe fn open(view: pg_sys::Oid, snapshot: pg_sys::Snapshot, kept: &[usize]) -> Self {
+        // SAFETY: table_open raises or returns an open relation; the executor state is a child of the query's context.
+        unsafe {
+            let view = pg_sys::table_open(view, pg_sys::RowExclusiveLock as i32);
+            let estate = pg_sys::CreateExecutorState();
+            let result: *mut pg_sys::ResultRelInfo = node::make(pg_sys::NodeTag::T_ResultRelInfo);
+            init_range_table(estate, view, kept);
+            pg_sys::InitResultRelInfo(result, view, 1, std::ptr::null_mut(), 0);
+            pg_sys::ExecOpenIndices(result, false);
+            let command = pg_sys::GetCurrentCommandId(true);
+            Self { view, estate, result, snapshot, command, bulk: std::ptr::null_mut(), counters: Counters::default() }
+        }
+    }
+
+    pub fn desc(&self) -> pg_sys::TupleDesc {
+        // SAFETY: open until `end`.
+        unsafe { (*self.view).rd_att }
+    }
+
+    /// The view's indexes, all open.
+    pub fn indexes(&self) -> &[pg_sys::Relation] {
+        // SAFETY: the array has ri_NumIndices open relations; null when there are none.
+        unsafe {
+            match (*self.result).ri_NumIndices {
+                0 => &[],
+                count => std::slice::from_raw_parts((*self.result).ri_IndexRelationDescs, count as usize),
+            }
+        }
+    }
+
+    /// A search for stored rows through `index`, or by scanning the view when that is gone.
+    pub fn finder(&self, index: &ApplyIndex) -> Finder {
+        let open = |oid| self.indexes().iter().copied().find(|&index| unsafe { (*index).rd_id } == oid);
+        // SAFETY: view and indexes stay open until `end`.
+        unsafe { Finder::new(self.view, self.snapshot, index, open) }
+    }
+
+    /// Calls `each` with every stored row.
+    pub fn scan(&self, mut each: impl FnMut(Slot)) {
+        // SAFETY: an open view; the slot fits it.
+        unsafe {
+            let slot = Slot::make(self.desc(), pg_sys::table_slot_callbacks(self.view));
+            let scan = pg_sys::table_beginscan(self.view, self.snapshot, 0, std::ptr::null_mut());
+            while pg_sys::table_scan_getnextslot(scan, pg_sys::ScanDirection::ForwardScanDirection, slot.as_ptr()) {
+                each(slot);
+            }
+            pg_sys::table_endscan(scan);
+            slot.drop();
+        }
+    }
+
+    /// # Safety
+    /// The slot holds a row of the view's descriptor.
+    pub unsafe fn insert(&mut self, slot: Slot) {
+        // SAFETY: an open view and a row of it; all indexes are open.
+        unsafe {
+            pg_sys::table_tuple_insert(self.view, slot.as_ptr(), self.command, 0, std::ptr::null_mut());
+            self.insert_index_tuples(slot, false, false);
+        }
+        self.counters.inserted += 1;
+    }
+
+    /// Replaces the stored row at `tid`, in place of its index entries when no indexed value changes (HOT).
+    ///
+    /// # Safety
+    /// As `insert`; `tid` was found by a finder of this writer.
+    pub unsafe fn update(&mut self, mut tid: pg_sys::ItemPointerData, slot: Slot) {
+        let mut failure = pg_sys::TM_FailureData::default();
+        let (mut lock, mut indexes) = (0, pg_sys::TU_UpdateIndexes::TU_None);
+        let none = std::ptr::null_mut();
+        // SAFETY: an open view, a visible row of it and a new version.
+        unsafe {
+            let outcome = pg_sys::table_tuple_update(
+                self.view, &mut tid, slot.as_ptr(), self.command, self.snapshot, none, true, &mut failure, &mut lock, &mut indexes,
+            );
+            self.expect_ok(outcome);
+            if indexes != pg_sys::TU_UpdateIndexes::TU_None {
+                self.insert_index_tuples(slot, true, indexes == pg_sys::TU_UpdateIndexes::TU_Summarizing);
+            }
+        }
+        self.counters.updated += 1;
+    }
+
+    /// # Safety
+    /// `tid` was found by a finder of this writer.
+    pub unsafe fn delete(&mut self, mut tid: pg_sys::ItemPointerData) {
+        let mut failure = pg_sys::TM_FailureData::default();
+        let none = std::ptr::null_mut();
+        // SAFETY: an open view and a visible row of it.
+        let outcome = unsafe {
+            pg_sys::table_tuple_delete(self.view, &mut tid, self.command, self.snapshot, none, true, &mut failure, false)
+        };
+        self.expect_ok(outcome);
+        self.counters.deleted += 1;
+    }
+
+    /// Appends rows to a view nobody can see yet.
+    ///
+    /// # Safety
+    /// The slots hold rows of the view's descriptor.
+    pub unsafe fn append(&mut self, slots: &mut [*mut pg_sys::TupleTableSlot]) {
+        // SAFETY: an open view and rows of it. A ring buffer keeps population from flushing the cache, as in REFRESH.
+        unsafe {
+            if self.bulk.is_null() {
+                self.bulk = pg_sys::GetBulkInsertState();
+            }
+            let options = pg_sys::TABLE_INSERT_SKIP_FSM as i32;
+            pg_sys::table_multi_insert(self.view, slots.as_mut_ptr(), slots.len() as i32, self.command, options, self.bulk);
+            if !self.indexes().is_empty() {
+                slots.iter().for_each(|&slot| self.insert_index_tuples(Slot::new(slot), false, false));
+            }
+        }
+        self.counters.inserted += slots.len() as u64;
+    }
+
+    /// All rows of `append` are in.
+    pub fn finish_append(&self) {
+        // SAFETY: an open view.
+        unsafe { pg_sys::table_finish_bulk_insert(self.view, pg_sys::TABLE_INSERT_SKIP_FSM as i32) };
+    }
+
+    unsafe fn insert_index_tuples(&self, slot: Slot, update: bool, only_summarizing: bool) {
+        let none: *mut pg_sys::List = std::ptr::null_mut();
+        // SAFETY: the slot's row has just been stored. Index expressions are evaluated in the per-tuple context.
+        unsafe {
+            pg_sys::ExecInsertIndexTuples(
+                self.result, slot.as_ptr(), self.estate, update, false, none.cast(), none, only_summarizing,
+            );
+            let context = (*self.estate).es_per_tuple_exprcontext;
+            if !context.is_null() {
+                pg_sys::MemoryContextReset((*context).ecxt_per_tuple_memory);
+            }
+        }
+    }
+
+    fn expect_ok(&self, outcome: pg_sys::TM_Result::Type) {
+        if outcome == pg_sys::TM_Result::TM_Ok {
+            return;
+        }
+        // SAFETY: reads the isolation level.
+        if unsafe { pg_sys::XactIsoLevel } >= pg_sys::XACT_REPEATABLE_READ as i32 {
+            error::error(
+                PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE,
+                "could not serialize access due to a concurrent refresh",
+            )
+            .raise()
+        }
+        error::cannot_happen(format!("a row found in materialized view \"{}\" cannot be changed (code {outcome})", self.name()))
+    }
+
+    /// The error of a delta that does not fit the stored rows.
+    pub fn mismatch(&self, detail: impl Into<String>) -> ! {
+        error::error(
+            PgSqlErrorCode::ERRCODE_DATA_CORRUPTED,
+            format!("materialized view \"{}\" does not hold a row its delta removes", self.name()),
+        )
+        .detail(detail)
+        .hint("The view must be computed anew. If nothing but a refresh has changed it, this is a bug in pg_trickle.")
+        .raise()
+    }
+
+    pub fn name(&self) -> String {
+        // SAFETY: an open relation.
+        unsafe { pgrx::name_data_to_str(&(*(*self.view).rd_rel).relname).to_owned() }
+    }
+
+    /// Closes the view, keeping its lock.
+    pub fn end(&self) {
+        // SAFETY: ended once; nothing uses the view's slots any more.
+        unsafe {
+            if !self.bulk.is_null() {
+                pg_sys::FreeBulkInsertState(self.bulk);
+            }
+            pg_sys::ExecCloseIndices(self.result);
+            pg_sys::FreeExecutorState(self.estate);
+            pg_sys::table_close(self.view, pg_sys::NoLock as i32);
+        }
+    }
+}
+
+/// One entry for the view, so that index maintenance can ask which columns updates change.
+unsafe fn init_range_table(estate: *mut pg_sys::EState, view: pg_sys::Relation, kept: &[usize]) {
+    // SAFETY: plain node construction over an open relation.
+    unsafe {
+        let entry: *mut pg_sys::RangeTblEntry = node::make(pg_sys::NodeTag::T_RangeTblEntry);
+        (*entry).rtekind = pg_sys::RTEKind::RTE_RELATION;
+        (*entry).relid = (*view).rd_id;
+        (*entry).relkind = (*(*view).rd_rel).relkind;
+        (*entry).rellockmode = pg_sys::RowExclusiveLock as i32;
+        let mut permissions = std::ptr::null_mut();
+        let info = pg_sys::addRTEPermissionInfo(&mut permissions, entry);
+        for column in (0..(*(*view).rd_att).natts).filter(|&column| !kept.contains(&(column as usize))) {
+            let member = column + 1 - pg_sys::FirstLowInvalidHeapAttributeNumber;
+            (*info).updatedCols = pg_sys::bms_add_member((*info).updatedCols, member);
+        }
+        pg_sys::ExecInitRangeTable(estate, list::make([entry]), permissions, pg_sys::bms_make_singleton(1));
+    }
+}
