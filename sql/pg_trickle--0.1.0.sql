@@ -70,3 +70,8 @@ CREATE TABLE pgtrickle_internal.state (
     relid oid      NOT NULL,
     PRIMARY KEY (view, block)
 );
+
+-- The expression under the index of a view without a (short) key: equal images, equal hashes.
+CREATE FUNCTION pgtrickle.row_image_hash(VARIADIC "any") RETURNS bigint
+    LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'row_image_hash';
+COMMENT ON FUNCTION pgtrickle.row_image_hash("any") IS 'hash of a row''s values as stored';

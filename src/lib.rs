@@ -25,6 +25,7 @@ extern "C-unwind" fn _PG_init() {
     if pg::preloading() {
         settings::register();
         catalog::register();
+        exec::apply::register();
         commands::register();
     }
 }
