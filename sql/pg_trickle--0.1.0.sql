@@ -75,3 +75,25 @@ CREATE TABLE pgtrickle_internal.state (
 CREATE FUNCTION pgtrickle.row_image_hash(VARIADIC "any") RETURNS bigint
     LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'row_image_hash';
 COMMENT ON FUNCTION pgtrickle.row_image_hash("any") IS 'hash of a row''s values as stored';
+-- What refreshes did. Messages of failures may quote data: they are shown to those who may refresh the view themselves.
+CREATE TABLE pgtrickle.pgt_refresh_history (
+    pgt_relid      oid              NOT NULL,
+    refresh_id     bigint           NOT NULL,
+    data_timestamp timestamptz,
+    start_time     timestamptz      NOT NULL,
+    end_time       timestamptz      NOT NULL,
+    action         text             NOT NULL,
+    status         text             NOT NULL,
+    initiated_by   text             NOT NULL,
+    rows_inserted  bigint           NOT NULL,
+    rows_updated   bigint           NOT NULL,
+    rows_deleted   bigint           NOT NULL,
+    duration_ms    double precision NOT NULL,
+    error_message  text,
+    PRIMARY KEY (pgt_relid, refresh_id)
+);
+CREATE SEQUENCE pgtrickle_internal.refresh_id;
+ALTER TABLE pgtrickle.pgt_refresh_history ENABLE ROW LEVEL SECURITY;
+CREATE POLICY maintainers ON pgtrickle.pgt_refresh_history FOR SELECT
+    USING (pg_catalog.has_table_privilege(pgt_relid, 'MAINTAIN'));
+GRANT SELECT ON pgtrickle.pgt_refresh_history TO PUBLIC;

@@ -13,6 +13,7 @@ pub mod capture;
 pub mod circuit;
 pub mod delta;
 pub mod exec;
+pub mod schedule;
 pub mod commands;
 
 use pgrx::pg_guard;

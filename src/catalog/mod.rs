@@ -1,8 +1,10 @@
-//! What the extension remembers: typed rows in, typed rows out (tables of schema pgtrickle_internal).
+//! What the extension remembers: typed rows in, typed rows out.
 //!
-//! The oids of the tables are looked up once per backend and forgotten whenever any schema is created or dropped.
+//! The tables live in schema pgtrickle_internal, the history in pgtrickle. The oids of relations are looked up once per
+//! backend and forgotten whenever any schema is created or dropped.
 
 pub mod dependency;
+pub mod history;
 pub mod stream_table;
 
 use crate::error::cannot_happen;
@@ -12,41 +14,74 @@ use pgrx::pg_sys;
 use std::cell::Cell;
 use std::thread::LocalKey;
 
-const SCHEMA: &str = "pgtrickle_internal";
+type Slot<T> = &'static LocalKey<Cell<T>>;
 
-/// The oid of a relation of our schema, cached.
-pub struct Name {
+/// One of our schemas; its oid, once looked up, is InvalidOid when the extension is not installed.
+pub struct Schema {
     name: &'static str,
-    cached: &'static LocalKey<Cell<pg_sys::Oid>>,
+    cached: Slot<Option<pg_sys::Oid>>,
 }
 
-/// Declares relations of schema pgtrickle_internal.
+/// A relation of one of our schemas.
+pub struct Name {
+    schema: &'static Schema,
+    name: &'static str,
+    cached: Slot<pg_sys::Oid>,
+}
+
+thread_local! {
+    static INTERNAL_OID: Cell<Option<pg_sys::Oid>> = const { Cell::new(None) };
+    static PUBLIC_OID: Cell<Option<pg_sys::Oid>> = const { Cell::new(None) };
+}
+
+static INTERNAL: Schema = Schema { name: "pgtrickle_internal", cached: &INTERNAL_OID };
+static PUBLIC: Schema = Schema { name: "pgtrickle", cached: &PUBLIC_OID };
+
 macro_rules! relations {
-    ($($(#[$doc:meta])* $id:ident = $name:literal;)*) => {
-        $($(#[$doc])* pub static $id: Name = Name {
+    ($($id:ident = $schema:ident, $name:literal;)*) => {
+        $(pub static $id: Name = Name {
+            schema: &$schema,
             name: $name,
             cached: { thread_local!(static OID: Cell<pg_sys::Oid> = const { Cell::new(pg_sys::InvalidOid) }); &OID },
         };)*
-        fn forget_all() { $($id.cached.set(pg_sys::InvalidOid);)* }
+        fn forget() {
+            INTERNAL_OID.set(None);
+            PUBLIC_OID.set(None);
+            $($id.cached.set(pg_sys::InvalidOid);)*
+        }
     };
 }
 
 relations! {
-    STREAM_TABLE = "stream_table";
-    STREAM_TABLE_KEY = "stream_table_pkey";
-    STREAM_TABLE_ID = "stream_table_id";
-    REINIT = "reinit";
-    REINIT_VIEW = "reinit_view";
-    SOURCE = "source";
-    SOURCE_KEY = "source_pkey";
-    DEPENDENCY = "dependency";
-    DEPENDENCY_KEY = "dependency_pkey";
-    DEPENDENCY_SOURCE = "dependency_source";
-    STATE = "state";
-    STATE_KEY = "state_pkey";
+    STREAM_TABLE = INTERNAL, "stream_table";
+    STREAM_TABLE_KEY = INTERNAL, "stream_table_pkey";
+    STREAM_TABLE_ID = INTERNAL, "stream_table_id";
+    REINIT = INTERNAL, "reinit";
+    REINIT_VIEW = INTERNAL, "reinit_view";
+    SOURCE = INTERNAL, "source";
+    SOURCE_KEY = INTERNAL, "source_pkey";
+    DEPENDENCY = INTERNAL, "dependency";
+    DEPENDENCY_KEY = INTERNAL, "dependency_pkey";
+    DEPENDENCY_SOURCE = INTERNAL, "dependency_source";
+    STATE = INTERNAL, "state";
+    STATE_KEY = INTERNAL, "state_pkey";
+    HISTORY = PUBLIC, "pgt_refresh_history";
+    HISTORY_KEY = PUBLIC, "pgt_refresh_history_pkey";
+    HISTORY_ID = INTERNAL, "refresh_id";
 }
 
-thread_local!(static SCHEMA_OID: Cell<Option<pg_sys::Oid>> = const { Cell::new(None) });
+impl Schema {
+    fn find(&self) -> Option<pg_sys::Oid> {
+        let found = self.cached.get().unwrap_or_else(|| {
+            // A schema of this name that is not the extension's says nothing.
+            let oid = names::schema(self.name).filter(|oid| names::is_member_of(*oid, "pg_trickle"));
+            let oid = oid.unwrap_or(pg_sys::InvalidOid);
+            self.cached.set(Some(oid));
+            oid
+        });
+        (found != pg_sys::InvalidOid).then_some(found)
+    }
+}
 
 impl Name {
     /// None when the extension is not installed in this database (or just being installed).
@@ -55,13 +90,13 @@ impl Name {
         if cached != pg_sys::InvalidOid {
             return Some(cached);
         }
-        let oid = names::relation_in(schema_if_installed()?, self.name)?;
+        let oid = names::relation_in(self.schema.find()?, self.name)?;
         self.cached.set(oid);
         Some(oid)
     }
 
     pub fn oid(&self) -> pg_sys::Oid {
-        self.find().unwrap_or_else(|| cannot_happen(format!("relation {SCHEMA}.{} is missing", self.name)))
+        self.find().unwrap_or_else(|| cannot_happen(format!("relation {}.{} is missing", self.schema.name, self.name)))
     }
 
     pub fn open_for_read(&self) -> CatalogTable {
@@ -75,29 +110,15 @@ impl Name {
 
 /// The extension exists in this database.
 pub fn installed() -> bool {
-    schema_if_installed().is_some()
+    INTERNAL.find().is_some()
 }
 
 /// The schema of internal tables.
 pub fn schema() -> pg_sys::Oid {
-    schema_if_installed().unwrap_or_else(|| cannot_happen(format!("schema {SCHEMA} is missing")))
-}
-
-fn schema_if_installed() -> Option<pg_sys::Oid> {
-    let found = SCHEMA_OID.get().unwrap_or_else(|| {
-        // A schema of this name that is not the extension's says nothing.
-        let oid = names::schema(SCHEMA).filter(|oid| names::is_member_of(*oid, "pg_trickle"));
-        let oid = oid.unwrap_or(pg_sys::InvalidOid);
-        SCHEMA_OID.set(Some(oid));
-        oid
-    });
-    (found != pg_sys::InvalidOid).then_some(found)
+    INTERNAL.find().unwrap_or_else(|| cannot_happen(format!("schema {} is missing", INTERNAL.name)))
 }
 
 /// Forgets cached oids when a schema comes or goes.
 pub fn register() {
-    names::on_schema_change(|| {
-        SCHEMA_OID.set(None);
-        forget_all();
-    });
+    names::on_schema_change(forget);
 }

@@ -3,8 +3,7 @@
 use super::{REINIT, REINIT_VIEW, STREAM_TABLE, STREAM_TABLE_ID, STREAM_TABLE_KEY};
 use crate::error::cannot_happen;
 use crate::pg::catalog_table::{Row, Rows, Value, value};
-use crate::pg::sequence;
-use pgrx::datum::TimestampWithTimeZone;
+use crate::pg::{clock, sequence};
 use pgrx::pg_sys;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,12 +45,12 @@ pub struct StreamTable {
     pub pinned: Vec<String>,
     /// Encoded frontier; None while unpopulated.
     pub frontier: Option<Vec<u8>>,
-    pub data_timestamp: Option<TimestampWithTimeZone>,
-    pub last_refresh_at: Option<TimestampWithTimeZone>,
+    pub data_timestamp: Option<pg_sys::TimestampTz>,
+    pub last_refresh_at: Option<pg_sys::TimestampTz>,
     pub consecutive_errors: i32,
     pub last_error: Option<String>,
-    pub last_error_at: Option<TimestampWithTimeZone>,
-    pub created_at: TimestampWithTimeZone,
+    pub last_error_at: Option<pg_sys::TimestampTz>,
+    pub created_at: pg_sys::TimestampTz,
 }
 
 /// Column numbers, in table order.
@@ -141,7 +140,7 @@ pub fn insert(relid: pg_sys::Oid, definition: Definition, pinned: Vec<String>) {
         value(0i32),
         None,
         None,
-        value(pgrx::datum::datetime_support::statement_timestamp()),
+        value(clock::statement_start()),
     ]);
 }
 
@@ -163,7 +162,7 @@ fn update(relid: pg_sys::Oid, changes: &[(i16, Value)]) {
 }
 
 /// A successful refresh: the contents are the query's at `frontier`, taken at `data_timestamp`.
-pub fn set_frontier(relid: pg_sys::Oid, frontier: &[u8], data_timestamp: TimestampWithTimeZone) {
+pub fn set_frontier(relid: pg_sys::Oid, frontier: &[u8], data_timestamp: pg_sys::TimestampTz) {
     update(
         relid,
         &[
@@ -210,13 +209,12 @@ pub fn set_status(relid: pg_sys::Oid, status: Status) {
 /// A refresh failed; to be called in a transaction of its own. Returns the number of failures in a row.
 pub fn record_error(relid: pg_sys::Oid, message: &str) -> i32 {
     let errors = get(relid).map_or(0, |st| st.consecutive_errors) + 1;
-    let now = pgrx::datum::datetime_support::clock_timestamp();
     update(
         relid,
         &[
             (column::CONSECUTIVE_ERRORS, value(errors)),
             (column::LAST_ERROR, value(message)),
-            (column::LAST_ERROR_AT, value(now)),
+            (column::LAST_ERROR_AT, value(clock::now())),
         ],
     );
     errors

@@ -43,6 +43,11 @@ impl CatalogTable {
         self.scan(index, Some((attno, key)), rows, usize::MAX)
     }
 
+    /// The first rows, in index order, whose leading column `attno` equals `key`.
+    pub fn find_first(&self, index: pg_sys::Oid, attno: i16, key: pg_sys::Oid, limit: usize) -> Vec<Row> {
+        self.scan(index, Some((attno, key)), Rows::Latest, limit)
+    }
+
     /// The row of a unique oid.
     pub fn get(&self, index: pg_sys::Oid, attno: i16, key: pg_sys::Oid) -> Option<Row> {
         self.scan(index, Some((attno, key)), Rows::Latest, 1).pop()

@@ -1,5 +1,6 @@
 //! THE FENCE: safe handles over server pointers. Raw pointers do not cross a stage boundary outside these types.
 
+pub mod clock;
 pub mod identity;
 pub mod image;
 pub mod catalog_table;
@@ -7,10 +8,13 @@ pub mod list;
 pub mod names;
 pub mod node;
 pub mod relation;
+pub mod reloptions;
 pub mod sequence;
 pub mod server;
 pub mod slot;
+pub mod statement;
 pub mod tree;
+pub mod utility;
 
 /// The postmaster is loading shared_preload_libraries.
 pub fn preloading() -> bool {

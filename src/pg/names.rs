@@ -60,3 +60,59 @@ extern "C-unwind" fn schema_changed(_arg: pg_sys::Datum, _cache: std::ffi::c_int
         forget();
     }
 }
+
+/// A relation's name as a statement spells it.
+#[derive(Clone, Copy)]
+pub struct RangeVar(*mut pg_sys::RangeVar);
+
+/// Who may lock a relation found by name.
+#[derive(Clone, Copy)]
+pub enum Permission {
+    Owner,
+    Maintain,
+}
+
+impl RangeVar {
+    /// # Safety
+    /// `name` is alive as long as this handle is used.
+    pub unsafe fn new(name: *mut pg_sys::RangeVar) -> Self {
+        Self(name)
+    }
+
+    /// The relation the search path finds, not locked.
+    pub fn find(self) -> Option<pg_sys::Oid> {
+        let missing_ok = pg_sys::RVROption::RVR_MISSING_OK;
+        // SAFETY: a look-up by name.
+        valid(unsafe { pg_sys::RangeVarGetRelidExtended(self.0, pg_sys::NoLock as i32, missing_ok, None, std::ptr::null_mut()) })
+    }
+
+    /// The relation in the schema CREATE would put it in.
+    pub fn find_where_created(self) -> Option<pg_sys::Oid> {
+        // SAFETY: a look-up by name; raises as CREATE itself would when there is no such schema.
+        unsafe { valid(pg_sys::get_relname_relid((*self.0).relname, pg_sys::RangeVarGetCreationNamespace(self.0))) }
+    }
+
+    /// Locks the relation, once the user is known to be allowed to; raises the server's errors.
+    pub fn lock(self, mode: u32, permission: Permission) -> pg_sys::Oid {
+        // SAFETY: the callbacks are the server's own.
+        unsafe {
+            let callback: pg_sys::RangeVarGetRelidCallback = match permission {
+                Permission::Owner => Some(owns),
+                Permission::Maintain => Some(maintains),
+            };
+            pg_sys::RangeVarGetRelidExtended(self.0, mode as i32, 0, callback, std::ptr::null_mut())
+        }
+    }
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn owns(name: *const pg_sys::RangeVar, relid: pg_sys::Oid, old: pg_sys::Oid, arg: *mut std::ffi::c_void) {
+    // SAFETY: passes its arguments on.
+    unsafe { pg_sys::RangeVarCallbackOwnsRelation(name, relid, old, arg) }
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn maintains(name: *const pg_sys::RangeVar, relid: pg_sys::Oid, old: pg_sys::Oid, arg: *mut std::ffi::c_void) {
+    // SAFETY: passes its arguments on.
+    unsafe { pg_sys::RangeVarCallbackMaintainsTable(name, relid, old, arg) }
+}

@@ -1,0 +1,76 @@
+//! pgtrickle.pgt_refresh_history: one row per refresh that did something.
+
+use super::{HISTORY, HISTORY_ID, HISTORY_KEY};
+use crate::pg::catalog_table::{CatalogTable, Rows, value};
+use crate::pg::{clock, sequence};
+use crate::settings;
+use pgrx::pg_sys;
+
+/// A refresh, ended.
+pub struct Refresh<'a> {
+    pub view: pg_sys::Oid,
+    /// Of the snapshot; None when it failed before it had one.
+    pub data_timestamp: Option<pg_sys::TimestampTz>,
+    pub started: pg_sys::TimestampTz,
+    /// FULL, DIFFERENTIAL, REINITIALIZE, ...
+    pub action: &'a str,
+    /// COMPLETED, FAILED or SKIPPED.
+    pub status: &'a str,
+    /// SCHEDULER, MANUAL or INITIAL.
+    pub initiated_by: &'a str,
+    pub inserted: u64,
+    pub updated: u64,
+    pub deleted: u64,
+    pub error: Option<&'a str>,
+}
+
+mod column {
+    pub const RELID: i16 = 1;
+    pub const END_TIME: i16 = 5;
+}
+
+/// Expired rows removed with each new one: more than one, so that a shortened retention catches up.
+const REMOVED_PER_ROW: usize = 2;
+
+const MICROSECONDS_PER_MINUTE: i64 = 60_000_000;
+
+/// Adds a row for a refresh that ends now, and removes some that are older than `pg_trickle.history_retention`.
+pub fn record(refresh: &Refresh) {
+    let table = HISTORY.open_for_write();
+    let now = clock::now();
+    table.insert(&[
+        value(refresh.view),
+        value(sequence::next(HISTORY_ID.oid())),
+        refresh.data_timestamp.and_then(value),
+        value(refresh.started),
+        value(now),
+        value(refresh.action),
+        value(refresh.status),
+        value(refresh.initiated_by),
+        value(refresh.inserted as i64),
+        value(refresh.updated as i64),
+        value(refresh.deleted as i64),
+        value((now - refresh.started) as f64 / 1000.0),
+        refresh.error.and_then(value),
+    ]);
+    remove_expired(&table, refresh.view, now);
+}
+
+/// Rows of a view come in the order of their ids, so the oldest first.
+fn remove_expired(table: &CatalogTable, view: pg_sys::Oid, now: pg_sys::TimestampTz) {
+    let Some(minutes) = settings::history_retention() else { return };
+    let horizon = now - i64::from(minutes) * MICROSECONDS_PER_MINUTE;
+    for row in table.find_first(HISTORY_KEY.oid(), column::RELID, view, REMOVED_PER_ROW) {
+        if row.must::<i64>(column::END_TIME) < horizon {
+            table.delete(&row);
+        }
+    }
+}
+
+/// Forgets a view that is gone.
+pub fn delete(view: pg_sys::Oid) {
+    let table = HISTORY.open_for_write();
+    for row in table.find(HISTORY_KEY.oid(), column::RELID, view, Rows::Latest) {
+        table.delete(&row);
+    }
+}

@@ -1,0 +1,220 @@
+//! The options of a stream table: how statements spell them, what values they take, how `pg_class.reloptions` keeps them.
+//!
+//! `WITH (pg_trickle.schedule = '30s')` and `WITH ("pg_trickle.schedule" = '30s')`, as pg_dump writes it, are the same.
+
+use super::pinned;
+use crate::error::{Report, error};
+use crate::pg::reloptions;
+use crate::pg::statement::{OptionChange, RawOption};
+use crate::schedule::spec;
+use pgrx::{PgSqlErrorCode, pg_sys};
+
+const PREFIX: &str = "pg_trickle.";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefreshMode {
+    Auto,
+    Differential,
+    Full,
+}
+
+impl RefreshMode {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RefreshMode::Auto => "AUTO",
+            RefreshMode::Differential => "DIFFERENTIAL",
+            RefreshMode::Full => "FULL",
+        }
+    }
+}
+
+/// Our options in force on a view.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    pub incremental: bool,
+    pub schedule: String,
+    pub refresh_mode: RefreshMode,
+    pub cdc_mode: String,
+    /// Settings to pin, as a dump carries them.
+    pub settings: Option<Vec<String>>,
+}
+
+/// Our options as stored: (bare name, value), in the order they were first set.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stored(Vec<(String, String)>);
+
+impl Stored {
+    /// Ours among a view's options.
+    pub fn read(relid: pg_sys::Oid) -> Self {
+        Self(reloptions::read(relid).iter().filter_map(|option| split_ours(option)).collect())
+    }
+
+    /// Puts ours back beside the server's.
+    pub fn write(&self, relid: pg_sys::Oid) {
+        let mut all: Vec<String> = reloptions::read(relid).into_iter().filter(|o| split_ours(o).is_none()).collect();
+        all.extend(self.0.iter().map(|(name, value)| format!("{PREFIX}{name}={value}")));
+        reloptions::write(relid, all);
+    }
+
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+
+    pub fn set(&mut self, name: &str, value: &str) {
+        match self.0.iter_mut().find(|(n, _)| n == name) {
+            Some((_, old)) => *old = value.to_owned(),
+            None => self.0.push((name.to_owned(), value.to_owned())),
+        }
+    }
+
+    pub fn reset(&mut self, name: &str) {
+        self.0.retain(|(n, _)| n != name);
+    }
+
+    /// Applies the options of a WITH or SET list; values are checked.
+    pub fn apply(&mut self, options: &[RawOption]) {
+        for (name, option) in options.iter().filter_map(|option| Some((bare(option)?, option))) {
+            let value = checked(&name, option.value.as_deref()).unwrap_or_else(|report| report.raise());
+            self.set(&name, &value);
+        }
+    }
+
+    /// Applies what an ALTER says, in order.
+    pub fn change(&mut self, changes: &[OptionChange]) {
+        for change in changes {
+            match change {
+                OptionChange::Set(options) => self.apply(options),
+                OptionChange::Reset(options) => options.iter().filter_map(bare).for_each(|name| {
+                    require_known(&name).unwrap_or_else(|report| report.raise());
+                    self.reset(&name);
+                }),
+            }
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What the stored options mean. Values were checked when stored.
+    pub fn options(&self) -> Options {
+        Options {
+            incremental: self.get("incremental") == Some("true"),
+            schedule: self.get("schedule").unwrap_or("calculated").to_owned(),
+            refresh_mode: match self.get("refresh_mode") {
+                Some("DIFFERENTIAL") => RefreshMode::Differential,
+                Some("FULL") => RefreshMode::Full,
+                _ => RefreshMode::Auto,
+            },
+            cdc_mode: self.get("cdc_mode").unwrap_or("auto").to_owned(),
+            settings: self.get("settings").and_then(|text| pinned::decode(text).ok()),
+        }
+    }
+}
+
+/// The bare name of one of our options, in either spelling.
+pub fn bare(option: &RawOption) -> Option<String> {
+    match option.namespace.as_deref() {
+        Some("pg_trickle") => Some(option.name.clone()),
+        Some(_) => None,
+        None => option.name.strip_prefix(PREFIX).map(str::to_owned),
+    }
+}
+
+pub fn is_ours(option: &RawOption) -> bool {
+    bare(option).is_some()
+}
+
+fn split_ours(option: &str) -> Option<(String, String)> {
+    let (name, value) = option.strip_prefix(PREFIX)?.split_once('=')?;
+    Some((name.to_owned(), value.to_owned()))
+}
+
+const NAMES: &[&str] = &["incremental", "schedule", "refresh_mode", "cdc_mode", "settings"];
+
+fn require_known(name: &str) -> Result<(), Report> {
+    if NAMES.contains(&name) {
+        return Ok(());
+    }
+    let names: Vec<String> = NAMES.iter().map(|name| format!("{PREFIX}{name}")).collect();
+    Err(error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, format!("unrecognized parameter \"{PREFIX}{name}\""))
+        .hint(format!("Parameters of a stream table are {}.", names.join(", "))))
+}
+
+/// The canonical form of a value, or the error it deserves.
+pub fn checked(name: &str, value: Option<&str>) -> Result<String, Report> {
+    require_known(name)?;
+    match (name, value) {
+        ("incremental", value) => boolean(value.unwrap_or("true")).map(|on| on.to_string()),
+        (_, None) => Err(invalid(name, "", format!("Parameter \"{PREFIX}{name}\" needs a value."), hint_of(name))),
+        ("schedule", Some(value)) => schedule(value),
+        ("refresh_mode", Some(value)) => refresh_mode(value),
+        ("cdc_mode", Some(value)) => cdc_mode(value),
+        (_, Some(value)) => settings(value),
+    }
+}
+
+fn invalid(name: &str, value: &str, detail: impl Into<String>, hint: &str) -> Report {
+    let message = format!("invalid value for parameter \"{PREFIX}{name}\": \"{value}\"");
+    error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message).detail(detail).hint(hint)
+}
+
+const MODES: &str = "Values are AUTO, DIFFERENTIAL, FULL and IMMEDIATE.";
+const CDC_MODES: &str = "Values are auto, trigger and wal.";
+
+fn hint_of(name: &str) -> &'static str {
+    match name {
+        "schedule" => spec::HINT,
+        "refresh_mode" => MODES,
+        "cdc_mode" => CDC_MODES,
+        _ => pinned::HINT,
+    }
+}
+
+fn boolean(value: &str) -> Result<bool, Report> {
+    match value.to_ascii_lowercase().as_str() {
+        "true" | "on" | "yes" | "1" | "t" | "y" => Ok(true),
+        "false" | "off" | "no" | "0" | "f" | "n" => Ok(false),
+        _ => Err(invalid("incremental", value, "The parameter is boolean.", "Values are true and false.")),
+    }
+}
+
+fn schedule(value: &str) -> Result<String, Report> {
+    match spec::parse(value) {
+        Ok(_) => Ok(value.trim().to_owned()),
+        Err(detail) => Err(invalid("schedule", value, detail, spec::HINT)),
+    }
+}
+
+fn refresh_mode(value: &str) -> Result<String, Report> {
+    let mode = value.to_ascii_uppercase();
+    match mode.as_str() {
+        "AUTO" | "DIFFERENTIAL" | "FULL" => Ok(mode),
+        "IMMEDIATE" => Err(unsupported("refresh mode IMMEDIATE is not supported yet")
+            .detail("A stream table is refreshed by REFRESH MATERIALIZED VIEW or on its schedule.")
+            .hint("Use AUTO, DIFFERENTIAL or FULL.")),
+        _ => Err(invalid("refresh_mode", value, format!("\"{value}\" is not a refresh mode."), MODES)),
+    }
+}
+
+fn cdc_mode(value: &str) -> Result<String, Report> {
+    let mode = value.to_ascii_lowercase();
+    match mode.as_str() {
+        "auto" | "trigger" => Ok(mode),
+        "wal" => Err(unsupported("capture mode wal is not supported yet")
+            .detail("Changes are captured by triggers.")
+            .hint("Use auto or trigger.")),
+        _ => Err(invalid("cdc_mode", value, format!("\"{value}\" is not a capture mode."), CDC_MODES)),
+    }
+}
+
+fn settings(value: &str) -> Result<String, Report> {
+    match pinned::decode(value) {
+        Ok(settings) => Ok(pinned::encode(&settings)),
+        Err(detail) => Err(invalid("settings", value, detail, pinned::HINT)),
+    }
+}
+
+pub fn unsupported(message: &str) -> Report {
+    error(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, message)
+}

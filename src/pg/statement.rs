@@ -1,0 +1,305 @@
+//! Read-only views of the utility statements we look at, and changed copies of them.
+
+use super::names::RangeVar;
+use super::node::{is_a, string};
+use super::utility::Call;
+use super::list;
+use pgrx::pg_sys::{self, NodeTag};
+use std::ptr;
+
+/// One `name[=value]` of a WITH, SET or RESET list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawOption {
+    pub namespace: Option<String>,
+    pub name: String,
+    pub value: Option<String>,
+}
+
+/// # Safety
+/// `def` is a live DefElem.
+unsafe fn raw_option(def: *mut pg_sys::DefElem) -> RawOption {
+    // SAFETY: names are NUL-terminated strings; defGetString copies or points into the tree.
+    unsafe {
+        RawOption {
+            namespace: (!(*def).defnamespace.is_null()).then(|| string((*def).defnamespace)),
+            name: string((*def).defname),
+            value: (!(*def).arg.is_null()).then(|| string(pg_sys::defGetString(def))),
+        }
+    }
+}
+
+/// # Safety
+/// `options` is a list of DefElem.
+unsafe fn raw_options(options: *mut pg_sys::List) -> Vec<RawOption> {
+    // SAFETY: by contract.
+    unsafe { list::iter(options).map(|def| raw_option(def)).collect() }
+}
+
+/// The list without the options `drop` names.
+///
+/// # Safety
+/// `options` is a list of DefElem.
+unsafe fn without(options: *mut pg_sys::List, drop: fn(&RawOption) -> bool) -> *mut pg_sys::List {
+    // SAFETY: by contract; the new list shares the elements.
+    unsafe { list::make(list::iter::<pg_sys::DefElem>(options).filter(|def| !drop(&raw_option(*def)))) }
+}
+
+/// A shallow copy of a node in the current context.
+///
+/// # Safety
+/// `node` is a live node of type `T`.
+unsafe fn shallow<T>(node: *const T) -> *mut T {
+    // SAFETY: by contract.
+    unsafe {
+        let copy: *mut T = pg_sys::palloc(size_of::<T>()).cast();
+        ptr::copy_nonoverlapping(node, copy, 1);
+        copy
+    }
+}
+
+/// CREATE MATERIALIZED VIEW.
+#[derive(Clone, Copy)]
+pub struct CreateView {
+    call: Call,
+    stmt: *mut pg_sys::CreateTableAsStmt,
+    into: *mut pg_sys::IntoClause,
+}
+
+impl CreateView {
+    pub fn of(call: &Call) -> Option<Self> {
+        let stmt: *mut pg_sys::CreateTableAsStmt = call.tree();
+        // SAFETY: the tag says what the tree is.
+        unsafe {
+            let ours = is_a(stmt, NodeTag::T_CreateTableAsStmt) && (*stmt).objtype == pg_sys::ObjectType::OBJECT_MATVIEW;
+            ours.then(|| Self { call: *call, stmt, into: (*stmt).into })
+        }
+    }
+
+    pub fn options(&self) -> Vec<RawOption> {
+        // SAFETY: the statement is alive while it executes.
+        unsafe { raw_options((*self.into).options) }
+    }
+
+    pub fn relation(&self) -> RangeVar {
+        // SAFETY: every CREATE names its relation.
+        unsafe { RangeVar::new((*self.into).rel) }
+    }
+
+    pub fn with_data(&self) -> bool {
+        // SAFETY: as above.
+        unsafe { !(*self.into).skipData }
+    }
+
+    /// The same statement without some options and, if asked, WITH NO DATA.
+    pub fn stripped(&self, drop: fn(&RawOption) -> bool, no_data: bool) -> Call {
+        // SAFETY: copies of live nodes; the server copies deeper if it must not scribble.
+        unsafe {
+            let stmt = shallow(self.stmt);
+            let into = shallow(self.into);
+            (*into).options = without((*into).options, drop);
+            (*into).skipData |= no_data;
+            (*stmt).into = into;
+            self.call.with_tree(stmt.cast())
+        }
+    }
+}
+
+/// ALTER TABLE or ALTER MATERIALIZED VIEW.
+#[derive(Clone, Copy)]
+pub struct AlterRelation {
+    call: Call,
+    stmt: *mut pg_sys::AlterTableStmt,
+}
+
+/// A SET or RESET among the commands of an ALTER.
+pub enum OptionChange {
+    Set(Vec<RawOption>),
+    Reset(Vec<RawOption>),
+}
+
+impl AlterRelation {
+    pub fn of(call: &Call) -> Option<Self> {
+        let stmt: *mut pg_sys::AlterTableStmt = call.tree();
+        // SAFETY: every node has a tag.
+        unsafe { is_a(stmt, NodeTag::T_AlterTableStmt).then_some(Self { call: *call, stmt }) }
+    }
+
+    pub fn relation(&self) -> RangeVar {
+        // SAFETY: every ALTER names its relation.
+        unsafe { RangeVar::new((*self.stmt).relation) }
+    }
+
+    fn commands(&self) -> impl Iterator<Item = *mut pg_sys::AlterTableCmd> {
+        // SAFETY: the statement's list of commands.
+        unsafe { list::iter((*self.stmt).cmds) }
+    }
+
+    /// The kinds of all commands.
+    pub fn kinds(&self) -> Vec<pg_sys::AlterTableType::Type> {
+        // SAFETY: live commands.
+        self.commands().map(|command| unsafe { (*command).subtype }).collect()
+    }
+
+    /// Every SET and RESET of storage parameters, in order.
+    pub fn option_changes(&self) -> Vec<OptionChange> {
+        // SAFETY: `def` of these commands is a list of DefElem.
+        let options = |command: *mut pg_sys::AlterTableCmd| unsafe { raw_options((*command).def.cast()) };
+        // SAFETY: live commands.
+        let change = |command: *mut pg_sys::AlterTableCmd| match unsafe { (*command).subtype } {
+            pg_sys::AlterTableType::AT_SetRelOptions => Some(OptionChange::Set(options(command))),
+            pg_sys::AlterTableType::AT_ResetRelOptions => Some(OptionChange::Reset(options(command))),
+            _ => None,
+        };
+        self.commands().filter_map(change).collect()
+    }
+
+    /// The same statement without some options; commands left empty go too.
+    pub fn stripped(&self, drop: fn(&RawOption) -> bool) -> Call {
+        // SAFETY: copies of live nodes.
+        unsafe {
+            let stmt = shallow(self.stmt);
+            (*stmt).cmds = list::make(self.commands().filter_map(|command| strip_command(command, drop)));
+            self.call.with_tree(stmt.cast())
+        }
+    }
+
+    /// The lock the statement takes.
+    pub fn lock_level(&self) -> u32 {
+        // SAFETY: reads the commands.
+        unsafe { pg_sys::AlterTableGetLockLevel((*self.stmt).cmds) as u32 }
+    }
+}
+
+/// # Safety
+/// `command` is live.
+unsafe fn strip_command(
+    command: *mut pg_sys::AlterTableCmd,
+    drop: fn(&RawOption) -> bool,
+) -> Option<*mut pg_sys::AlterTableCmd> {
+    // SAFETY: `def` of these commands is a list of DefElem.
+    unsafe {
+        match (*command).subtype {
+            pg_sys::AlterTableType::AT_SetRelOptions | pg_sys::AlterTableType::AT_ResetRelOptions => {
+                let left = without((*command).def.cast(), drop);
+                let copy = shallow(command);
+                (*copy).def = left.cast();
+                (!left.is_null()).then_some(copy)
+            }
+            _ => Some(command),
+        }
+    }
+}
+
+/// REFRESH MATERIALIZED VIEW.
+#[derive(Clone, Copy)]
+pub struct Refresh {
+    stmt: *mut pg_sys::RefreshMatViewStmt,
+}
+
+impl Refresh {
+    pub fn of(call: &Call) -> Option<Self> {
+        Self::from_node(call.tree())
+    }
+
+    fn from_node(stmt: *mut pg_sys::RefreshMatViewStmt) -> Option<Self> {
+        // SAFETY: every node has a tag.
+        unsafe { is_a(stmt, NodeTag::T_RefreshMatViewStmt).then_some(Self { stmt }) }
+    }
+
+    pub fn relation(&self) -> RangeVar {
+        // SAFETY: every REFRESH names its relation.
+        unsafe { RangeVar::new((*self.stmt).relation) }
+    }
+
+    pub fn concurrently(&self) -> bool {
+        // SAFETY: a live statement.
+        unsafe { (*self.stmt).concurrent }
+    }
+
+    pub fn no_data(&self) -> bool {
+        // SAFETY: a live statement.
+        unsafe { (*self.stmt).skipData }
+    }
+}
+
+/// EXPLAIN of a REFRESH.
+#[derive(Clone, Copy)]
+pub struct ExplainRefresh {
+    call: Call,
+    pub refresh: Refresh,
+}
+
+impl ExplainRefresh {
+    pub fn of(call: &Call) -> Option<Self> {
+        let stmt: *mut pg_sys::ExplainStmt = call.tree();
+        // SAFETY: parse analysis has made the explained statement a Query.
+        unsafe {
+            if !is_a(stmt, NodeTag::T_ExplainStmt) || !is_a((*stmt).query, NodeTag::T_Query) {
+                return None;
+            }
+            let query: *mut pg_sys::Query = (*stmt).query.cast();
+            let refresh = Refresh::from_node((*query).utilityStmt.cast())?;
+            Some(Self { call: *call, refresh })
+        }
+    }
+
+    pub fn call(&self) -> &Call {
+        &self.call
+    }
+
+    pub fn stmt(&self) -> *mut pg_sys::ExplainStmt {
+        self.call.tree()
+    }
+}
+
+/// DROP EXTENSION `name`, among others perhaps.
+pub fn drops_extension(call: &Call, name: &str) -> bool {
+    let stmt: *mut pg_sys::DropStmt = call.tree();
+    // SAFETY: objects of DROP EXTENSION are String nodes.
+    unsafe {
+        is_a(stmt, NodeTag::T_DropStmt)
+            && (*stmt).removeType == pg_sys::ObjectType::OBJECT_EXTENSION
+            && list::iter::<pg_sys::String>((*stmt).objects).any(|object| string((*object).sval) == name)
+    }
+}
+
+/// The roles of DROP OWNED BY.
+pub fn drop_owned_roles(call: &Call) -> Vec<pg_sys::Oid> {
+    let stmt: *mut pg_sys::DropOwnedStmt = call.tree();
+    // SAFETY: the list holds RoleSpecs.
+    unsafe {
+        if !is_a(stmt, NodeTag::T_DropOwnedStmt) {
+            return Vec::new();
+        }
+        list::iter::<pg_sys::RoleSpec>((*stmt).roles).map(|role| pg_sys::get_rolespec_oid(role, false)).collect()
+    }
+}
+
+/// The parents named by CREATE TABLE ... INHERITS or PARTITION OF.
+pub fn create_table_parents(call: &Call) -> Vec<RangeVar> {
+    let stmt: *mut pg_sys::CreateStmt = call.tree();
+    // SAFETY: inhRelations holds RangeVars.
+    unsafe {
+        if !is_a(stmt, NodeTag::T_CreateStmt) {
+            return Vec::new();
+        }
+        list::iter((*stmt).inhRelations).map(|parent| RangeVar::new(parent)).collect()
+    }
+}
+
+/// The relation of a RENAME COLUMN.
+pub fn renamed_column_of(call: &Call) -> Option<RangeVar> {
+    let stmt: *mut pg_sys::RenameStmt = call.tree();
+    // SAFETY: RENAME COLUMN names its relation.
+    unsafe {
+        let column = is_a(stmt, NodeTag::T_RenameStmt) && (*stmt).renameType == pg_sys::ObjectType::OBJECT_COLUMN;
+        (column && !(*stmt).relation.is_null()).then(|| RangeVar::new((*stmt).relation))
+    }
+}
+
+/// The view of CREATE OR REPLACE VIEW.
+pub fn replaced_view(call: &Call) -> Option<RangeVar> {
+    let stmt: *mut pg_sys::ViewStmt = call.tree();
+    // SAFETY: every CREATE VIEW names its view.
+    unsafe { (is_a(stmt, NodeTag::T_ViewStmt) && (*stmt).replace).then(|| RangeVar::new((*stmt).view)) }
+}

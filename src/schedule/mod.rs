@@ -1,0 +1,4 @@
+//! When stream tables are refreshed.
+
+pub mod cron;
+pub mod spec;
