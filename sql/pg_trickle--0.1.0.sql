@@ -50,8 +50,16 @@ CREATE TABLE pgtrickle_internal.source (
     active    "char"     NOT NULL, -- a or b
     level     "char"     NOT NULL, -- s(tatement) or r(ow) triggers
     cdc       text       NOT NULL,
-    columns   smallint[] NOT NULL  -- captured attribute numbers
+    columns   smallint[] NOT NULL, -- captured attribute numbers
+    members   oid[]      NOT NULL, -- itself and its partitions and children
+    shape     bigint     NOT NULL, -- fingerprint of what stored rows rely on
+    proofs    bigint     NOT NULL  -- fingerprint of constraints delta plans rely on
 );
+
+-- Behind every capture trigger. Triggers fire without anybody having the right to call it.
+CREATE FUNCTION pgtrickle_internal.capture() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'pgtrickle_capture';
+REVOKE EXECUTE ON FUNCTION pgtrickle_internal.capture() FROM PUBLIC;
 
 -- Which view reads what.
 CREATE TABLE pgtrickle_internal.dependency (

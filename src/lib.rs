@@ -26,6 +26,7 @@ extern "C-unwind" fn _PG_init() {
     if pg::preloading() {
         settings::register();
         catalog::register();
+        capture::register();
         exec::apply::register();
         commands::register();
     }

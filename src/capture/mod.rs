@@ -1,6 +1,43 @@
-//! Capture: every committed change of a source reaches its change buffer exactly once (promise 2, DESIGN section 2).
+//! Capture: every committed change of a source reaches its change buffer exactly once (promises 2 and 8).
 //!
-//! [`frontier`] says what a view has seen; what a buffer holds beyond it is pending.
+//! A source is a table (with its partitions and children) that some view reads, or a stream table that others read. In
+//! the order of the data:
+//!
+//! * [`install`] starts capture: two segments (`segment`), triggers on every member of the `family` (`triggers`);
+//!   [`ddl`] keeps that right as tables change (`fingerprint`).
+//! * `trigger` runs in the writer's statement: looks up what the table feeds (`cache`), makes versions of rows (`image`)
+//!   and writes them packed (`buffer`). [`DeltaWriter`] does the same for a stream table's refresh.
+//! * [`frontier`] says what a view has seen; [`BufferScan`] and [`Pending`] read what is beyond it (`scan`).
+//! * [`trim`] throws away what every view has seen.
+//!
+//! Locks, in the order they are taken: object lock on the source (install.rs), the members, the segments.
 
+mod buffer;
+mod cache;
+pub mod ddl;
+mod delta_writer;
+mod family;
+mod fingerprint;
 pub mod frontier;
+mod image;
+mod in_use;
+mod install;
+pub mod scan;
+mod segment;
 mod snapshot;
+mod trigger;
+mod triggers;
+mod trim;
+
+pub use ddl::{before_detach_concurrently, on_ddl, on_subscription_change};
+pub use delta_writer::DeltaWriter;
+pub use frontier::Frontier;
+pub use in_use::in_use;
+pub use install::{install, obstacle, pin, shrink, uninstall};
+pub use scan::{BufferScan, Pending};
+pub use trim::trim;
+
+/// Registers the trigger function's cache for invalidations.
+pub fn register() {
+    cache::register();
+}

@@ -5,6 +5,7 @@
 
 pub mod dependency;
 pub mod history;
+pub mod source;
 pub mod stream_table;
 
 use crate::error::cannot_happen;

@@ -42,6 +42,37 @@ impl Relation {
         pgrx::name_data_to_str(&self.form().relname).to_owned()
     }
 
+    /// A column by its attribute number, dropped ones included.
+    pub fn attribute(&self, attno: i16) -> &pg_sys::FormData_pg_attribute {
+        // SAFETY: pinned by this handle; the server's accessor does not check, so we do.
+        unsafe {
+            assert!(attno > 0 && i32::from(attno) <= (*self.tuple_desc()).natts);
+            &*pg_sys::TupleDescAttr(self.tuple_desc(), i32::from(attno) - 1)
+        }
+    }
+
+    pub fn column_name(&self, attno: i16) -> &str {
+        pgrx::name_data_to_str(&self.attribute(attno).attname)
+    }
+
+    /// Attribute numbers of columns that are not dropped.
+    pub fn live_columns(&self) -> Vec<i16> {
+        // SAFETY: pinned by this handle.
+        let natts = unsafe { (*self.tuple_desc()).natts } as i16;
+        (1..=natts).filter(|&attno| !self.attribute(attno).attisdropped).collect()
+    }
+
+    /// Default and generation expressions, as stored node trees, with their columns.
+    pub fn defaults(&self) -> Vec<(i16, String)> {
+        // SAFETY: pinned by this handle; `constr` may be null.
+        unsafe {
+            let constr = (*self.tuple_desc()).constr;
+            let count = if constr.is_null() { 0 } else { (*constr).num_defval as usize };
+            let default = |i| &*(*constr).defval.add(i);
+            (0..count).map(|i| (default(i).adnum, super::node::string(default(i).adbin))).collect()
+        }
+    }
+
     pub fn blocks(&self) -> u32 {
         // SAFETY: main fork of an open relation.
         unsafe { pg_sys::RelationGetNumberOfBlocksInFork(self.0, pg_sys::ForkNumber::MAIN_FORKNUM) }

@@ -3,6 +3,9 @@
 //! They are raw: a server ERROR longjmps out of them, so call them through [`guarded`] unless they cannot raise.
 #![allow(non_camel_case_types, non_snake_case, non_upper_case_globals, clippy::all)]
 
+/// The bindings name C enums by their tags.
+pub type ScanDirection = pgrx::pg_sys::ScanDirection::Type;
+
 include!(concat!(env!("OUT_DIR"), "/server.rs"));
 
 /// Runs `call` so that a server ERROR inside it becomes a Rust panic, which unwinds through our frames.

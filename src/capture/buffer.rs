@@ -1,0 +1,270 @@
+//! The change buffer: what a row of it looks like, and writing rows.
+//!
+//! A buffer row holds what one statement did to one source, as much as fits a page, as a Z-set of row versions:
+//!
+//! ```text
+//! xid xid8      top-level transaction
+//! cid int4      command that wrote this row
+//! rows bytea    STORAGE PLAIN: minimal tuples back to back, each MAXALIGNed, in the source's row layout
+//! wide bytea    one minimal tuple too large for a page, behind 4 bytes of padding; toasted by the server
+//! ```
+//!
+//! Exactly one of `rows` and `wide` is not null. The top bit of a minimal tuple's length is its sign: set means -1.
+//! The fixed columns put the first tuple at a multiple of 8, on the page and in memory. Captured columns only; others
+//! are null. No value is toasted outside `wide`. Rows are never updated; a whole segment is truncated at a time.
+//!
+//! Writing ignores logical decoding: nobody replicates a change buffer.
+
+use crate::pg::server;
+use pgrx::{pg_sys, varlena};
+
+/// Bit of `t_len` that marks a version of weight -1.
+pub const NEGATIVE: u32 = 1 << 31;
+/// Bytes of versions in a row that has a page of its own.
+pub const CAPACITY: usize = 8120;
+
+const ATTRIBUTES: u16 = 4;
+const HEADER: u8 = 24;
+/// Null bitmaps, a set bit for each column that is present.
+const HAS_ROWS: u8 = 0b0111;
+const HAS_WIDE: u8 = 0b1011;
+/// `wide`'s padding, so that a detoasted tuple starts at a multiple of 8.
+const WIDE_PADDING: usize = 4;
+/// Where the version starts in a detoasted `wide`.
+pub const WIDE_OFFSET: usize = 4 + WIDE_PADDING;
+
+/// A buffer row as a heap tuple; the fixed part, then the payload.
+#[repr(C, align(8))]
+pub struct RowHead {
+    tuple: [u8; HEADER as usize],
+    pub xid: u64,
+    pub cid: u32,
+    /// The varlena header of `rows` or `wide`.
+    payload: [u8; 4],
+}
+
+/// A buffer row under construction, in memory that is reused.
+#[repr(C, align(8))]
+pub struct Page {
+    head: RowHead,
+    versions: [u8; CAPACITY],
+}
+
+const HEAD: usize = size_of::<RowHead>();
+const _: () = assert!(HEAD == 40 && size_of::<Page>() == 8160);
+
+impl Page {
+    pub const fn new() -> Self {
+        let head = RowHead { tuple: [0; HEADER as usize], xid: 0, cid: 0, payload: [0; 4] };
+        Self { head, versions: [0; CAPACITY] }
+    }
+}
+
+/// Appends versions to a segment. Its methods are called inside a guard: nothing here has a destructor or panics.
+pub struct Writer {
+    segment: pg_sys::Relation,
+    page: *mut Page,
+    used: usize,
+    xid: u64,
+    cid: u32,
+}
+
+impl Writer {
+    /// Opens `segment`, keeping its lock to the end of the transaction, so that it is not truncated before.
+    ///
+    /// # Safety
+    /// Inside a guard. `page` is used by nobody else until `finish`.
+    pub unsafe fn begin(segment: pg_sys::Oid, page: *mut Page) -> Self {
+        // SAFETY: inside a guard; a transaction is in progress.
+        unsafe {
+            Self {
+                segment: server::table_open(segment, pg_sys::RowExclusiveLock as i32),
+                page,
+                used: 0,
+                xid: server::GetTopFullTransactionId().value,
+                cid: server::GetCurrentCommandId(true),
+            }
+        }
+    }
+
+    /// Takes the current command id, when commands were counted since the writer began.
+    ///
+    /// # Safety
+    /// Inside a guard.
+    pub unsafe fn next_command(&mut self) {
+        // SAFETY: rows so far go out under the command they belong to.
+        unsafe {
+            let cid = server::GetCurrentCommandId(true);
+            if cid != self.cid {
+                self.flush();
+                self.cid = cid;
+            }
+        }
+    }
+
+    /// Room for a version of `size` bytes, to be filled and then `commit`ted; null when it must go through `put_wide`.
+    ///
+    /// # Safety
+    /// Inside a guard.
+    pub unsafe fn room(&mut self, size: usize) -> pg_sys::MinimalTuple {
+        if size > CAPACITY {
+            return std::ptr::null_mut();
+        }
+        // SAFETY: offsets stay below CAPACITY.
+        unsafe {
+            if size > CAPACITY - self.used {
+                self.flush();
+            }
+            (&raw mut (*self.page).versions).cast::<u8>().add(self.used).cast()
+        }
+    }
+
+    /// Takes in the version of `size` bytes last written to `room`.
+    ///
+    /// # Safety
+    /// Follows `room(size)`.
+    pub unsafe fn commit(&mut self, version: pg_sys::MinimalTuple, size: usize, weight: i64) {
+        // SAFETY: the version lies in our page.
+        unsafe { (*version).t_len = size as u32 | sign(weight) };
+        self.used += max_align(size);
+    }
+
+    /// Takes in a version of any size by copying it.
+    ///
+    /// # Safety
+    /// Inside a guard; `version` has `size` bytes, of which `t_len` is not read.
+    pub unsafe fn put(&mut self, version: pg_sys::MinimalTuple, size: usize, weight: i64) {
+        // SAFETY: room returns `size` bytes.
+        unsafe {
+            let room = self.room(size);
+            if room.is_null() {
+                return self.put_wide(version, size, weight);
+            }
+            std::ptr::copy_nonoverlapping(version.cast::<u8>(), room.cast::<u8>(), size);
+            self.commit(room, size, weight);
+        }
+    }
+
+    /// Takes in a version that does not fit a page.
+    ///
+    /// # Safety
+    /// As for `put`.
+    pub unsafe fn put_wide(&mut self, version: pg_sys::MinimalTuple, size: usize, weight: i64) {
+        // SAFETY: the row has room for head, padding and version; palloc refuses what a varlena cannot hold.
+        unsafe {
+            let row = server::palloc(HEAD + WIDE_PADDING + size).cast::<u8>();
+            let copy = row.add(HEAD + WIDE_PADDING).cast::<u8>();
+            row.add(HEAD).cast::<u32>().write(0);
+            std::ptr::copy_nonoverlapping(version.cast::<u8>(), copy, size);
+            copy.cast::<u32>().write_unaligned(size as u32 | sign(weight));
+            self.insert(row.cast(), HAS_WIDE, WIDE_PADDING + size);
+            server::pfree(row.cast());
+        }
+    }
+
+    /// Writes out what is pending in memory.
+    ///
+    /// # Safety
+    /// Inside a guard.
+    pub unsafe fn flush(&mut self) {
+        if self.used > 0 {
+            // SAFETY: `used` bytes of versions are initialised.
+            unsafe { self.insert(self.page.cast(), HAS_ROWS, self.used) };
+            self.used = 0;
+        }
+    }
+
+    /// # Safety
+    /// Inside a guard; ends the writer.
+    pub unsafe fn finish(&mut self) {
+        // SAFETY: opened by `begin`; the lock is kept.
+        unsafe {
+            self.flush();
+            server::table_close(self.segment, pg_sys::NoLock as i32);
+        }
+    }
+
+    unsafe fn insert(&mut self, row: *mut RowHead, present: u8, payload: usize) {
+        // SAFETY: `row` is a head followed by `payload` bytes; heap_insert fills in the transaction's fields.
+        unsafe {
+            let header = row.cast::<pg_sys::HeapTupleHeaderData>();
+            (*header).t_infomask2 = ATTRIBUTES;
+            (*header).t_infomask = (pg_sys::HEAP_HASNULL | pg_sys::HEAP_HASVARWIDTH) as u16;
+            (*header).t_hoff = HEADER;
+            row.cast::<u8>().add(HEADER as usize - 1).write(present);
+            (*row).xid = self.xid;
+            (*row).cid = self.cid;
+            varlena::set_varsize_4b((&raw mut (*row).payload).cast(), (payload + 4) as i32);
+            let mut tuple = pg_sys::HeapTupleData {
+                t_len: (HEAD + payload) as u32,
+                t_data: header,
+                ..pg_sys::HeapTupleData::default()
+            };
+            let options = pg_sys::HEAP_INSERT_NO_LOGICAL as i32;
+            server::heap_insert(self.segment, &raw mut tuple, self.cid, options, std::ptr::null_mut());
+        }
+    }
+}
+
+fn sign(weight: i64) -> u32 {
+    if weight < 0 { NEGATIVE } else { 0 }
+}
+
+/// `MAXALIGN`.
+#[inline]
+pub const fn max_align(size: usize) -> usize {
+    (size + 7) & !7
+}
+
+/// A row of a segment, where a scan found it.
+#[derive(Clone, Copy)]
+pub struct StoredRow(*const RowHead);
+
+impl StoredRow {
+    /// # Safety
+    /// `tuple` is a tuple of a segment and outlives the result.
+    pub unsafe fn of(tuple: pg_sys::HeapTuple) -> Self {
+        // SAFETY: by contract.
+        Self(unsafe { (*tuple).t_data.cast() })
+    }
+
+    pub fn xid(self) -> u64 {
+        // SAFETY: alive by contract of `of`; heap tuples are MAXALIGNed.
+        unsafe { (*self.0).xid }
+    }
+
+    pub fn cid(self) -> u32 {
+        // SAFETY: as above.
+        unsafe { (*self.0).cid }
+    }
+
+    pub fn is_wide(self) -> bool {
+        // SAFETY: the null bitmap is the last byte of the header.
+        unsafe { *self.0.cast::<u8>().add(HEADER as usize - 1) == HAS_WIDE }
+    }
+
+    /// The stored datum, possibly toasted when wide.
+    pub fn payload(self) -> *mut pg_sys::varlena {
+        // SAFETY: as above.
+        unsafe { (&raw const (*self.0).payload).cast_mut().cast() }
+    }
+
+    /// Bytes that toasted data takes, where it is.
+    pub fn stored_size(self) -> u64 {
+        // SAFETY: a varlena in any form; an external one says its size outside in its second word.
+        unsafe {
+            let payload = self.payload();
+            if varlena::varatt_is_1b_e(payload) {
+                let pointer = payload.cast::<u8>().add(2).cast::<pg_sys::varatt_external>().read_unaligned();
+                return u64::from(pointer.va_extinfo & pg_sys::VARLENA_EXTSIZE_MASK);
+            }
+            varlena::varsize_any(payload) as u64
+        }
+    }
+
+    /// Start and size of the versions of a row that is not wide.
+    pub fn versions(self) -> (*const u8, usize) {
+        // SAFETY: STORAGE PLAIN: a plain four-byte header, then the versions.
+        unsafe { (self.0.cast::<u8>().add(HEAD), varlena::varsize_4b(self.payload()) - 4) }
+    }
+}

@@ -1,0 +1,121 @@
+//! After DDL: triggers on new members, recomputation where contents changed without a statement on them.
+
+use super::frontier::Frontier;
+use super::install::{self, arm};
+use super::{Pending, family, fingerprint, segment, triggers};
+use crate::catalog::source::{self, Source};
+use crate::catalog::{dependency, stream_table};
+use crate::error::cannot_happen;
+use crate::pg::relation::Relation;
+use pgrx::pg_sys;
+
+/// To be called at the end of a statement that created, altered or dropped the table `relid`, in its transaction, for
+/// each table it names (ATTACH and DETACH name two). Cheap when the table has nothing to do with any source.
+pub fn on_ddl(relid: pg_sys::Oid) {
+    let sources = source::all();
+    if sources.is_empty() {
+        return;
+    }
+    let above = family::ancestors(relid);
+    for source in sources {
+        if source.members.contains(&relid) || above.contains(&source.relid) {
+            sync(&source, Some(relid));
+        }
+    }
+}
+
+/// To be called after CREATE, ALTER and DROP SUBSCRIPTION: the triggers a source needs may have changed.
+pub fn on_subscription_change() {
+    source::all().iter().for_each(|source| sync(source, None));
+}
+
+/// To be called before ALTER TABLE .. DETACH PARTITION CONCURRENTLY, with its parent: the partition's rows vanish when
+/// that statement commits its first transaction, so that is where the recomputation must be ordered.
+pub fn before_detach_concurrently(parent: pg_sys::Oid) {
+    for source in family::ancestors(parent).into_iter().filter_map(source::get) {
+        recompute(&source, "a partition of a source was detached");
+    }
+}
+
+/// Brings capture of `before` in line with the current definition, after DDL on `altered`.
+fn sync(before: &Source, altered: Option<pg_sys::Oid>) {
+    let relid = before.relid;
+    if Relation::try_open(relid, pg_sys::AccessShareLock).is_none() {
+        return;
+    }
+    let members = family::members(relid, pg_sys::AccessShareLock);
+    let columns = install::columns_now(before);
+    let mut now = Source { level: family::level(&members), members, columns, ..before.clone() };
+    changed_contents(before, &now);
+    fingerprint::take(&mut now);
+    if now.level != before.level {
+        install::exclude_writers(relid);
+    }
+    if now != *before {
+        source::update(&now);
+        segment::invalidate(now.segments);
+    }
+    rearm(before, &now);
+    // What ALTER TABLE .. DISABLE TRIGGER did is undone under the lock it took.
+    altered.into_iter().filter(|relid| now.members.contains(relid)).for_each(triggers::reconcile);
+}
+
+/// Triggers of members that came, went, or need others than before.
+fn rearm(before: &Source, now: &Source) {
+    let all = before.level != now.level;
+    let came = now.members.iter().filter(|&member| all || !before.members.contains(member));
+    let went = before.members.iter().filter(|&member| !now.members.contains(member));
+    // The DDL statement holds a stronger lock on what it names.
+    let there = |member: &pg_sys::Oid| Relation::try_open(*member, pg_sys::ShareRowExclusiveLock).is_some();
+    arm(&came.chain(went).copied().filter(there).collect::<Vec<_>>());
+}
+
+fn changed_contents(before: &Source, now: &Source) {
+    let went = before.members.iter().any(|member| !now.members.contains(member));
+    let mut came = now.members.iter().filter(|member| !before.members.contains(member));
+    if went {
+        recompute(now, "a partition or child of a source was detached or dropped");
+    } else if came.any(|&member| has_rows(member)) {
+        recompute(now, "a table with rows became a partition or child of a source");
+    } else if fingerprint::shape(&now.columns, before) != before.shape {
+        recompute(now, "the definition of a captured column changed");
+    } else if fingerprint::proofs(&before.members) != before.proofs {
+        recompute_pending(now, "constraints of a source changed while it had pending changes");
+    }
+}
+
+fn has_rows(relid: pg_sys::Oid) -> bool {
+    let relation = Relation::open(relid, pg_sys::AccessShareLock);
+    match relation.form().relkind as u8 {
+        pg_sys::RELKIND_RELATION => relation.blocks() > 0,
+        pg_sys::RELKIND_PARTITIONED_TABLE => false,
+        _ => true,
+    }
+}
+
+fn recompute(source: &Source, reason: &str) {
+    for view in dependency::dependants_of(source.relid) {
+        stream_table::set_reinit(view, reason);
+    }
+}
+
+/// Marks the views for which changes of `source` are pending.
+fn recompute_pending(source: &Source, reason: &str) {
+    for view in dependency::dependants_of(source.relid) {
+        let frontier = stream_table::get(view).and_then(|view| view.frontier);
+        if frontier.is_some_and(|frontier| is_pending(source, &frontier)) {
+            stream_table::set_reinit(view, reason);
+        }
+    }
+}
+
+fn is_pending(source: &Source, frontier: &[u8]) -> bool {
+    let Ok(frontier) = Frontier::from_bytes(frontier) else { cannot_happen("malformed frontier") };
+    // SAFETY: registered for the duration of the count.
+    unsafe {
+        let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
+        let pending = Pending::count(source.relid, &frontier, snapshot);
+        pg_sys::UnregisterSnapshot(snapshot);
+        !pending.is_empty()
+    }
+}

@@ -1,0 +1,77 @@
+//! Inheritance and partitioning: whose rows are a source's rows, and which statements change them.
+//!
+//! A source's *members* are itself and everything below it. A statement fires the statement triggers of its target
+//! only, in the target's format, so statement triggers on the members see every change of the source's rows if and only
+//! if every possible target, that is every ancestor of a member, is a member too. Otherwise (a partition used directly,
+//! a child of two parents), and where rows arrive without statements (replication), row triggers on the members do.
+
+use crate::catalog::source::Level;
+use crate::pg::catalog_table::{CatalogTable, Rows};
+use crate::pg::{list, server};
+use pgrx::pg_sys;
+
+/// Catalogs by their fixed oids, and the attributes looked up in them.
+mod inherits {
+    pub const RELATION: u32 = 2611;
+    pub const BY_CHILD: u32 = 2680;
+    pub const CHILD: i16 = 1;
+    pub const PARENT: i16 = 2;
+    pub const DETACH_PENDING: i16 = 4;
+}
+
+mod subscription_rel {
+    pub const RELATION: u32 = 6102;
+    pub const BY_RELATION: u32 = 6117;
+    pub const SRRELID: i16 = 2;
+}
+
+/// `relid` and everything below it, ascending; `relid` is locked already, the others are now.
+pub fn members(relid: pg_sys::Oid, lock: u32) -> Vec<pg_sys::Oid> {
+    // SAFETY: a guarded catalog look-up; the list lives in the current context.
+    let mut members: Vec<pg_sys::Oid> = unsafe {
+        let found = server::guarded(|| server::find_all_inheritors(relid, lock as i32, std::ptr::null_mut()));
+        list::oids(found).collect()
+    };
+    members.sort_unstable_by_key(|oid| oid.to_u32());
+    members
+}
+
+/// `relid` and everything above it, ascending. A partition being detached has left its parent.
+pub fn ancestors(relid: pg_sys::Oid) -> Vec<pg_sys::Oid> {
+    closure(vec![relid])
+}
+
+/// `members` and all their ancestors, ascending.
+fn closure(members: Vec<pg_sys::Oid>) -> Vec<pg_sys::Oid> {
+    let inherits = CatalogTable::open_for_read(inherits::RELATION.into());
+    let mut found = members;
+    let mut next = 0;
+    while next < found.len() {
+        let rows = inherits.find(inherits::BY_CHILD.into(), inherits::CHILD, found[next], Rows::Latest);
+        for row in rows.iter().filter(|row| !row.must::<bool>(inherits::DETACH_PENDING)) {
+            let parent = row.must(inherits::PARENT);
+            if !found.contains(&parent) {
+                found.push(parent);
+            }
+        }
+        next += 1;
+    }
+    found.sort_unstable_by_key(|oid| oid.to_u32());
+    found
+}
+
+/// The triggers that see every change of the rows of `members` (a whole family, ascending).
+pub fn level(members: &[pg_sys::Oid]) -> Level {
+    let targets = closure(members.to_vec());
+    if targets == members && !targets.iter().any(|&relid| is_subscribed(relid)) {
+        Level::Statement
+    } else {
+        Level::Row
+    }
+}
+
+/// A logical-replication subscription feeds the table.
+fn is_subscribed(relid: pg_sys::Oid) -> bool {
+    let table = CatalogTable::open_for_read(subscription_rel::RELATION.into());
+    table.get(subscription_rel::BY_RELATION.into(), subscription_rel::SRRELID, relid).is_some()
+}

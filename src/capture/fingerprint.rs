@@ -1,0 +1,96 @@
+//! Fingerprints of what stored versions and delta plans rely on in a source's definition.
+//!
+//! *Shape*: where and what the columns of a stored version are, and what its generated columns mean. When it changes,
+//! what is in the buffer no longer says what it said, or the table's contents changed without any statement on them.
+//!
+//! *Proofs*: the constraints from which the planner draws conclusions. They hold for the table now, not for its old
+//! contents or pending changes.
+
+use crate::catalog::source::Source;
+use crate::pg::catalog_table::{CatalogTable, Row, Rows};
+use crate::pg::relation::Relation;
+use pgrx::pg_sys;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+mod constraint {
+    pub const RELATION: u32 = 2606;
+    pub const BY_RELATION: u32 = 2665;
+    pub const OID: i16 = 1;
+    pub const ENFORCED: i16 = 7;
+    pub const VALIDATED: i16 = 8;
+    pub const CONRELID: i16 = 9;
+}
+
+mod index {
+    pub const RELATION: u32 = 2610;
+    pub const BY_RELATION: u32 = 2678;
+    pub const OID: i16 = 1;
+    pub const INDRELID: i16 = 2;
+    pub const UNIQUE: i16 = 5;
+    pub const IMMEDIATE: i16 = 9;
+    pub const VALID: i16 = 11;
+}
+
+/// Sets both fingerprints of `source` to what they are now.
+pub fn take(source: &mut Source) {
+    source.shape = shape(&source.columns, source);
+    source.proofs = proofs(&source.members);
+}
+
+/// Of the given columns and the members of `source`. Only what lies before the last of the columns counts: columns added
+/// later do not move those stored.
+pub fn shape(columns: &[i16], source: &Source) -> i64 {
+    let mut hash = DefaultHasher::new();
+    let relation = Relation::open(source.relid, pg_sys::AccessShareLock);
+    for attno in 1..=columns.last().copied().unwrap_or(0) {
+        let attribute = relation.attribute(attno);
+        (attno, attribute.attlen, attribute.attalign, attribute.attbyval).hash(&mut hash);
+        if columns.contains(&attno) {
+            attribute.atttypid.to_u32().hash(&mut hash);
+        }
+    }
+    let names: Vec<&str> = columns.iter().map(|&attno| relation.column_name(attno)).collect();
+    for &member in &source.members {
+        if let Some(member) = Relation::try_open(member, pg_sys::AccessShareLock) {
+            generated(&member, &names).hash(&mut hash);
+        }
+    }
+    hash.finish() as i64
+}
+
+/// The generation expressions of the columns in `names`.
+fn generated(member: &Relation, names: &[&str]) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for (attno, expression) in member.defaults() {
+        let name = member.column_name(attno);
+        if member.attribute(attno).attgenerated != 0 && names.contains(&name) {
+            found.push((name.to_owned(), expression));
+        }
+    }
+    found.sort_unstable();
+    found
+}
+
+/// Of the given tables.
+pub fn proofs(members: &[pg_sys::Oid]) -> i64 {
+    let mut hash = DefaultHasher::new();
+    let constraints = CatalogTable::open_for_read(constraint::RELATION.into());
+    let indexes = CatalogTable::open_for_read(index::RELATION.into());
+    for &member in members {
+        let rows = constraints.find(constraint::BY_RELATION.into(), constraint::CONRELID, member, Rows::Latest);
+        let flags = |row: &Row| row.must(constraint::ENFORCED) && row.must(constraint::VALIDATED);
+        oids(&rows, constraint::OID, flags).hash(&mut hash);
+        let rows = indexes.find(index::BY_RELATION.into(), index::INDRELID, member, Rows::Latest);
+        let flags = |row: &Row| row.must(index::UNIQUE) && row.must(index::IMMEDIATE) && row.must(index::VALID);
+        oids(&rows, index::OID, flags).hash(&mut hash);
+    }
+    hash.finish() as i64
+}
+
+/// The oids of those rows that count, ascending.
+fn oids(rows: &[Row], attno: i16, counts: impl Fn(&Row) -> bool) -> Vec<u32> {
+    let counting = rows.iter().filter(|row| counts(row));
+    let mut oids: Vec<u32> = counting.map(|row| row.must::<pg_sys::Oid>(attno).to_u32()).collect();
+    oids.sort_unstable();
+    oids
+}

@@ -1,0 +1,359 @@
+//! From a row of a table to the version that is stored of it.
+//!
+//! A statement on a partition or inheritance child yields rows in that table's format; what is stored has the source's.
+//! Two ways lead there:
+//!
+//! 1. *Copy* the row as it is, when it already has the source's format, every column is captured, no column is toasted
+//!    outside the row, and no column lives only in the catalog as a missing value.
+//! 2. *Form* it from its captured columns: others become null, toasted values are fetched.
+//!
+//! An update whose captured columns did not change says nothing and is left out. Columns are compared as they are
+//! stored: values that differ in form only are written, which is correct, just not minimal.
+//!
+//! Methods marked so are called inside a guard: they have no destructors and do not panic.
+
+use super::buffer::{Writer, max_align};
+use crate::pg::server;
+use pgrx::{pg_sys, varlena};
+use std::cell::Cell;
+
+/// How rows of one table become versions of one source.
+pub struct Image {
+    /// Columns 1..=last captured of the source, without constraints.
+    desc: pg_sys::TupleDesc,
+    columns: Box<[Column]>,
+    /// Input attributes to deform.
+    deform: i32,
+    /// Rows with at least this many attributes may be copied; None: never.
+    copy_from: Option<u16>,
+    /// Scratch space for forming, one entry per column of `desc`.
+    values: Box<[Cell<pg_sys::Datum>]>,
+    nulls: Box<[Cell<bool>]>,
+}
+
+struct Column {
+    /// Index in the input row.
+    from: usize,
+    /// Index in the stored row.
+    to: usize,
+    len: i16,
+    byval: bool,
+}
+
+/// Start of the null bitmap of a minimal tuple, and of what lies behind transaction status.
+const BITS: usize = 15;
+const BODY: usize = 14;
+/// Offset of a minimal tuple's `t_hoff` origin.
+const MINIMAL_OFFSET: usize = 8;
+const NATTS: u16 = pg_sys::HEAP_NATTS_MASK as u16;
+
+impl Image {
+    /// For rows of `input` as versions of `source`, of which `captured` (ascending, none dropped) is stored.
+    ///
+    /// # Safety
+    /// Both descriptors are live.
+    pub unsafe fn new(input: pg_sys::TupleDesc, source: pg_sys::TupleDesc, captured: &[i16]) -> Self {
+        // SAFETY: attribute numbers are within the descriptors; the truncated copy lives in the cache's context.
+        unsafe {
+            let map = AttributeMap::new(input, source);
+            let width = captured.last().map_or(0, |&attno| attno as usize);
+            let columns: Box<[Column]> = captured
+                .iter()
+                .map(|&attno| {
+                    let attribute = &*pg_sys::TupleDescCompactAttr(source, i32::from(attno) - 1);
+                    let (len, byval) = (attribute.attlen, attribute.attbyval);
+                    Column { from: map.input(attno) - 1, to: attno as usize - 1, len, byval }
+                })
+                .collect();
+            let old = pg_sys::MemoryContextSwitchTo(pg_sys::CacheMemoryContext);
+            let desc = pg_sys::CreateTupleDescTruncatedCopy(source, width as i32);
+            pg_sys::MemoryContextSwitchTo(old);
+            Self {
+                desc,
+                deform: columns.iter().map(|c| c.from as i32 + 1).max().unwrap_or(0),
+                copy_from: (map.is_identity() && all_live(source, captured)).then(|| complete_from(input)),
+                columns,
+                values: (0..width).map(|_| Cell::new(pg_sys::Datum::from(0usize))).collect(),
+                nulls: (0..width).map(|_| Cell::new(true)).collect(),
+            }
+        }
+    }
+
+    /// Stores the row in `slot`.
+    ///
+    /// # Safety
+    /// Inside a guard; `slot` holds a row of the input table as a minimal tuple.
+    pub unsafe fn put(&self, writer: &mut Writer, slot: *mut pg_sys::TupleTableSlot, weight: i64) {
+        // SAFETY: by contract.
+        unsafe {
+            match self.copyable(slot) {
+                Some(tuple) => writer.put(tuple, (*tuple).t_len as usize, weight),
+                None => self.form(writer, slot, weight),
+            }
+        }
+    }
+
+    /// Stores the deletion of one row and the insertion of another, unless their images are equal.
+    ///
+    /// # Safety
+    /// As for `put`, for both slots.
+    pub unsafe fn put_pair(
+        &self,
+        writer: &mut Writer,
+        old: *mut pg_sys::TupleTableSlot,
+        new: *mut pg_sys::TupleTableSlot,
+    ) {
+        // SAFETY: by contract.
+        unsafe {
+            if let (Some(before), Some(after)) = (self.copyable(old), self.copyable(new)) {
+                if !same_body(before, after) {
+                    writer.put(before, (*before).t_len as usize, -1);
+                    writer.put(after, (*after).t_len as usize, 1);
+                }
+                return;
+            }
+            self.form_pair(writer, old, new);
+        }
+    }
+
+    /// As `put_pair`, for rows in slots of any kind.
+    ///
+    /// # Safety
+    /// Inside a guard; both slots hold rows of the input table.
+    pub unsafe fn form_pair(
+        &self,
+        writer: &mut Writer,
+        old: *mut pg_sys::TupleTableSlot,
+        new: *mut pg_sys::TupleTableSlot,
+    ) {
+        // SAFETY: by contract.
+        unsafe {
+            self.deform(old);
+            self.deform(new);
+            if !self.columns.iter().all(|column| column.is_same(old, new)) {
+                self.form(writer, old, -1);
+                self.form(writer, new, 1);
+            }
+        }
+    }
+
+    /// The slot's tuple, when it may be stored as it is.
+    unsafe fn copyable(&self, slot: *mut pg_sys::TupleTableSlot) -> Option<pg_sys::MinimalTuple> {
+        let from = self.copy_from?;
+        // SAFETY: a minimal tuple slot by contract of the callers.
+        unsafe {
+            let tuple = (*slot.cast::<pg_sys::MinimalTupleTableSlot>()).mintuple;
+            let complete = (*tuple).t_infomask2 & NATTS >= from;
+            (complete && u32::from((*tuple).t_infomask) & pg_sys::HEAP_HASEXTERNAL == 0).then_some(tuple)
+        }
+    }
+
+    #[inline]
+    unsafe fn deform(&self, slot: *mut pg_sys::TupleTableSlot) {
+        // SAFETY: inside a guard; the input table has that many columns.
+        unsafe {
+            if i32::from((*slot).tts_nvalid) < self.deform {
+                server::slot_getsomeattrs_int(slot, self.deform);
+            }
+        }
+    }
+
+    /// Stores the row in `slot`, of any kind, from its captured columns.
+    ///
+    /// # Safety
+    /// Inside a guard; `slot` holds a row of the input table.
+    pub unsafe fn form(&self, writer: &mut Writer, slot: *mut pg_sys::TupleTableSlot, weight: i64) {
+        // SAFETY: scratch arrays have one entry per column of `desc`.
+        unsafe {
+            self.deform(slot);
+            let mut fetched = std::ptr::null_mut();
+            for column in &self.columns {
+                let value = (*slot).tts_values.add(column.from).read();
+                let null = (*slot).tts_isnull.add(column.from).read();
+                let inside = if null || !column.is_external(value) { value } else { fetch(value, &mut fetched) };
+                self.values.as_ptr().add(column.to).cast_mut().cast::<pg_sys::Datum>().write(inside);
+                self.nulls.as_ptr().add(column.to).cast_mut().cast::<bool>().write(null);
+            }
+            self.write(writer, weight);
+            while !fetched.is_null() {
+                let next = (*fetched).next;
+                server::pfree((*fetched).value.cast());
+                server::pfree(fetched.cast());
+                fetched = next;
+            }
+        }
+    }
+
+    /// Writes the scratch values as a minimal tuple straight into the writer's page (as heap_form_minimal_tuple does).
+    unsafe fn write(&self, writer: &mut Writer, weight: i64) {
+        let (values, nulls) = (self.values.as_ptr().cast::<pg_sys::Datum>(), self.nulls.as_ptr().cast::<bool>());
+        let has_nulls = self.nulls.iter().any(Cell::get);
+        let bitmap = if has_nulls { self.nulls.len().div_ceil(8) } else { 0 };
+        let start = max_align(BITS + bitmap);
+        // SAFETY: scratch arrays match `desc`; the tuple has `start + data` bytes.
+        unsafe {
+            let data = server::heap_compute_data_size(self.desc, values, nulls);
+            let size = start + data;
+            let room = writer.room(size);
+            let wide = room.is_null();
+            let tuple: pg_sys::MinimalTuple = if wide { server::palloc(size).cast() } else { room };
+            tuple.cast::<u8>().write_bytes(0, size);
+            (*tuple).t_infomask2 = self.nulls.len() as u16;
+            (*tuple).t_hoff = (start + MINIMAL_OFFSET) as u8;
+            let bits = if has_nulls { tuple.cast::<u8>().add(BITS) } else { std::ptr::null_mut() };
+            let body = tuple.cast::<std::ffi::c_char>().add(start);
+            server::heap_fill_tuple(self.desc, values, nulls, body, data, &raw mut (*tuple).t_infomask, bits);
+            if wide {
+                writer.put_wide(tuple, size, weight);
+                server::pfree(tuple.cast());
+            } else {
+                writer.commit(tuple, size, weight);
+            }
+        }
+    }
+}
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        // SAFETY: our own copy, not reference-counted.
+        unsafe { pg_sys::FreeTupleDesc(self.desc) };
+    }
+}
+
+impl Column {
+    #[inline]
+    unsafe fn is_external(&self, value: pg_sys::Datum) -> bool {
+        // SAFETY: a varlena column's non-null datum points to a varlena.
+        self.len == -1 && unsafe { varlena::varatt_is_1b_e(value.cast_mut_ptr()) }
+    }
+
+    /// Whether two deformed rows hold the same stored bytes in this column.
+    #[inline]
+    unsafe fn is_same(&self, old: *mut pg_sys::TupleTableSlot, new: *mut pg_sys::TupleTableSlot) -> bool {
+        // SAFETY: both rows are deformed up to this column.
+        unsafe {
+            let nulls = (*(*old).tts_isnull.add(self.from), *(*new).tts_isnull.add(self.from));
+            match nulls {
+                (true, true) => true,
+                (false, false) => self.same_datum(*(*old).tts_values.add(self.from), *(*new).tts_values.add(self.from)),
+                _ => false,
+            }
+        }
+    }
+
+    #[inline]
+    unsafe fn same_datum(&self, a: pg_sys::Datum, b: pg_sys::Datum) -> bool {
+        if self.byval {
+            return a == b;
+        }
+        let (a, b): (*mut pg_sys::varlena, *mut pg_sys::varlena) = (a.cast_mut_ptr(), b.cast_mut_ptr());
+        // SAFETY: datums of a by-reference type of this length.
+        unsafe {
+            let (size_a, size_b) = match self.len {
+                -1 => (varlena::varsize_any(a), varlena::varsize_any(b)),
+                -2 => (libc_strlen(a), libc_strlen(b)),
+                len => (len as usize, len as usize),
+            };
+            size_a == size_b && same_bytes(a.cast(), b.cast(), size_a)
+        }
+    }
+}
+
+/// Length of a NUL-terminated datum.
+unsafe fn libc_strlen(text: *const pg_sys::varlena) -> usize {
+    // SAFETY: a cstring datum.
+    unsafe { std::ffi::CStr::from_ptr(text.cast()).count_bytes() }
+}
+
+#[inline]
+unsafe fn same_bytes(a: *const u8, b: *const u8, size: usize) -> bool {
+    // SAFETY: both have `size` bytes.
+    unsafe { std::slice::from_raw_parts(a, size) == std::slice::from_raw_parts(b, size) }
+}
+
+/// A value fetched from outside its row, to be freed.
+struct Fetched {
+    value: *mut pg_sys::varlena,
+    next: *mut Fetched,
+}
+
+/// Brings a toasted value inside (compressed values stay compressed).
+unsafe fn fetch(value: pg_sys::Datum, list: &mut *mut Fetched) -> pg_sys::Datum {
+    // SAFETY: inside a guard; `value` is an external varlena.
+    unsafe {
+        let inside = server::detoast_external_attr(value.cast_mut_ptr());
+        let entry: *mut Fetched = server::palloc(size_of::<Fetched>()).cast();
+        entry.write(Fetched { value: inside, next: *list });
+        *list = entry;
+        pg_sys::Datum::from(inside)
+    }
+}
+
+/// Two rows that may be copied have equal columns: same null bitmap and data, transaction status aside.
+unsafe fn same_body(a: pg_sys::MinimalTuple, b: pg_sys::MinimalTuple) -> bool {
+    // SAFETY: both have t_len bytes.
+    unsafe {
+        let size = (*a).t_len as usize;
+        let has_null = (*a).t_infomask ^ (*b).t_infomask;
+        (*b).t_len as usize == size
+            && u32::from(has_null) & pg_sys::HEAP_HASNULL == 0
+            && ((*a).t_infomask2 ^ (*b).t_infomask2) & NATTS == 0
+            && same_bytes(a.cast::<u8>().add(BODY), b.cast::<u8>().add(BODY), size - BODY)
+    }
+}
+
+/// Every column that has a stored value is captured.
+unsafe fn all_live(source: pg_sys::TupleDesc, captured: &[i16]) -> bool {
+    // SAFETY: a live descriptor.
+    unsafe {
+        (1..=(*source).natts as i16).all(|attno| {
+            let attribute = &*pg_sys::TupleDescAttr(source, i32::from(attno) - 1);
+            let stored = !attribute.attisdropped && attribute.attgenerated as u8 != pg_sys::ATTRIBUTE_GENERATED_VIRTUAL;
+            !stored || captured.contains(&attno)
+        })
+    }
+}
+
+/// Rows with this many attributes do not rely on missing values of the catalog, which a rewrite forgets.
+unsafe fn complete_from(input: pg_sys::TupleDesc) -> u16 {
+    // SAFETY: a live descriptor.
+    unsafe {
+        let missing = |i: &i32| (*pg_sys::TupleDescCompactAttr(input, *i)).atthasmissing;
+        (0..(*input).natts).rev().find(missing).map_or(0, |i| i as u16 + 1)
+    }
+}
+
+/// Which input column feeds each column of the source, by name.
+struct AttributeMap(*mut pg_sys::AttrMap);
+
+impl AttributeMap {
+    unsafe fn new(input: pg_sys::TupleDesc, source: pg_sys::TupleDesc) -> Self {
+        if std::ptr::eq(input, source) {
+            return Self(std::ptr::null_mut());
+        }
+        // SAFETY: live descriptors; null when rows need no conversion.
+        Self(unsafe { pg_sys::build_attrmap_by_name_if_req(input, source, false) })
+    }
+
+    fn is_identity(&self) -> bool {
+        self.0.is_null()
+    }
+
+    /// Attribute number in the input of an attribute of the source.
+    fn input(&self, attno: i16) -> usize {
+        if self.is_identity() {
+            return attno as usize;
+        }
+        // SAFETY: the map has one entry per source attribute.
+        unsafe { *(*self.0).attnums.add(attno as usize - 1) as usize }
+    }
+}
+
+impl Drop for AttributeMap {
+    fn drop(&mut self) {
+        if !self.is_identity() {
+            // SAFETY: our own map.
+            unsafe { pg_sys::free_attrmap(self.0) };
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! Starting, widening and ending the capture of a source.
+//!
+//! Whoever begins to use a source holds an object lock on it to the end of the transaction (`Use`), so that nobody
+//! narrows or ends its capture meanwhile; those who would (`Narrow`) do not wait but leave it for another time.
+//! Capture starts or widens under ShareRowExclusiveLock on all members: afterwards every transaction that captured less
+//! has ended, so a snapshot taken from then on contains all that was not captured.
+
+use super::{family, fingerprint, segment, triggers};
+use crate::catalog::source::{self, Source};
+use crate::catalog::{self, SOURCE, dependency};
+use crate::pg::relation::Relation;
+use pgrx::pg_sys;
+
+/// Object locks on a source; one per purpose, so that users of a source do not exclude each other.
+mod lock {
+    use super::{SOURCE, pg_sys};
+
+    /// Waits only for `narrow`.
+    pub fn use_(source: pg_sys::Oid) {
+        take(source, pg_sys::AccessShareLock);
+    }
+
+    /// One at a time.
+    pub fn widen(source: pg_sys::Oid) {
+        take(source, pg_sys::ShareUpdateExclusiveLock);
+    }
+
+    /// False while anybody else uses the source.
+    pub fn narrow(source: pg_sys::Oid) -> bool {
+        let mode = pg_sys::AccessExclusiveLock as i32;
+        // SAFETY: a conditional lock on (our catalog, source).
+        unsafe { pg_sys::ConditionalLockDatabaseObject(SOURCE.oid(), source, 0, mode) }
+    }
+
+    fn take(source: pg_sys::Oid, mode: u32) {
+        // SAFETY: a lock on (our catalog, source).
+        unsafe { pg_sys::LockDatabaseObject(SOURCE.oid(), source, 0, mode as i32) };
+    }
+}
+
+/// Captures at least `columns` (attribute numbers; 0: the whole row) of `relid` from now on, and keeps its changes from being trimmed
+/// until the end of the transaction. A snapshot taken after this call contains whatever is not captured.
+///
+/// `relid` is something `capturable` or a stream table, whose own refreshes capture it (DeltaWriter).
+pub fn install(relid: pg_sys::Oid, columns: &[i16]) {
+    lock::use_(relid);
+    let source = match source::get(relid).filter(|source| captures(source, columns)) {
+        Some(source) => source,
+        None => widen(relid, columns),
+    };
+    segment::pin(source.segments);
+}
+
+fn captures(source: &Source, columns: &[i16]) -> bool {
+    live(source.relid, columns).iter().all(|column| source.columns.contains(column))
+}
+
+fn widen(relid: pg_sys::Oid, columns: &[i16]) -> Source {
+    lock::widen(relid);
+    match source::get(relid) {
+        Some(source) if captures(&source, columns) => source,
+        Some(source) => grow(source, columns),
+        None => start(relid, columns),
+    }
+}
+
+/// Waits until no transaction is left that wrote to the family of `relid`, and excludes new ones.
+pub fn exclude_writers(relid: pg_sys::Oid) -> Vec<pg_sys::Oid> {
+    let mode = pg_sys::ShareRowExclusiveLock;
+    // SAFETY: a lock by oid.
+    unsafe { pg_sys::LockRelationOid(relid, mode as i32) };
+    family::members(relid, mode)
+}
+
+fn start(relid: pg_sys::Oid, columns: &[i16]) -> Source {
+    let members = exclude_writers(relid);
+    let mut source = Source {
+        relid,
+        segments: segment::create(relid),
+        active: 0,
+        level: family::level(&members),
+        cdc: "trigger".to_owned(),
+        columns: live(relid, columns),
+        members,
+        shape: 0,
+        proofs: 0,
+    };
+    fingerprint::take(&mut source);
+    source::insert(&source);
+    arm(&source.members);
+    source
+}
+
+fn grow(mut source: Source, columns: &[i16]) -> Source {
+    exclude_writers(source.relid);
+    let wanted: Vec<i16> = source.columns.iter().chain(columns).copied().collect();
+    let columns = live(source.relid, &wanted);
+    set_columns(&mut source, columns);
+    source
+}
+
+fn set_columns(source: &mut Source, columns: Vec<i16>) {
+    source.columns = columns;
+    fingerprint::take(source);
+    source::update(source);
+    segment::invalidate(source.segments);
+}
+
+/// The columns among `wanted` that exist, ascending; 0 stands for all.
+fn live(relid: pg_sys::Oid, wanted: &[i16]) -> Vec<i16> {
+    let mut columns = Relation::open(relid, pg_sys::AccessShareLock).live_columns();
+    columns.retain(|attno| wanted.contains(attno) || wanted.contains(&0));
+    columns
+}
+
+/// What is to be captured of `source` after its definition changed: as before, and new columns of whole rows.
+pub fn columns_now(source: &Source) -> Vec<i16> {
+    let whole_row = columns_read(source.relid).contains(&0);
+    let wanted: Vec<i16> = source.columns.iter().copied().chain(whole_row.then_some(0)).collect();
+    live(source.relid, &wanted)
+}
+
+/// Brings the triggers of `members`, on which ShareRowExclusiveLock is held, in line with the catalog.
+pub fn arm(members: &[pg_sys::Oid]) {
+    for &member in members {
+        triggers::reconcile(member);
+        // SAFETY: the member exists; writers' caches learn of the new source even if its triggers were there.
+        unsafe { pg_sys::CacheInvalidateRelcacheByRelid(member) };
+    }
+}
+
+/// Stops capturing columns that no view reads any more; everything, when no view is left. To be called after the
+/// dependency rows are gone. While somebody is about to use the source it stays as it is, until the next call.
+pub fn shrink(relid: pg_sys::Oid) {
+    let Some(mut source) = source::get(relid) else { return };
+    let exists = Relation::try_open(relid, pg_sys::AccessShareLock).is_some();
+    if !exists || dependency::dependants_of(relid).is_empty() {
+        return uninstall(relid);
+    }
+    if lock::narrow(relid) {
+        let columns = live(relid, &columns_read(relid));
+        set_columns(&mut source, columns);
+    }
+}
+
+/// The columns that views read of `relid`.
+fn columns_read(relid: pg_sys::Oid) -> Vec<i16> {
+    let views = dependency::dependants_of(relid);
+    let sources = views.into_iter().flat_map(dependency::sources_of);
+    sources.filter(|dependency| dependency.source == relid).flat_map(|dependency| dependency.columns).collect()
+}
+
+/// Ends the capture of a source no view reads, which may be gone itself. As `shrink` otherwise.
+pub fn uninstall(relid: pg_sys::Oid) {
+    if let Some(source) = source::get(relid)
+        && dependency::dependants_of(relid).is_empty()
+        && lock::narrow(relid)
+    {
+        stop(&source);
+    }
+}
+
+fn stop(source: &Source) {
+    source::delete(source.relid);
+    for &member in &source.members {
+        if Relation::try_open(member, pg_sys::ShareRowExclusiveLock).is_some() {
+            triggers::reconcile(member);
+        }
+    }
+    segment::drop(source.segments);
+}
+
+/// Keeps the changes of `relid` from being trimmed until the end of the transaction. A refresh that starts from nothing
+/// (population, recompute) calls this for every source before it takes its snapshot: until it commits, its frontier does
+/// not protect what comes after the snapshot.
+pub fn pin(relid: pg_sys::Oid) {
+    if let Some(source) = source::get(relid) {
+        segment::pin(source.segments);
+    }
+}
+
+/// Why changes of a relation cannot be captured; None when they can.
+pub fn obstacle(relid: pg_sys::Oid) -> Option<&'static str> {
+    family::members(relid, pg_sys::AccessShareLock).into_iter().find_map(|member| {
+        let relation = Relation::open(member, pg_sys::AccessShareLock);
+        let form = relation.form();
+        let stream_table = form.relkind as u8 == pg_sys::RELKIND_MATVIEW && catalog::stream_table::exists(member);
+        match form.relkind as u8 {
+            _ if form.oid.to_u32() < pg_sys::FirstNormalObjectId => Some("it is a system catalog"),
+            _ if form.relpersistence as u8 != pg_sys::RELPERSISTENCE_PERMANENT => {
+                Some("it is an unlogged or temporary table")
+            }
+            pg_sys::RELKIND_RELATION | pg_sys::RELKIND_PARTITIONED_TABLE => None,
+            _ if stream_table => None,
+            pg_sys::RELKIND_FOREIGN_TABLE => Some("it is a foreign table or has one as a child"),
+            _ => Some("it is not a table"),
+        }
+    })
+}
+
+/// Reserves the source's row for a change until the end of the transaction, if nobody else is changing it.
+pub fn try_alter(relid: pg_sys::Oid) -> bool {
+    let mode = pg_sys::ShareUpdateExclusiveLock as i32;
+    // SAFETY: a conditional lock on (our catalog, source).
+    unsafe { pg_sys::ConditionalLockDatabaseObject(SOURCE.oid(), relid, 0, mode) }
+}

@@ -1,0 +1,254 @@
+//! Reading a change buffer: the versions a snapshot sees and a frontier does not cover.
+//!
+//! 1. Segments are scanned one after the other; empty ones cost a look at their size.
+//! 2. A buffer row is pending when the snapshot sees it (the heap's own check) and the frontier does not cover its
+//!    transaction and command.
+//! 3. Versions of pending rows are copied into private memory, as many as a batch holds under one guard: the shared
+//!    page must not be written, and consumers need plain minimal tuples without the sign bit.
+//!
+//! The order of versions means nothing.
+
+use super::buffer::{CAPACITY, NEGATIVE, StoredRow, WIDE_OFFSET, max_align};
+use super::frontier::Frontier;
+use crate::catalog::source;
+use crate::error::cannot_happen;
+use crate::pg::relation::Relation;
+use crate::pg::server;
+use pgrx::pg_sys;
+use std::ptr::null_mut;
+
+/// Bytes of versions copied under one guard: several rows, few enough to stay in the processor's first cache.
+const BATCH: usize = 3 * CAPACITY;
+
+/// A scan of the pending versions of one source.
+pub struct BufferScan {
+    walk: Walk,
+    batch: Box<[u64]>,
+    /// Versions still to be returned: bytes `at..end` behind `base`, which is the batch or inside a wide payload.
+    base: *mut u8,
+    at: usize,
+    end: usize,
+    /// A wide payload that comes after the batch, and the one being returned.
+    wide: *mut pg_sys::varlena,
+    returned: *mut pg_sys::varlena,
+    context: pg_sys::MemoryContext,
+}
+
+impl BufferScan {
+    /// Starts a scan. Memory it needs for wide versions comes from the current context, which must outlive the scan.
+    /// The segments stay locked against truncation until the end of the transaction.
+    pub fn begin(source: pg_sys::Oid, frontier: &Frontier, snapshot: pg_sys::Snapshot) -> Self {
+        Self {
+            walk: Walk::begin(source, frontier, snapshot),
+            batch: vec![0; BATCH / 8].into_boxed_slice(),
+            base: null_mut(),
+            at: 0,
+            end: 0,
+            wide: null_mut(),
+            returned: null_mut(),
+            // SAFETY: a plain global.
+            context: unsafe { pg_sys::CurrentMemoryContext },
+        }
+    }
+
+    /// The next version and its weight. The tuple, in the source's row layout with uncaptured columns null, is valid
+    /// until the next call.
+    #[expect(clippy::should_implement_trait, reason = "what it returns does not outlive the next call")]
+    #[inline]
+    pub fn next(&mut self) -> Option<(pg_sys::MinimalTuple, i64)> {
+        if self.at == self.end && !self.fill() {
+            return None;
+        }
+        // SAFETY: `at..end` holds whole versions.
+        unsafe {
+            let version: pg_sys::MinimalTuple = self.base.add(self.at).cast();
+            let signed = (*version).t_len;
+            (*version).t_len = signed & !NEGATIVE;
+            self.at += max_align((*version).t_len as usize);
+            Some((version, if signed & NEGATIVE == 0 { 1 } else { -1 }))
+        }
+    }
+
+    /// Reads on; false at the end.
+    #[cold]
+    fn fill(&mut self) -> bool {
+        self.release();
+        if self.wide.is_null() {
+            self.base = self.batch.as_mut_ptr().cast();
+            // SAFETY: the batch has BATCH bytes; nothing in the closure has a destructor or panics.
+            (self.end, self.wide) = unsafe { server::guarded(|| self.walk.collect(self.base, self.context)) };
+        }
+        if self.end == 0 && !self.wide.is_null() {
+            self.returned = std::mem::replace(&mut self.wide, null_mut());
+            // SAFETY: a wide payload holds one version behind header and padding.
+            unsafe {
+                self.base = self.returned.cast::<u8>().add(WIDE_OFFSET);
+                self.end = max_align((self.base.cast::<u32>().read() & !NEGATIVE) as usize);
+            }
+        }
+        self.end > 0
+    }
+
+    /// Forgets what has been returned.
+    fn release(&mut self) {
+        (self.at, self.end) = (0, 0);
+        if !self.returned.is_null() {
+            // SAFETY: a payload copied by `collect`.
+            unsafe { pg_sys::pfree(std::mem::replace(&mut self.returned, null_mut()).cast()) };
+        }
+    }
+
+    /// Starts over.
+    pub fn rescan(&mut self) {
+        self.release();
+        self.returned = std::mem::replace(&mut self.wide, null_mut());
+        self.release();
+        self.walk.rewind();
+    }
+
+    pub fn end(mut self) {
+        self.rescan();
+    }
+}
+
+/// What is pending for a view from one source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pending {
+    /// Row versions: an insert or delete is one, an update two.
+    pub versions: u64,
+    /// Their bytes in the buffer (compressed, where wide).
+    pub bytes: u64,
+    /// How many of them are too wide for a page.
+    pub wide: u64,
+}
+
+impl Pending {
+    /// Counts what a `BufferScan` would return.
+    pub fn count(source: pg_sys::Oid, frontier: &Frontier, snapshot: pg_sys::Snapshot) -> Self {
+        let mut walk = Walk::begin(source, frontier, snapshot);
+        // SAFETY: nothing in the closure has a destructor or panics.
+        unsafe { server::guarded(|| walk.count()) }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.versions == 0
+    }
+}
+
+/// Visits the pending rows of both segments.
+struct Walk {
+    frontier: Frontier,
+    snapshot: pg_sys::Snapshot,
+    segments: Vec<Relation>,
+    /// The next segment to scan, and the scan of the one before.
+    next: usize,
+    scan: pg_sys::TableScanDesc,
+}
+
+impl Walk {
+    fn begin(source: pg_sys::Oid, frontier: &Frontier, snapshot: pg_sys::Snapshot) -> Self {
+        let Some(source) = source::get(source) else {
+            cannot_happen(format!("changes of relation {} are not captured", source.to_u32()))
+        };
+        let open = |segment| Relation::open(segment, pg_sys::AccessShareLock);
+        let segments = source.segments.into_iter().map(open).filter(|segment| segment.blocks() > 0).collect();
+        Self { frontier: frontier.clone(), snapshot, segments, next: 0, scan: null_mut() }
+    }
+
+    fn rewind(&mut self) {
+        self.next = 0;
+        if !self.scan.is_null() {
+            // SAFETY: a scan of ours.
+            unsafe { pg_sys::heap_endscan(std::mem::replace(&mut self.scan, null_mut())) };
+        }
+    }
+
+    /// # Safety
+    /// Inside a guard; the row is valid until the next call.
+    #[inline]
+    unsafe fn next_pending(&mut self) -> Option<StoredRow> {
+        // SAFETY: inside a guard; segments are open.
+        unsafe {
+            loop {
+                if self.scan.is_null() && !self.next_segment() {
+                    return None;
+                }
+                let tuple = server::heap_getnext(self.scan, pg_sys::ScanDirection::ForwardScanDirection);
+                if tuple.is_null() {
+                    server::heap_endscan(self.scan);
+                    self.scan = null_mut();
+                    continue;
+                }
+                let row = StoredRow::of(tuple);
+                if !self.frontier.covers(row.xid(), row.cid()) {
+                    return Some(row);
+                }
+            }
+        }
+    }
+
+    unsafe fn next_segment(&mut self) -> bool {
+        let Some(segment) = self.segments.get(self.next) else { return false };
+        self.next += 1;
+        let flags = pg_sys::ScanOptions::SO_TYPE_SEQSCAN | pg_sys::ScanOptions::SO_ALLOW_PAGEMODE;
+        // SAFETY: inside a guard; the segment stays open as long as the scan.
+        self.scan = unsafe {
+            server::heap_beginscan(segment.as_ptr(), self.snapshot, 0, null_mut(), null_mut(), flags)
+        };
+        true
+    }
+
+    /// Copies versions to `batch` until it is full or a wide one comes along, which is copied to `context`.
+    unsafe fn collect(&mut self, batch: *mut u8, context: pg_sys::MemoryContext) -> (usize, *mut pg_sys::varlena) {
+        let mut used = 0;
+        // SAFETY: inside a guard; a row's versions are at most CAPACITY bytes.
+        unsafe {
+            while used + CAPACITY <= BATCH {
+                let Some(row) = self.next_pending() else { break };
+                if row.is_wide() {
+                    let old = pg_sys::CurrentMemoryContext;
+                    pg_sys::CurrentMemoryContext = context;
+                    let payload = server::pg_detoast_datum_copy(row.payload());
+                    pg_sys::CurrentMemoryContext = old;
+                    return (used, payload);
+                }
+                let (versions, size) = row.versions();
+                std::ptr::copy_nonoverlapping(versions, batch.add(used), size);
+                used += size;
+            }
+        }
+        (used, null_mut())
+    }
+
+    unsafe fn count(&mut self) -> Pending {
+        let mut pending = Pending::default();
+        // SAFETY: inside a guard.
+        while let Some(row) = unsafe { self.next_pending() } {
+            if row.is_wide() {
+                pending.wide += 1;
+                pending.versions += 1;
+                pending.bytes += row.stored_size();
+                continue;
+            }
+            let (versions, size) = row.versions();
+            let mut at = 0;
+            while at < size {
+                // SAFETY: whole versions lie in `size` bytes.
+                let signed = unsafe { versions.add(at).cast::<u32>().read() };
+                at += max_align((signed & !NEGATIVE) as usize);
+                pending.versions += 1;
+            }
+            pending.bytes += size as u64;
+        }
+        pending
+    }
+}
+
+impl Drop for Walk {
+    fn drop(&mut self) {
+        // During error unwinding the resource owner releases the scan's buffers.
+        if !std::thread::panicking() {
+            self.rewind();
+        }
+    }
+}

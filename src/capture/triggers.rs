@@ -1,0 +1,217 @@
+//! The capture triggers of one table, brought in line with the sources it feeds.
+//!
+//! Triggers are internal (neither psql nor pg_dump shows them) and fire ALWAYS (also under session_replication_role =
+//! replica, and not to be switched off). One set serves all sources at its level; the trigger function finds them.
+
+use super::family;
+use crate::catalog::source::{self, Level};
+use crate::error::cannot_happen;
+use crate::pg::catalog_table::{CatalogTable, Row, Rows, command_counter_increment, value};
+use crate::pg::relation::Relation;
+use crate::pg::{list, node};
+use pgrx::pg_sys;
+use std::ffi::{CStr, c_char};
+
+/// What a trigger reacts to; its name and everything else follow.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Insert,
+    Update,
+    Delete,
+    Row,
+    Truncate,
+}
+
+impl Kind {
+    fn name(self) -> &'static CStr {
+        match self {
+            Kind::Insert => c"pg_trickle_insert",
+            Kind::Update => c"pg_trickle_update",
+            Kind::Delete => c"pg_trickle_delete",
+            Kind::Row => c"pg_trickle_row",
+            Kind::Truncate => c"pg_trickle_truncate",
+        }
+    }
+
+    fn events(self) -> u32 {
+        match self {
+            Kind::Insert => pg_sys::TRIGGER_TYPE_INSERT,
+            Kind::Update => pg_sys::TRIGGER_TYPE_UPDATE,
+            Kind::Delete => pg_sys::TRIGGER_TYPE_DELETE,
+            Kind::Row => pg_sys::TRIGGER_TYPE_INSERT | pg_sys::TRIGGER_TYPE_UPDATE | pg_sys::TRIGGER_TYPE_DELETE,
+            Kind::Truncate => pg_sys::TRIGGER_TYPE_TRUNCATE,
+        }
+    }
+
+    /// `pg_trigger.tgtype`; AFTER is the absence of other timing bits.
+    fn tgtype(self) -> i16 {
+        (self.events() | if self == Kind::Row { pg_sys::TRIGGER_TYPE_ROW } else { 0 }) as i16
+    }
+
+    fn transition_tables(self) -> &'static [(&'static CStr, bool)] {
+        match self {
+            Kind::Insert => &[(c"new", true)],
+            Kind::Update => &[(c"old", false), (c"new", true)],
+            Kind::Delete => &[(c"old", false)],
+            Kind::Row | Kind::Truncate => &[],
+        }
+    }
+}
+
+/// Columns of pg_trigger and pg_proc's name index.
+mod trigger {
+    pub const OID: i16 = 1;
+    pub const TGRELID: i16 = 2;
+    pub const TGFOID: i16 = 5;
+    pub const TGTYPE: i16 = 6;
+    pub const TGENABLED: i16 = 7;
+}
+
+const ALWAYS: i8 = pg_sys::TRIGGER_FIRES_ALWAYS as i8;
+
+/// Creates, drops and re-enables capture triggers of `relid` as the sources it feeds require.
+/// The caller holds ShareRowExclusiveLock on it if anything can change.
+pub fn reconcile(relid: pg_sys::Oid) {
+    let wanted = wanted(relid);
+    let present = present(relid);
+    for (kind, row) in &present {
+        match kind.filter(|kind| wanted.contains(kind)) {
+            Some(_) => enable(row),
+            None => remove(relid, row),
+        }
+    }
+    for kind in wanted {
+        if !present.iter().any(|(there, _)| *there == Some(kind)) {
+            create(relid, kind);
+        }
+    }
+}
+
+fn wanted(relid: pg_sys::Oid) -> Vec<Kind> {
+    let relation = Relation::open(relid, pg_sys::AccessShareLock);
+    let relkind = relation.form().relkind as u8;
+    if relkind != pg_sys::RELKIND_RELATION && relkind != pg_sys::RELKIND_PARTITIONED_TABLE {
+        return Vec::new();
+    }
+    let levels: Vec<Level> =
+        family::ancestors(relid).into_iter().filter_map(source::get).map(|source| source.level).collect();
+    let mut kinds = Vec::new();
+    if levels.contains(&Level::Statement) {
+        kinds.extend([Kind::Insert, Kind::Update, Kind::Delete]);
+    }
+    if levels.contains(&Level::Row) && relkind == pg_sys::RELKIND_RELATION {
+        kinds.push(Kind::Row);
+    }
+    if !levels.is_empty() {
+        kinds.push(Kind::Truncate);
+    }
+    kinds
+}
+
+/// The capture triggers there are; None for one of a kind we no longer know.
+fn present(relid: pg_sys::Oid) -> Vec<(Option<Kind>, Row)> {
+    const KINDS: [Kind; 5] = [Kind::Insert, Kind::Update, Kind::Delete, Kind::Row, Kind::Truncate];
+    let function = function();
+    let table = CatalogTable::open_for_read(pg_sys::TriggerRelationId);
+    let rows = table.find(pg_sys::TriggerRelidNameIndexId.into(), trigger::TGRELID, relid, Rows::Latest);
+    let ours = rows.into_iter().filter(|row| row.must::<pg_sys::Oid>(trigger::TGFOID) == function);
+    ours.map(|row| {
+        let tgtype: i16 = row.must(trigger::TGTYPE);
+        (KINDS.into_iter().find(|kind| kind.tgtype() == tgtype), row)
+    })
+    .collect()
+}
+
+/// The oid of `pgtrickle_internal.capture()`.
+fn function() -> pg_sys::Oid {
+    // SAFETY: a syscache look-up by name, arguments and schema.
+    let oid = unsafe {
+        let no_arguments = pg_sys::buildoidvector(std::ptr::null(), 0);
+        pg_sys::GetSysCacheOid(
+            pg_sys::SysCacheIdentifier::PROCNAMEARGSNSP as i32,
+            pg_sys::Anum_pg_proc_oid as i16,
+            pg_sys::Datum::from(c"capture".as_ptr()),
+            pg_sys::Datum::from(no_arguments),
+            crate::catalog::schema().into(),
+            pg_sys::Datum::from(0usize),
+        )
+    };
+    if oid == pg_sys::InvalidOid {
+        cannot_happen("function pgtrickle_internal.capture() is missing");
+    }
+    oid
+}
+
+/// Undoes ALTER TABLE .. DISABLE TRIGGER: a change that is not captured would be lost (promise 2).
+fn enable(row: &Row) {
+    if row.must::<i8>(trigger::TGENABLED) != ALWAYS {
+        CatalogTable::open_for_write(pg_sys::TriggerRelationId).update(row, &[(trigger::TGENABLED, value(ALWAYS))]);
+        // SAFETY: the table exists.
+        unsafe { pg_sys::CacheInvalidateRelcacheByRelid(row.must(trigger::TGRELID)) };
+    }
+}
+
+/// As the server drops a trigger, but under a lock that lets readers go on: only writers look at triggers.
+fn remove(relid: pg_sys::Oid, row: &Row) {
+    // SAFETY: catalog updates by values; the caller's lock excludes writers.
+    unsafe {
+        pg_sys::deleteDependencyRecordsFor(pg_sys::TriggerRelationId, row.must(trigger::OID), false);
+        CatalogTable::open_for_write(pg_sys::TriggerRelationId).delete(row);
+        pg_sys::CacheInvalidateRelcacheByRelid(relid);
+    }
+}
+
+fn create(relid: pg_sys::Oid, kind: Kind) {
+    let function = function();
+    let none = pg_sys::InvalidOid;
+    // SAFETY: a complete statement for an internal trigger; no permission of the user is needed for one.
+    unsafe {
+        let address = pg_sys::CreateTriggerFiringOn(
+            statement(kind),
+            std::ptr::null(),
+            relid,
+            none,
+            none,
+            none,
+            function,
+            none,
+            std::ptr::null_mut(),
+            true,
+            false,
+            ALWAYS as c_char,
+        );
+        loosen(&address, function);
+    }
+    command_counter_increment();
+}
+
+unsafe fn statement(kind: Kind) -> *mut pg_sys::CreateTrigStmt {
+    // SAFETY: nodes of the right types.
+    unsafe {
+        let stmt: *mut pg_sys::CreateTrigStmt = node::make(pg_sys::NodeTag::T_CreateTrigStmt);
+        (*stmt).trigname = kind.name().as_ptr().cast_mut();
+        (*stmt).row = kind == Kind::Row;
+        (*stmt).timing = pg_sys::TRIGGER_TYPE_AFTER as i16;
+        (*stmt).events = kind.events() as i16;
+        (*stmt).transitionRels = list::make(kind.transition_tables().iter().map(|&(name, is_new)| {
+            let transition: *mut pg_sys::TriggerTransition = node::make(pg_sys::NodeTag::T_TriggerTransition);
+            (*transition).name = name.as_ptr().cast_mut();
+            (*transition).isNew = is_new;
+            (*transition).isTable = true;
+            transition
+        }));
+        stmt
+    }
+}
+
+/// Lets the trigger go with its function: DROP EXTENSION must not ask for CASCADE over users' tables.
+unsafe fn loosen(trigger: &pg_sys::ObjectAddress, function: pg_sys::Oid) {
+    // SAFETY: catalog updates by values.
+    unsafe {
+        let class = pg_sys::ProcedureRelationId;
+        let normal = pg_sys::DependencyType::DEPENDENCY_NORMAL as c_char;
+        pg_sys::deleteDependencyRecordsForSpecific(trigger.classId, trigger.objectId, normal, class, function);
+        let function = pg_sys::ObjectAddress { classId: class, objectId: function, objectSubId: 0 };
+        pg_sys::recordDependencyOn(trigger, &raw const function, pg_sys::DependencyType::DEPENDENCY_AUTO);
+    }
+}
