@@ -3,6 +3,15 @@ use std::{env, path::PathBuf, process::Command};
 
 const FUNCTIONS: &[&str] = &[
     "SetMatViewPopulatedState",
+    "CheckTableForSerializableConflictIn",
+    "NewRelationCreateToastTable",
+    "build_aggregate_deserialfn_expr",
+    "build_aggregate_finalfn_expr",
+    "build_aggregate_serialfn_expr",
+    "build_aggregate_transfn_expr",
+    "datumCopy",
+    "get_aggregate_argtypes",
+    "resolve_aggregate_transtype",
     "nextval_internal",
     "datum_image_eq",
     "datum_image_hash",
@@ -53,6 +62,7 @@ fn main() {
         .override_abi(bindgen::Abi::CUnwind, ".*")
         .rust_edition(bindgen::RustEdition::Edition2024)
         .raw_line("use pgrx::pg_sys::*;");
+    builder = builder.allowlist_type("FormData_pg_aggregate").allowlist_var("Anum_pg_aggregate_.*");
     for function in FUNCTIONS {
         builder = builder.allowlist_function(function);
     }

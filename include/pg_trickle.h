@@ -21,6 +21,8 @@
 #include "executor/nodeAgg.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
+#include "parser/parse_agg.h"
+#include "storage/predicate.h"
 #include "utils/datum.h"
 #include "utils/plancache.h"
 #include "utils/queryenvironment.h"

@@ -47,3 +47,21 @@ pub unsafe fn make<T>(items: impl IntoIterator<Item = *mut T>) -> *mut pg_sys::L
     }
     list
 }
+
+/// A new OID list.
+///
+/// # Safety
+/// There is a current memory context.
+pub unsafe fn make_oids(items: impl IntoIterator<Item = pg_sys::Oid>) -> *mut pg_sys::List {
+    // SAFETY: lappend_oid allocates in the current context.
+    items.into_iter().fold(std::ptr::null_mut(), |list, item| unsafe { pg_sys::lappend_oid(list, item) })
+}
+
+/// A new integer list.
+///
+/// # Safety
+/// There is a current memory context.
+pub unsafe fn make_ints(items: impl IntoIterator<Item = i32>) -> *mut pg_sys::List {
+    // SAFETY: lappend_int allocates in the current context.
+    items.into_iter().fold(std::ptr::null_mut(), |list, item| unsafe { pg_sys::lappend_int(list, item) })
+}

@@ -1,0 +1,227 @@
+//! Tables of the extension's own that come and go with stream tables: made natively, as members of the extension, so
+//! that they appear in no dump, cannot be dropped by hand, and go when the extension goes.
+
+use super::catalog_table::command_counter_increment;
+use super::list;
+use super::node::cstring;
+use super::relation::Relation;
+use super::server::{self, guarded};
+use crate::error::cannot_happen;
+use pgrx::pg_sys::{self, Datum};
+
+/// A column to be made.
+pub struct Column {
+    pub name: String,
+    pub typid: pg_sys::Oid,
+    pub typmod: i32,
+    pub collation: pg_sys::Oid,
+    /// A TYPSTORAGE code; None for the type's own.
+    pub storage: Option<u8>,
+}
+
+impl Column {
+    /// With the type's default modifier, collation and storage.
+    pub fn new(name: impl Into<String>, typid: pg_sys::Oid) -> Self {
+        // SAFETY: a syscache look-up.
+        let collation = unsafe { pg_sys::get_typcollation(typid) };
+        Self { name: name.into(), typid, typmod: -1, collation, storage: None }
+    }
+}
+
+/// Creates a logged heap in `schema`, owned by the schema's owner.
+pub fn create(schema: pg_sys::Oid, name: &str, columns: &[Column], fillfactor: i32) -> pg_sys::Oid {
+    let _member = Member::begin();
+    // SAFETY: arguments as DefineRelation passes them for a plain table; the relation is new and invisible to others.
+    unsafe {
+        let relid = pg_sys::heap_create_with_catalog(
+            cstring(name),
+            schema,
+            pg_sys::InvalidOid,
+            pg_sys::InvalidOid,
+            pg_sys::InvalidOid,
+            pg_sys::InvalidOid,
+            owner(schema),
+            pg_sys::HEAP_TABLE_AM_OID,
+            describe(columns),
+            std::ptr::null_mut(),
+            pg_sys::RELKIND_RELATION as i8,
+            pg_sys::RELPERSISTENCE_PERMANENT as i8,
+            false,
+            false,
+            pg_sys::OnCommitAction::ONCOMMIT_NOOP,
+            reloptions(fillfactor),
+            false,
+            true,
+            true,
+            pg_sys::InvalidOid,
+            std::ptr::null_mut(),
+        );
+        command_counter_increment();
+        guarded(|| server::NewRelationCreateToastTable(relid, Datum::from(0usize)));
+        command_counter_increment();
+        relid
+    }
+}
+
+/// Creates a unique btree over the first `columns` columns of a table made by `create`, for which NULLs are equal.
+pub fn create_key(table: pg_sys::Oid, columns: usize) -> pg_sys::Oid {
+    let _member = Member::begin();
+    let heap = Relation::open(table, pg_sys::ShareLock);
+    // SAFETY: the table is open; every array has one entry per column.
+    unsafe {
+        let attribute = |column: usize| &*pg_sys::TupleDescAttr(heap.tuple_desc(), column as i32);
+        let btree = pg_sys::BTREE_AM_OID;
+        let count = columns as i32;
+        let info = pg_sys::makeIndexInfo(
+            count,
+            count,
+            btree,
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+            true,
+            true,
+            true,
+            false,
+            false,
+            false,
+        );
+        let names = (0..columns).map(|column| pg_sys::pstrdup(attribute(column).attname.data.as_ptr()));
+        let classes: Vec<pg_sys::Oid> = (0..columns).map(|column| default_class(attribute(column).atttypid)).collect();
+        let collations: Vec<pg_sys::Oid> = (0..columns).map(|column| attribute(column).attcollation).collect();
+        for column in 0..columns {
+            (*info).ii_IndexAttrNumbers[column] = column as i16 + 1;
+        }
+        let index = pg_sys::index_create(
+            heap.as_ptr(),
+            cstring(&format!("{}_key", heap.name())),
+            pg_sys::InvalidOid,
+            pg_sys::InvalidOid,
+            pg_sys::InvalidOid,
+            pg_sys::InvalidOid,
+            info,
+            list::make(names),
+            btree,
+            pg_sys::InvalidOid,
+            collations.as_ptr(),
+            classes.as_ptr(),
+            std::ptr::null(),
+            vec![0i16; columns].as_ptr(),
+            std::ptr::null(),
+            Datum::from(0usize),
+            0,
+            0,
+            true,
+            true,
+            std::ptr::null_mut(),
+        );
+        command_counter_increment();
+        index
+    }
+}
+
+/// Empties a table made by `create`, transactionally.
+pub fn clear(table: pg_sys::Oid) {
+    let heap = Relation::open(table, pg_sys::AccessExclusiveLock);
+    // SAFETY: as ExecuteTruncateGuts does for one table, which nobody else uses.
+    unsafe {
+        let subtransaction = pg_sys::GetCurrentSubTransactionId();
+        let relation = heap.as_ptr();
+        if (*relation).rd_createSubid == subtransaction || (*relation).rd_newRelfilelocatorSubid == subtransaction {
+            return pg_sys::heap_truncate_one_rel(relation);
+        }
+        new_file(&heap);
+        if heap.form().reltoastrelid != pg_sys::InvalidOid {
+            new_file(&Relation::open(heap.form().reltoastrelid, pg_sys::AccessExclusiveLock));
+        }
+        let params = pg_sys::ReindexParams::default();
+        pg_sys::reindex_relation(std::ptr::null(), table, pg_sys::REINDEX_REL_PROCESS_TOAST as i32, &params);
+    }
+}
+
+/// Drops a table made by `create`.
+pub fn drop(table: pg_sys::Oid) {
+    let address = pg_sys::ObjectAddress { classId: pg_sys::RelationRelationId, objectId: table, objectSubId: 0 };
+    let flags = pg_sys::PERFORM_DELETION_INTERNAL | pg_sys::PERFORM_DELETION_QUIETLY | pg_sys::PERFORM_DELETION_SKIP_EXTENSIONS;
+    // SAFETY: the server takes the lock, and raises when something depends on the table.
+    unsafe { pg_sys::performDeletion(&address, pg_sys::DropBehavior::DROP_RESTRICT, flags as i32) };
+}
+
+/// Objects made while this lives become members of the extension.
+struct Member {
+    creating: bool,
+    object: pg_sys::Oid,
+}
+
+impl Member {
+    fn begin() -> Self {
+        // SAFETY: the flags CREATE EXTENSION sets; restored on drop, whichever way the scope is left.
+        unsafe {
+            let before = Self { creating: pg_sys::creating_extension, object: pg_sys::CurrentExtensionObject };
+            let extension = pg_sys::get_extension_oid(c"pg_trickle".as_ptr(), false);
+            (pg_sys::creating_extension, pg_sys::CurrentExtensionObject) = (true, extension);
+            before
+        }
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        // SAFETY: plain variables of a single-threaded process.
+        unsafe { (pg_sys::creating_extension, pg_sys::CurrentExtensionObject) = (self.creating, self.object) };
+    }
+}
+
+unsafe fn describe(columns: &[Column]) -> pg_sys::TupleDesc {
+    // SAFETY: every column of the new descriptor is initialised.
+    unsafe {
+        let desc = pg_sys::CreateTemplateTupleDesc(columns.len() as i32);
+        for (number, column) in (1i16..).zip(columns) {
+            pg_sys::TupleDescInitEntry(desc, number, cstring(&column.name), column.typid, column.typmod, 0);
+            pg_sys::TupleDescInitEntryCollation(desc, number, column.collation);
+            if let Some(storage) = column.storage {
+                (*pg_sys::TupleDescAttr(desc, number as i32 - 1)).attstorage = storage as i8;
+            }
+        }
+        desc
+    }
+}
+
+unsafe fn reloptions(fillfactor: i32) -> Datum {
+    // SAFETY: a list of one DefElem.
+    unsafe {
+        let value = pg_sys::makeInteger(fillfactor);
+        let option = pg_sys::makeDefElem(cstring("fillfactor"), value.cast(), -1);
+        let (none, namespaces) = (Datum::from(0usize), std::ptr::null());
+        pg_sys::transformRelOptions(none, list::make([option]), std::ptr::null(), namespaces, false, false)
+    }
+}
+
+unsafe fn owner(schema: pg_sys::Oid) -> pg_sys::Oid {
+    // SAFETY: a syscache look-up, released at once.
+    unsafe {
+        let tuple = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::NAMESPACEOID as i32, schema.into());
+        if tuple.is_null() {
+            cannot_happen(format!("cache lookup failed for schema {}", schema.to_u32()));
+        }
+        let owner = (*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_namespace>()).nspowner;
+        pg_sys::ReleaseSysCache(tuple);
+        owner
+    }
+}
+
+unsafe fn default_class(typid: pg_sys::Oid) -> pg_sys::Oid {
+    // SAFETY: a catalog look-up.
+    let class = unsafe { pg_sys::GetDefaultOpClass(typid, pg_sys::BTREE_AM_OID) };
+    if class == pg_sys::InvalidOid {
+        cannot_happen(format!("type {} cannot be a group key", typid.to_u32()));
+    }
+    class
+}
+
+unsafe fn new_file(relation: &Relation) {
+    // SAFETY: an exclusively locked relation.
+    unsafe {
+        guarded(|| server::CheckTableForSerializableConflictIn(relation.as_ptr()));
+        pg_sys::RelationSetNewRelfilenumber(relation.as_ptr(), relation.form().relpersistence);
+    }
+}
