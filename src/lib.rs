@@ -27,6 +27,7 @@ extern "C-unwind" fn _PG_init() {
         settings::register();
         catalog::register();
         capture::register();
+        exec::accumulate::register();
         exec::apply::register();
         commands::register();
     }

@@ -6,6 +6,7 @@
 pub mod dependency;
 pub mod history;
 pub mod source;
+pub mod state;
 pub mod stream_table;
 
 use crate::error::cannot_happen;

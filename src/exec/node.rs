@@ -125,8 +125,20 @@ impl Node {
 pub struct Child(*mut pg_sys::PlanState);
 
 impl Child {
+    /// # Safety
+    /// `plan_state` is begun and not ended.
+    pub unsafe fn of(plan_state: *mut pg_sys::PlanState) -> Self {
+        Self(plan_state)
+    }
+
     pub fn as_ptr(self) -> *mut pg_sys::PlanState {
         self.0
+    }
+
+    /// The memory context its executor runs in.
+    pub fn query_context(self) -> pg_sys::MemoryContext {
+        // SAFETY: a begun child belongs to an executor.
+        unsafe { (*(*self.0).state).es_query_cxt }
     }
 
     pub fn desc(self) -> pg_sys::TupleDesc {

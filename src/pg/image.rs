@@ -24,9 +24,17 @@ impl Layout {
         Self { by_value, length, composite: length == -1 && is_composite(typid) }
     }
 
+    pub fn length(self) -> i16 {
+        self.length
+    }
+
+    pub fn is_by_value(self) -> bool {
+        self.by_value
+    }
+
     /// # Safety
     /// Both are live values of this layout.
-    unsafe fn equal(self, a: Datum, b: Datum) -> bool {
+    pub unsafe fn equal(self, a: Datum, b: Datum) -> bool {
         if self.by_value {
             return self.word(a) == self.word(b);
         }
@@ -43,7 +51,7 @@ impl Layout {
 
     /// # Safety
     /// `value` is a live value of this layout.
-    unsafe fn hash(self, value: Datum) -> u64 {
+    pub unsafe fn hash(self, value: Datum) -> u64 {
         if self.by_value {
             return self.word(value);
         }
@@ -83,6 +91,12 @@ impl Shape {
 
     pub fn new(layouts: Vec<Layout>) -> Self {
         Self(layouts)
+    }
+
+    /// The shape of all columns but the last (of rows which end with a weight).
+    pub fn without_last(mut self) -> Self {
+        self.0.pop();
+        self
     }
 
     pub fn len(&self) -> usize {
@@ -148,6 +162,19 @@ pub const HASH_CHUNK: usize = 99;
 pub struct Row<'a> {
     pub values: &'a [Datum],
     pub nulls: &'a [bool],
+}
+
+impl<'a> Row<'a> {
+    /// The first `columns` columns.
+    pub fn first(self, columns: usize) -> Row<'a> {
+        Row { values: &self.values[..columns], nulls: &self.nulls[..columns] }
+    }
+
+    /// The value of a 0-based column.
+    #[inline]
+    pub fn at(self, column: usize) -> pg_sys::NullableDatum {
+        pg_sys::NullableDatum { value: self.values[column], isnull: self.nulls[column] }
+    }
 }
 
 /// A running image hash: one 64-bit word per value.
@@ -243,7 +270,11 @@ fn is_composite(typid: pg_sys::Oid) -> bool {
     typid == pg_sys::RECORDOID || unsafe { pg_sys::get_typtype(pg_sys::getBaseType(typid)) } == pg_sys::TYPTYPE_COMPOSITE as i8
 }
 
-unsafe fn layout_at(desc: pg_sys::TupleDesc, index: i32) -> Layout {
+/// The layout of a 0-based column.
+///
+/// # Safety
+/// `index` is a column of the live descriptor.
+pub unsafe fn layout_at(desc: pg_sys::TupleDesc, index: i32) -> Layout {
     // SAFETY: index < natts.
     let attribute = unsafe { &*pg_sys::TupleDescAttr(desc, index) };
     Layout::of(attribute.atttypid, attribute.attlen, attribute.attbyval)

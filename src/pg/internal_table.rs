@@ -15,16 +15,14 @@ pub struct Column {
     pub typid: pg_sys::Oid,
     pub typmod: i32,
     pub collation: pg_sys::Oid,
-    /// A TYPSTORAGE code; None for the type's own.
-    pub storage: Option<u8>,
 }
 
 impl Column {
-    /// With the type's default modifier, collation and storage.
+    /// With the type's default modifier and collation.
     pub fn new(name: impl Into<String>, typid: pg_sys::Oid) -> Self {
         // SAFETY: a syscache look-up.
         let collation = unsafe { pg_sys::get_typcollation(typid) };
-        Self { name: name.into(), typid, typmod: -1, collation, storage: None }
+        Self { name: name.into(), typid, typmod: -1, collation }
     }
 }
 
@@ -178,9 +176,6 @@ unsafe fn describe(columns: &[Column]) -> pg_sys::TupleDesc {
         for (number, column) in (1i16..).zip(columns) {
             pg_sys::TupleDescInitEntry(desc, number, cstring(&column.name), column.typid, column.typmod, 0);
             pg_sys::TupleDescInitEntryCollation(desc, number, column.collation);
-            if let Some(storage) = column.storage {
-                (*pg_sys::TupleDescAttr(desc, number as i32 - 1)).attstorage = storage as i8;
-            }
         }
         desc
     }

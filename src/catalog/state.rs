@@ -1,0 +1,71 @@
+//! State tables: what a stateful block remembers of its groups between refreshes.
+//!
+//! `pgtrickle_internal.state_<view oid>_<block>`: the group keys `k1..`, `rows` (input rows of the group), then for
+//! the aggregates `c1..` (values in the state, where that may differ from `rows`) and `s1..` (the states). A unique
+//! btree over the keys takes NULLs for equal, as GROUP BY does. Pages are left with room for heap-only updates.
+
+use super::{STATE, STATE_KEY, schema};
+use crate::circuit::Accumulate;
+use crate::exec::fold::definition::Definition;
+use crate::pg::catalog_table::{Row, Rows, value};
+use crate::pg::internal_table::{self, Column};
+use pgrx::pg_sys;
+
+/// Columns of pgtrickle_internal.state.
+const VIEW: i16 = 1;
+const BLOCK: i16 = 2;
+const RELID: i16 = 3;
+
+const FILLFACTOR: i32 = 70;
+
+/// Creates and registers the state table of a block.
+pub fn create(view: pg_sys::Oid, block: i16, spec: &Accumulate) -> pg_sys::Oid {
+    let name = format!("state_{}_{block}", view.to_u32());
+    let relid = internal_table::create(schema(), &name, &columns(spec), FILLFACTOR);
+    if !spec.keys.is_empty() {
+        internal_table::create_key(relid, spec.keys.len());
+    }
+    STATE.open_for_write().insert(&[value(view), value(block), value(relid)]);
+    relid
+}
+
+/// The state table of a block.
+pub fn get(view: pg_sys::Oid, block: i16) -> Option<pg_sys::Oid> {
+    rows(view).into_iter().find(|row| row.must::<i16>(BLOCK) == block).map(|row| row.must(RELID))
+}
+
+/// Forgets all groups of a view, before its whole contents are computed anew.
+pub fn clear_all(view: pg_sys::Oid) {
+    for row in rows(view) {
+        internal_table::clear(row.must(RELID));
+    }
+}
+
+/// Drops and forgets the state tables of a view.
+pub fn drop_all(view: pg_sys::Oid) {
+    let table = STATE.open_for_write();
+    for row in table.find(STATE_KEY.oid(), VIEW, view, Rows::Latest) {
+        table.delete(&row);
+        internal_table::drop(row.must(RELID));
+    }
+}
+
+fn rows(view: pg_sys::Oid) -> Vec<Row> {
+    STATE.open_for_read().find(STATE_KEY.oid(), VIEW, view, Rows::Latest)
+}
+
+fn columns(spec: &Accumulate) -> Vec<Column> {
+    let definitions: Vec<Definition> = spec.aggregates.iter().map(Definition::resolve).collect();
+    let keys = (1..).zip(&spec.keys).map(|(number, key)| Column {
+        name: format!("k{number}"),
+        typid: key.typid,
+        typmod: key.typmod,
+        collation: key.collation,
+    });
+    let numbered = || (1..).zip(&definitions);
+    let counts = numbered().filter(|(_, definition)| definition.has_count());
+    keys.chain([Column::new("rows", pg_sys::INT8OID)])
+        .chain(counts.map(|(number, _)| Column::new(format!("c{number}"), pg_sys::INT8OID)))
+        .chain(numbered().map(|(number, definition)| Column::new(format!("s{number}"), definition.state_type())))
+        .collect()
+}

@@ -1,0 +1,117 @@
+//! From a group's key and results to rows of the view.
+
+use crate::exec::node::Node;
+use crate::pg::image::{Row, Shape};
+use crate::pg::list;
+use crate::pg::slot::Slot;
+use pgrx::pg_sys::{self, Datum, NullableDatum};
+
+/// Which of a group's two rows.
+#[derive(Clone, Copy)]
+pub enum Side {
+    /// As it stands in the view, weight -1.
+    Old,
+    /// As it should, weight +1.
+    New,
+}
+
+pub struct Output {
+    /// Keys, results, weight: what the expressions see as the outer tuple.
+    input: Slot,
+    having: *mut pg_sys::ExprState,
+    /// Its per-tuple memory lives as long as the group.
+    econtext: *mut pg_sys::ExprContext,
+    slots: [Slot; 2],
+    projections: [*mut pg_sys::ProjectionInfo; 2],
+    /// The view's columns, without the weight.
+    shape: Shape,
+}
+
+impl Output {
+    /// `columns` are target entries over `input`, whose last column is the weight.
+    pub fn new(
+        columns: *mut pg_sys::List,
+        having: *mut pg_sys::Node,
+        input: pg_sys::TupleDesc,
+        group: *mut pg_sys::ExprContext,
+        node: Node,
+    ) -> Self {
+        // SAFETY: expressions prepared by the plan constructor; slots live as long as the query.
+        unsafe {
+            let kind = &raw const pg_sys::TTSOpsVirtual;
+            let second = pg_sys::ExecInitExtraTupleSlot(node.estate(), (*node.scan_slot()).tts_tupleDescriptor, kind);
+            let slots = [node.scan_slot(), second];
+            let list = with_weight(columns, input);
+            let project = |slot| pg_sys::ExecBuildProjectionInfo(list, group, slot, node.plan_state(), input);
+            let layouts = Shape::of((*second).tts_tupleDescriptor);
+            Self {
+                input: Slot::new(pg_sys::ExecInitExtraTupleSlot(node.estate(), input, kind)),
+                having: pg_sys::ExecInitQual(pg_sys::make_ands_implicit(having.cast()), node.plan_state()),
+                econtext: group,
+                slots: slots.map(|slot| Slot::new(slot)),
+                projections: slots.map(project),
+                shape: layouts.without_last(),
+            }
+        }
+    }
+
+    /// The expression context in which results are computed; its outer tuple has the group's key.
+    pub fn context_for(&self, key: Row) -> *mut pg_sys::ExprContext {
+        self.input.store(key, &[]);
+        // SAFETY: a live context and slot.
+        unsafe { (*self.econtext).ecxt_outertuple = self.input.as_ptr() };
+        self.econtext
+    }
+
+    /// Forms one row; None if it fails HAVING. An old row is a copy, since states change in place.
+    pub fn form(&self, side: Side, key: Row, results: &[NullableDatum]) -> Option<Slot> {
+        let (index, weight) = match side {
+            Side::Old => (0, -1i64),
+            Side::New => (1, 1i64),
+        };
+        self.store_input(key, results, weight);
+        // SAFETY: prepared expressions over the input slot, evaluated in the group's memory.
+        unsafe {
+            (*self.econtext).ecxt_outertuple = self.input.as_ptr();
+            if !self.having.is_null() && !pg_sys::ExecQual(self.having, self.econtext) {
+                return None;
+            }
+            let slot = pg_sys::ExecProject(self.projections[index]);
+            if matches!(side, Side::Old) {
+                pg_sys::ExecMaterializeSlot(slot);
+            }
+        }
+        Some(self.slots[index])
+    }
+
+    /// The two rows last formed have the same image.
+    pub fn is_unchanged(&self) -> bool {
+        let [old, new] = self.slots.map(|slot| slot.row(self.shape.len()));
+        // SAFETY: both are rows of the view's shape.
+        unsafe { self.shape.equal(old, new) }
+    }
+
+    fn store_input(&self, key: Row, results: &[NullableDatum], weight: i64) {
+        let slot = self.input.as_ptr();
+        self.input.store(key, &[]);
+        let results = results.iter().copied().chain([NullableDatum { value: Datum::from(weight), isnull: false }]);
+        for (index, result) in results.enumerate() {
+            // SAFETY: the slot's descriptor has keys, results and weight.
+            unsafe {
+                *(*slot).tts_values.add(key.values.len() + index) = result.value;
+                *(*slot).tts_isnull.add(key.values.len() + index) = result.isnull;
+            }
+        }
+    }
+}
+
+/// The target list with the input's last column, the weight, at its end.
+unsafe fn with_weight(columns: *mut pg_sys::List, input: pg_sys::TupleDesc) -> *mut pg_sys::List {
+    // SAFETY: the list is copied; plain node construction.
+    unsafe {
+        let number = list::iter::<pg_sys::TargetEntry>(columns).count() as i16 + 1;
+        let var = pg_sys::makeVar(pg_sys::OUTER_VAR, (*input).natts as i16, pg_sys::INT8OID, -1, pg_sys::InvalidOid, 0);
+        let entry = pg_sys::makeTargetEntry(var.cast(), number, std::ptr::null_mut(), false);
+        pg_sys::lappend(pg_sys::list_copy(columns), entry.cast())
+    }
+}

@@ -1,0 +1,240 @@
+//! What pg_aggregate says about an aggregate of a view, resolved once, when the plan (or the state table) is made.
+
+use crate::circuit::{Ability, Aggregate};
+use crate::error::cannot_happen;
+use crate::pg::server::guarded;
+use crate::pg::{list, node, server};
+use pgrx::pg_sys;
+
+/// An aggregate ready to be run.
+pub struct Definition {
+    pub aggref: *mut pg_sys::Aggref,
+    pub ability: Ability,
+    /// 1-based input columns of the arguments, in `Aggref.args` order.
+    pub arguments: Vec<usize>,
+    /// 1-based input column of FILTER's condition.
+    pub filter: Option<usize>,
+    pub functions: Functions,
+    /// The type of the transition value, polymorphism resolved.
+    pub transtype: pg_sys::Oid,
+    /// The final function gets NULLs in place of the arguments.
+    pub final_extra: bool,
+    /// The transition value before any row.
+    pub initial: *mut pg_sys::Const,
+}
+
+/// The aggregate's support functions; InvalidOid where it has none (or needs none).
+#[derive(Clone, Copy)]
+pub struct Functions {
+    pub transition: pg_sys::Oid,
+    pub inverse: pg_sys::Oid,
+    pub finish: pg_sys::Oid,
+    pub serialize: pg_sys::Oid,
+    pub deserialize: pg_sys::Oid,
+    pub combine: pg_sys::Oid,
+}
+
+impl Definition {
+    /// The moving-aggregate functions for an invertible aggregate, the plain ones for others.
+    pub fn resolve(aggregate: &Aggregate) -> Self {
+        let aggref = aggregate.aggref.as_ptr();
+        let moving = aggregate.ability == Ability::Invertible;
+        // SAFETY: the Aggref is live; the syscache row is pinned until released.
+        unsafe {
+            let aggfnoid = (*aggref).aggfnoid;
+            let cache = pg_sys::SysCacheIdentifier::AGGFNOID as i32;
+            let tuple = pg_sys::SearchSysCache1(cache, aggfnoid.into());
+            if tuple.is_null() {
+                cannot_happen(format!("cache lookup failed for aggregate {}", aggfnoid.to_u32()));
+            }
+            let form = &*pg_sys::GETSTRUCT(tuple).cast::<server::FormData_pg_aggregate>();
+            let declared = if moving { form.aggmtranstype } else { form.aggtranstype };
+            let transtype = actual_transtype(aggref, declared);
+            let attribute = if moving { server::Anum_pg_aggregate_aggminitval } else { server::Anum_pg_aggregate_agginitval };
+            let mut null = false;
+            let text = pg_sys::SysCacheGetAttr(cache, tuple, attribute as i16, &mut null);
+            let this = Self {
+                aggref,
+                ability: aggregate.ability,
+                arguments: aggregate.arguments.clone(),
+                filter: aggregate.filter,
+                functions: Functions::of(form, moving, transtype),
+                transtype,
+                final_extra: if moving { form.aggmfinalextra } else { form.aggfinalextra },
+                initial: initial_value((!null).then_some(text), transtype),
+            };
+            pg_sys::ReleaseSysCache(tuple);
+            this.check();
+            this
+        }
+    }
+
+    /// An internal state that must be kept needs functions to store it and to load it back.
+    fn check(&self) {
+        let Functions { serialize, deserialize, combine, .. } = self.functions;
+        let storable = [serialize, deserialize, combine].iter().all(|&function| function != pg_sys::InvalidOid);
+        if self.ability != Ability::Recompute && self.transtype == pg_sys::INTERNALOID && !storable {
+            // SAFETY: the Aggref is live.
+            let aggregate = unsafe { (*self.aggref).aggfnoid };
+            cannot_happen(format!("state of aggregate {} cannot be stored", aggregate.to_u32()));
+        }
+    }
+
+    /// The type of the state column: what is kept between refreshes.
+    pub fn state_type(&self) -> pg_sys::Oid {
+        match self.ability {
+            // SAFETY: the Aggref is live.
+            Ability::Recompute => unsafe { (*self.aggref).aggtype },
+            _ if self.transtype == pg_sys::INTERNALOID => pg_sys::BYTEAOID,
+            _ => self.transtype,
+        }
+    }
+
+    /// The number of values in the transition state is kept beside it, unless every row is a value.
+    ///
+    /// The transition functions alone do not tell: a strict one skips NULLs, and when the last value is removed the
+    /// state must be the initial one again, which an inverse function does not restore.
+    pub fn has_count(&self) -> bool {
+        self.ability != Ability::Recompute && (self.filter.is_some() || !self.arguments.is_empty())
+    }
+
+    /// For an ordered-set aggregate every aggregated column is an input, else only those which are arguments.
+    pub fn inputs(&self) -> usize {
+        if self.is_ordered_set() { self.arguments.len() } else { self.argument_types().len() - self.direct_arguments() }
+    }
+
+    /// Ordered-set and hypothetical-set aggregates.
+    pub fn is_ordered_set(&self) -> bool {
+        // SAFETY: the Aggref is live.
+        unsafe { (*self.aggref).aggkind != b'n' as i8 }
+    }
+
+    pub fn direct_arguments(&self) -> usize {
+        // SAFETY: the Aggref is live.
+        unsafe { list::iter::<pg_sys::Node>((*self.aggref).aggdirectargs).count() }
+    }
+
+    /// Types of all arguments, direct ones first.
+    pub fn argument_types(&self) -> Vec<pg_sys::Oid> {
+        // SAFETY: the Aggref is live.
+        unsafe { list::oids((*self.aggref).aggargtypes).collect() }
+    }
+
+    /// As nodes the server can copy, for a plan's private list.
+    pub fn to_nodes(&self) -> *mut pg_sys::List {
+        let extremum = match self.ability {
+            Ability::InsertOnly { extremum } => extremum.unwrap_or(pg_sys::InvalidOid),
+            _ => pg_sys::InvalidOid,
+        };
+        let functions = &self.functions;
+        let oids = [
+            functions.transition,
+            functions.inverse,
+            functions.finish,
+            functions.serialize,
+            functions.deserialize,
+            functions.combine,
+            self.transtype,
+            extremum,
+        ];
+        let mut ints = vec![ability_code(self.ability), self.final_extra.into(), self.filter.unwrap_or(0) as i32];
+        ints.extend(self.arguments.iter().map(|&column| column as i32));
+        // SAFETY: lists in the current context; copies, because plans own their trees.
+        unsafe {
+            let parts: [*mut pg_sys::Node; 4] = [
+                node::copy(self.aggref).cast(),
+                self.initial.cast(),
+                list::make_oids(oids).cast(),
+                list::make_ints(ints).cast(),
+            ];
+            list::make(parts)
+        }
+    }
+
+    /// # Safety
+    /// `nodes` came from `to_nodes` and outlives the definition.
+    pub unsafe fn from_nodes(nodes: *mut pg_sys::List) -> Self {
+        // SAFETY: the four parts `to_nodes` wrote.
+        unsafe {
+            let parts: Vec<*mut pg_sys::Node> = list::iter(nodes).collect();
+            let oids: Vec<pg_sys::Oid> = list::oids(parts[2].cast()).collect();
+            let ints: Vec<i32> = list::ints(parts[3].cast()).collect();
+            Self {
+                aggref: parts[0].cast(),
+                ability: ability(ints[0], oids[7]),
+                arguments: ints[3..].iter().map(|&column| column as usize).collect(),
+                filter: (ints[2] != 0).then_some(ints[2] as usize),
+                functions: Functions {
+                    transition: oids[0],
+                    inverse: oids[1],
+                    finish: oids[2],
+                    serialize: oids[3],
+                    deserialize: oids[4],
+                    combine: oids[5],
+                },
+                transtype: oids[6],
+                final_extra: ints[1] != 0,
+                initial: parts[1].cast(),
+            }
+        }
+    }
+}
+
+impl Functions {
+    fn of(form: &server::FormData_pg_aggregate, moving: bool, transtype: pg_sys::Oid) -> Self {
+        let stored = |function| if transtype == pg_sys::INTERNALOID { function } else { pg_sys::InvalidOid };
+        Self {
+            transition: if moving { form.aggmtransfn } else { form.aggtransfn },
+            inverse: if moving { form.aggminvtransfn } else { pg_sys::InvalidOid },
+            finish: if moving { form.aggmfinalfn } else { form.aggfinalfn },
+            serialize: stored(form.aggserialfn),
+            deserialize: stored(form.aggdeserialfn),
+            combine: stored(form.aggcombinefn),
+        }
+    }
+}
+
+fn ability_code(ability: Ability) -> i32 {
+    match ability {
+        Ability::Invertible => 0,
+        Ability::InsertOnly { .. } => 1,
+        Ability::Recompute => 2,
+    }
+}
+
+fn ability(code: i32, extremum: pg_sys::Oid) -> Ability {
+    match code {
+        0 => Ability::Invertible,
+        1 => Ability::InsertOnly { extremum: (extremum != pg_sys::InvalidOid).then_some(extremum) },
+        _ => Ability::Recompute,
+    }
+}
+
+unsafe fn actual_transtype(aggref: *mut pg_sys::Aggref, declared: pg_sys::Oid) -> pg_sys::Oid {
+    // SAFETY: the Aggref is live; the closure holds nothing to drop.
+    unsafe {
+        let mut types = [pg_sys::InvalidOid; pg_sys::FUNC_MAX_ARGS as usize];
+        let types = types.as_mut_ptr();
+        guarded(|| {
+            let count = server::get_aggregate_argtypes(aggref, types);
+            server::resolve_aggregate_transtype((*aggref).aggfnoid, declared, types, count)
+        })
+    }
+}
+
+unsafe fn initial_value(text: Option<pg_sys::Datum>, transtype: pg_sys::Oid) -> *mut pg_sys::Const {
+    // SAFETY: the type exists; `text` is a text datum.
+    unsafe {
+        let (mut length, mut by_value) = (0, false);
+        pg_sys::get_typlenbyval(transtype, &mut length, &mut by_value);
+        let value = match text {
+            None => pg_sys::Datum::from(0usize),
+            Some(text) => {
+                let (mut input, mut param) = (pg_sys::InvalidOid, pg_sys::InvalidOid);
+                pg_sys::getTypeInputInfo(transtype, &mut input, &mut param);
+                pg_sys::OidInputFunctionCall(input, pg_sys::text_to_cstring(text.cast_mut_ptr()), param, -1)
+            }
+        };
+        pg_sys::makeConst(transtype, -1, pg_sys::InvalidOid, length.into(), value, text.is_none(), by_value)
+    }
+}
