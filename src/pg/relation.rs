@@ -16,7 +16,7 @@ impl Relation {
     pub fn try_open(relid: pg_sys::Oid, lock: u32) -> Option<Self> {
         // SAFETY: try_relation_open returns null when there is no such relation.
         let relation = unsafe { pg_sys::try_relation_open(relid, lock as pg_sys::LOCKMODE) };
-        (!relation.is_null()).then_some(Self(relation))
+        (!relation.is_null()).then(|| Self(relation))
     }
 
     pub fn as_ptr(&self) -> pg_sys::Relation {
