@@ -76,6 +76,30 @@ pub fn wrap(child: *mut pg_sys::Plan, node: ApplyNode) -> *mut pg_sys::Plan {
     }
 }
 
+/// Gives a finished statement whose top node is a TrickleApply an entry for the view, so that EXPLAIN says which one.
+///
+/// # Safety
+/// `stmt` is a private statement; the view is populated and locked when it runs.
+pub unsafe fn name_target(stmt: *mut pg_sys::PlannedStmt) {
+    // SAFETY: plain node construction; the top node is ours by contract.
+    unsafe {
+        let scan: *mut pg_sys::CustomScan = (*stmt).planTree.cast();
+        let private = list::iter::<pg_sys::List>((*scan).custom_private).next();
+        let view = pg_sys::Oid::from(list::ints(private.expect("written by `wrap`")).next().expect("written by `wrap`") as u32);
+        let entry: *mut pg_sys::RangeTblEntry = tree::make(pg_sys::NodeTag::T_RangeTblEntry);
+        (*entry).rtekind = pg_sys::RTEKind::RTE_RELATION;
+        (*entry).relid = view;
+        (*entry).relkind = pg_sys::RELKIND_MATVIEW as i8;
+        (*entry).rellockmode = pg_sys::AccessShareLock as i32;
+        (*entry).eref = pg_sys::makeAlias(pg_sys::get_rel_name(view), std::ptr::null_mut());
+        (*stmt).rtable = pg_sys::lappend((*stmt).rtable, entry.cast());
+        let index = (*(*stmt).rtable).length;
+        (*stmt).unprunableRelids = pg_sys::bms_add_member((*stmt).unprunableRelids, index);
+        (*scan).scan.scanrelid = index as u32;
+        (*scan).custom_relids = pg_sys::bms_make_singleton(index);
+    }
+}
+
 /// Makes the node known to the server.
 pub fn register() {
     node::register::<Apply>();
@@ -143,8 +167,6 @@ impl Provider for Apply {
     }
 
     fn explain(&self, _node: Node, to: Explain) {
-        // SAFETY: a catalog lookup; null when the view is gone.
-        to.text(c"Materialized View", &unsafe { tree::string(pg_sys::get_rel_name(self.spec.view)) });
         if to.analyze() {
             to.integer(c"Rows Inserted", self.counters.inserted);
             to.integer(c"Rows Updated", self.counters.updated);
@@ -180,7 +202,7 @@ impl Apply {
         let mut delta = Delta::begin(writer, &self.spec.index);
         // SAFETY: by contract of the caller.
         unsafe {
-            let runs = if self.spec.grouped && self.spec.mode == Mode::Delta {
+            let runs = if self.spec.grouped && self.spec.mode == Mode::Delta && delta.keyed() {
                 Runs::grouped(child)
             } else {
                 self.consolidate(writer, &mut delta, child)

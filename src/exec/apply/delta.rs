@@ -4,6 +4,8 @@
 //! insert. In a bag each unit of weight is a row of its own. Every old row is found by its image before it is touched;
 //! one that is missing is a wrong answer showing itself and ends the refresh.
 //!
+//! The net changes also go to the change buffer of the views that read this one, if any do.
+//!
 //! When the view has unique indexes besides the one on its key (the user's own), rows which take a new place in one
 //! of them are inserted after everything else, so that values may move from row to row within one refresh.
 
@@ -12,6 +14,8 @@ use super::find::Finder;
 use super::index::{ApplyIndex, columns_read};
 use super::runs::{Reader, Runs};
 use super::writer::Writer;
+use crate::capture::DeltaWriter;
+use crate::pg::node;
 use crate::pg::slot::Slot;
 use pgrx::pg_sys;
 
@@ -26,6 +30,7 @@ pub struct Delta {
     old: Slot,
     new: Slot,
     late: Option<Late>,
+    consumers: Option<DeltaWriter>,
 }
 
 /// Inserts put off to the end.
@@ -50,7 +55,13 @@ impl Delta {
         };
         let slot = || Slot::make(desc, &raw const pg_sys::TTSOpsVirtual);
         let (old, new) = (slot(), slot());
-        Self { reader: Reader::new(desc), grouping, key, finder: writer.finder(index), old, new, late: Late::begin(writer, index) }
+        let (finder, late) = (writer.finder(index), Late::begin(writer, index));
+        let consumers = DeltaWriter::begin(writer.oid());
+        Self { reader: Reader::new(desc), grouping, key, finder, old, new, late, consumers }
+    }
+
+    pub fn keyed(&self) -> bool {
+        self.key.is_some()
     }
 
     /// Writes every run.
@@ -61,7 +72,7 @@ impl Delta {
         // SAFETY: by contract; changes are live until the next run.
         unsafe {
             while let Some(run) = runs.next(&self.reader, &mut self.grouping) {
-                if self.key.is_some() {
+                if self.keyed() {
                     self.apply_keyed(writer, run);
                 } else {
                     run.iter().for_each(|change| self.apply_bag(writer, change));
@@ -127,7 +138,7 @@ impl Delta {
             }
             let mut found = None;
             self.find(writer, old, |_, tid| found = Some(tid));
-            self.new.store(self.reader.read(1, new), &[]);
+            self.take(new);
             found.into_iter().for_each(|tid| writer.update(tid, self.new));
         }
     }
@@ -141,20 +152,32 @@ impl Delta {
     unsafe fn find(&mut self, writer: &mut Writer, old: &Change, mut each: impl FnMut(&mut Writer, pg_sys::ItemPointerData)) {
         self.old.store(self.reader.read(0, old), &[]);
         let row = self.old.row(self.reader.shape.len());
+        feed(&mut self.consumers, self.old, old.weight);
         // SAFETY: the old row stays live during the search.
         unsafe {
             self.finder.search(&self.reader.shape, row);
             for missing in (1..=old.weight.unsigned_abs()).rev() {
                 match self.finder.next(&self.reader.shape, row) {
                     Some(tid) => each(writer, tid),
-                    None => writer.mismatch(format!("{missing} of {} copies of a row were not found.", old.weight.unsigned_abs())),
+                    None => self.missing(writer, missing, old.weight.unsigned_abs()),
                 }
             }
         }
     }
 
-    unsafe fn insert(&mut self, writer: &mut Writer, new: &Change) {
+    fn missing(&self, writer: &Writer, missing: u64, copies: u64) -> ! {
+        pgrx::debug1!("pg_trickle: row not found in {}: {}", writer.name(), describe(self.reader.desc, self.old));
+        writer.mismatch(format!("{missing} of {copies} copies of a row were not found."))
+    }
+
+    /// Puts a row to write into its slot.
+    fn take(&mut self, new: &Change) {
         self.new.store(self.reader.read(1, new), &[]);
+        feed(&mut self.consumers, self.new, new.weight);
+    }
+
+    unsafe fn insert(&mut self, writer: &mut Writer, new: &Change) {
+        self.take(new);
         for _ in 0..new.weight {
             match &self.late {
                 Some(late) => late.put(self.new),
@@ -177,11 +200,33 @@ impl Delta {
         }
     }
 
-    pub fn end(&self) {
+    pub fn end(self) {
         self.finder.end();
         self.old.drop();
         self.new.drop();
         self.reader.end();
+        self.consumers.into_iter().for_each(DeltaWriter::end);
+    }
+}
+
+/// A row as text, for debugging: error messages must not show data to whoever may refresh.
+fn describe(desc: pg_sys::TupleDesc, slot: Slot) -> String {
+    // SAFETY: the slot's row is of the descriptor.
+    unsafe {
+        let row = slot.row((*desc).natts as usize);
+        let text = |column: usize| {
+            let (mut output, mut varlena) = (pg_sys::InvalidOid, false);
+            pg_sys::getTypeOutputInfo((*pg_sys::TupleDescAttr(desc, column as i32)).atttypid, &mut output, &mut varlena);
+            node::string(pg_sys::OidOutputFunctionCall(output, row.values[column]))
+        };
+        let values = (0..row.values.len()).map(|column| if row.nulls[column] { "null".into() } else { text(column) });
+        format!("({})", values.collect::<Vec<String>>().join(", "))
+    }
+}
+
+fn feed(consumers: &mut Option<DeltaWriter>, slot: Slot, weight: i64) {
+    if let Some(consumers) = consumers {
+        consumers.put(slot.as_ptr(), weight);
     }
 }
 

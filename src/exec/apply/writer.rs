@@ -50,6 +50,11 @@ impl Writer {
         }
     }
 
+    pub fn oid(&self) -> pg_sys::Oid {
+        // SAFETY: open until `end`.
+        unsafe { (*self.view).rd_id }
+    }
+
     pub fn desc(&self) -> pg_sys::TupleDesc {
         // SAFETY: open until `end`.
         unsafe { (*self.view).rd_att }
