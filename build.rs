@@ -18,6 +18,7 @@ const FUNCTIONS: &[&str] = &[
     "hash_bytes_extended",
     "get_partition_ancestors",
     "has_superclass",
+    "has_subclass",
     "find_all_inheritors",
     "NewHeapCreateToastTable",
     // Called in loops inside one guard.

@@ -1,4 +1,4 @@
-//! Memory contexts on hot paths, where crossing the FFI guard to switch would cost more than the switch.
+//! Memory contexts: ones to work in that go away, and, on hot paths, switches that cost no crossing of the FFI guard.
 
 use pgrx::pg_sys;
 use std::ffi::CStr;
@@ -39,6 +39,41 @@ pub unsafe fn reset(context: pg_sys::MemoryContext) {
     unsafe {
         if !(*context).isReset || !(*context).firstchild.is_null() {
             pg_sys::MemoryContextReset(context);
+        }
+    }
+}
+
+/// A memory context for intermediate results, deleted with the handle. An ERROR leaves it to its parent's reset.
+pub struct Scratch(pg_sys::MemoryContext);
+
+impl Scratch {
+    /// A child of the current context.
+    pub fn new() -> Self {
+        let name = c"pg_trickle scratch".as_ptr();
+        let (min, init, max) = (pg_sys::ALLOCSET_DEFAULT_MINSIZE, pg_sys::ALLOCSET_DEFAULT_INITSIZE, pg_sys::ALLOCSET_DEFAULT_MAXSIZE);
+        // SAFETY: the current context is valid; the name is static.
+        Self(unsafe {
+            pg_sys::AllocSetContextCreateInternal(pg_sys::CurrentMemoryContext, name, min as usize, init as usize, max as usize)
+        })
+    }
+
+    /// Runs `work` with this as the current context.
+    pub fn run<R>(&self, work: impl FnOnce() -> R) -> R {
+        // SAFETY: the context lives as long as the handle; an ERROR inside restores the current context by itself.
+        unsafe {
+            let outer = pg_sys::MemoryContextSwitchTo(self.0);
+            let result = work();
+            pg_sys::MemoryContextSwitchTo(outer);
+            result
+        }
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // SAFETY: made by this handle, deleted once.
+            unsafe { pg_sys::MemoryContextDelete(self.0) };
         }
     }
 }

@@ -5,10 +5,13 @@ pub mod identity;
 pub mod image;
 pub mod catalog_table;
 pub mod internal_table;
+pub mod facts;
+pub mod handle;
 pub mod list;
-pub mod names;
 pub mod memory;
+pub mod names;
 pub mod node;
+pub mod query;
 pub mod relation;
 pub mod reloptions;
 pub mod sequence;
@@ -17,6 +20,8 @@ pub mod slot;
 pub mod statement;
 pub mod tree;
 pub mod utility;
+pub mod unique;
+pub mod walk;
 
 /// The postmaster is loading shared_preload_libraries.
 pub fn preloading() -> bool {

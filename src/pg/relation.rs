@@ -1,5 +1,6 @@
 //! An open relation, closed when the handle goes out of scope.
 
+use super::handle::{Any, Node};
 use pgrx::pg_sys;
 
 /// An open relation. Its lock is kept until the end of the transaction.
@@ -36,6 +37,28 @@ impl Relation {
     pub fn tuple_desc(&self) -> pg_sys::TupleDesc {
         // SAFETY: pinned by this handle.
         unsafe { (*self.0).rd_att }
+    }
+
+    /// Every attribute, dropped ones included, in order.
+    pub fn attributes(&self) -> Vec<pg_sys::FormData_pg_attribute> {
+        let descriptor = self.tuple_desc();
+        // SAFETY: the descriptor lives while the relation is pinned; numbers stay below natts.
+        unsafe { (0..(*descriptor).natts).map(|i| *pg_sys::TupleDescAttr(descriptor, i)).collect() }
+    }
+
+    /// Whether a valid constraint keeps NULL out of a column.
+    pub fn is_not_null(&self, column: i16) -> bool {
+        // SAFETY: a user column of a pinned relation.
+        let attribute = unsafe { pg_sys::TupleDescCompactAttr(self.tuple_desc(), i32::from(column) - 1) };
+        // SAFETY: as above.
+        unsafe { (*attribute).attnullability as u8 == pg_sys::ATTNULLABLE_VALID }
+    }
+
+    /// The expression of a generated column, over Vars of range table entry 1.
+    pub fn generation_expression(&self, column: i16) -> Any {
+        // SAFETY: raises when the column is not generated, else returns a live expression.
+        let expression = unsafe { Node::from_raw(pg_sys::build_generation_expression(self.0, i32::from(column))) };
+        expression.expect("a generated column has an expression")
     }
 
     pub fn name(&self) -> String {

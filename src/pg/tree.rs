@@ -1,5 +1,6 @@
 //! A read-only node tree kept in a long-lived memory context.
 
+use super::handle::Node;
 use super::node;
 use pgrx::pg_sys;
 use std::ptr::NonNull;
@@ -24,6 +25,18 @@ impl<T> Tree<T> {
     pub fn copy(&self) -> *mut T {
         // SAFETY: the tree is alive and unchanged by contract of `new`.
         unsafe { node::copy(self.0.as_ptr()) }
+    }
+
+    /// A handle for reading it.
+    pub fn node(&self) -> Node<T> {
+        // SAFETY: not null, alive by contract of `new`.
+        unsafe { Node::from_raw(self.0.as_ptr()) }.expect("a tree has a root")
+    }
+
+    /// The same tree in the current memory context, for when the one it is in goes away.
+    pub fn moved(&self) -> Self {
+        // SAFETY: a fresh copy that nobody else can change.
+        unsafe { Self::new(self.copy()) }
     }
 
     /// The tree's text form, for fingerprints and debugging.

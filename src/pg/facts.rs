@@ -1,0 +1,202 @@
+//! What the catalogs say about functions, aggregates, operators and types, through the syscache.
+
+use super::node::string;
+use super::server;
+use pgrx::pg_sys;
+use pg_sys::SysCacheIdentifier as Cache;
+use std::ffi::c_char;
+
+/// Runs `read` on a syscache row found by oid; None when there is none.
+fn row<T, R>(cache: Cache::Type, key: pg_sys::Oid, read: impl FnOnce(&T) -> R) -> Option<R> {
+    // SAFETY: the caches used here have one oid key and rows that start with T's fixed part.
+    unsafe {
+        let tuple = pg_sys::SearchSysCache1(cache as i32, pg_sys::Datum::from(key));
+        if tuple.is_null() {
+            return None;
+        }
+        let result = read(&*pg_sys::GETSTRUCT(tuple).cast::<T>());
+        pg_sys::ReleaseSysCache(tuple);
+        Some(result)
+    }
+}
+
+fn found<R>(row: Option<R>, what: &str, oid: pg_sys::Oid) -> R {
+    row.unwrap_or_else(|| crate::error::cannot_happen(format!("cache lookup failed for {what} {}", oid.to_u32())))
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Volatility {
+    Immutable,
+    Stable,
+    Volatile,
+}
+
+pub struct Function {
+    pub name: String,
+    pub volatility: Volatility,
+    /// Part of the server itself.
+    pub builtin: bool,
+}
+
+pub fn function(oid: pg_sys::Oid) -> Function {
+    let read = |form: &pg_sys::FormData_pg_proc| Function {
+        name: pgrx::name_data_to_str(&form.proname).to_owned(),
+        volatility: match form.provolatile as u8 {
+            b'i' => Volatility::Immutable,
+            b's' => Volatility::Stable,
+            _ => Volatility::Volatile,
+        },
+        builtin: form.pronamespace.to_u32() == pg_sys::PG_CATALOG_NAMESPACE && is_builtin(oid),
+    };
+    found(row(Cache::PROCOID, oid, read), "function", oid)
+}
+
+/// Made by initdb.
+pub fn is_builtin(oid: pg_sys::Oid) -> bool {
+    oid.to_u32() < pg_sys::FirstNormalObjectId
+}
+
+/// `name(argument types)`, for messages.
+pub fn function_signature(oid: pg_sys::Oid) -> String {
+    // SAFETY: returns a palloc'd string.
+    unsafe { string(pg_sys::format_procedure(oid)) }
+}
+
+pub fn type_name(oid: pg_sys::Oid) -> String {
+    // SAFETY: returns a palloc'd string.
+    unsafe { string(pg_sys::format_type_be(oid)) }
+}
+
+/// A pg_aggregate row.
+pub type Aggregate = server::FormData_pg_aggregate;
+
+pub fn aggregate(function: pg_sys::Oid) -> Aggregate {
+    // SAFETY: the fixed part of a row is plain data.
+    let read = |form: &Aggregate| unsafe { std::ptr::read(form) };
+    found(row(Cache::AGGFNOID, function, read), "aggregate", function)
+}
+
+/// A declared transition type with polymorphic ones resolved for actual argument types.
+pub fn resolved_transition_type(function: pg_sys::Oid, declared: pg_sys::Oid, arguments: &[pg_sys::Oid]) -> pg_sys::Oid {
+    let mut arguments = arguments.to_vec();
+    let (pointer, count) = (arguments.as_mut_ptr(), arguments.len() as i32);
+    // SAFETY: the array outlives the call, which only reads it; nothing with a destructor is in the closure.
+    unsafe { server::guarded(|| server::resolve_aggregate_transtype(function, declared, pointer, count)) }
+}
+
+/// The type below any domains.
+pub fn base_type(oid: pg_sys::Oid) -> pg_sys::Oid {
+    // SAFETY: a syscache look-up.
+    unsafe { pg_sys::getBaseType(oid) }
+}
+
+/// The element type of a true array type.
+pub fn element_type(oid: pg_sys::Oid) -> Option<pg_sys::Oid> {
+    // SAFETY: a syscache look-up.
+    valid(unsafe { pg_sys::get_element_type(oid) })
+}
+
+fn valid(oid: pg_sys::Oid) -> Option<pg_sys::Oid> {
+    (oid != pg_sys::InvalidOid).then_some(oid)
+}
+
+/// How a type is compared by default.
+#[derive(Clone, Copy)]
+pub struct Ordering {
+    pub family: pg_sys::Oid,
+    /// The type the operator class is declared for.
+    pub input: pg_sys::Oid,
+    pub eq_op: pg_sys::Oid,
+    pub lt_op: pg_sys::Oid,
+}
+
+/// The default btree ordering of a type; None for types that cannot be sorted.
+pub fn default_ordering(typid: pg_sys::Oid) -> Option<Ordering> {
+    const FLAGS: u32 = pg_sys::TYPECACHE_EQ_OPR | pg_sys::TYPECACHE_LT_OPR | pg_sys::TYPECACHE_BTREE_OPFAMILY;
+    // SAFETY: typcache entries live for ever.
+    let entry = unsafe { &*pg_sys::lookup_type_cache(typid, FLAGS as i32) };
+    Some(Ordering {
+        family: valid(entry.btree_opf)?,
+        input: entry.btree_opintype,
+        eq_op: valid(entry.eq_opr)?,
+        lt_op: valid(entry.lt_opr)?,
+    })
+}
+
+/// Number of the btree support function that says whether equality is identity (access/nbtree.h).
+const BTEQUALIMAGE_PROC: i16 = 4;
+
+/// Whether values that are equal by the type's default ordering are always the same bytes.
+pub fn equal_is_identical(typid: pg_sys::Oid, typmod: i32, collation: pg_sys::Oid) -> bool {
+    // The server's claim for bpchar holds only for padded values: trailing blanks do not count.
+    if base_type(typid) == pg_sys::BPCHAROID && typmod < 0 {
+        return false;
+    }
+    let Some(ordering) = default_ordering(typid) else { return false };
+    // SAFETY: catalog look-ups; the support function takes the operator class input type.
+    unsafe {
+        let number = BTEQUALIMAGE_PROC;
+        let procedure = pg_sys::get_opfamily_proc(ordering.family, ordering.input, ordering.input, number);
+        let argument = pg_sys::Datum::from(ordering.input);
+        procedure != pg_sys::InvalidOid
+            && pg_sys::OidFunctionCall1Coll(procedure, collation, argument).value() != 0
+    }
+}
+
+/// Whether an operator is the equality of a btree operator family.
+pub fn is_equality_of(operator: pg_sys::Oid, family: pg_sys::Oid) -> bool {
+    // SAFETY: a syscache look-up.
+    unsafe { pg_sys::get_op_opfamily_strategy(operator, family) == pg_sys::BTEqualStrategyNumber as i32 }
+}
+
+/// Equality under the collation is equality of bytes; true when there is no collation.
+pub fn is_deterministic(collation: pg_sys::Oid) -> bool {
+    // SAFETY: a syscache look-up.
+    collation == pg_sys::InvalidOid || unsafe { pg_sys::get_collation_isdeterministic(collation) }
+}
+
+/// Whether a relation has inheritance children or partitions.
+pub fn children(relation: pg_sys::Oid) -> Vec<pg_sys::Oid> {
+    // SAFETY: no lock; a list of oids in the current context.
+    unsafe {
+        if !server::guarded(|| server::has_subclass(relation)) {
+            return vec![];
+        }
+        let none = std::ptr::null_mut();
+        let all = server::guarded(|| server::find_all_inheritors(relation, pg_sys::NoLock as i32, none));
+        super::list::oids(all).filter(|child| *child != relation).collect()
+    }
+}
+
+/// `schema.name`, quoted as needed, for messages.
+pub fn relation_name(relation: pg_sys::Oid) -> String {
+    // SAFETY: syscache look-ups that return palloc'd strings or null.
+    unsafe {
+        let schema = pg_sys::get_namespace_name(pg_sys::get_rel_namespace(relation));
+        string(pg_sys::quote_qualified_identifier(schema, pg_sys::get_rel_name(relation)))
+    }
+}
+
+/// relkind and relpersistence.
+pub fn relation_kind(relation: pg_sys::Oid) -> (u8, u8) {
+    let read = |form: &pg_sys::FormData_pg_class| (form.relkind as u8, form.relpersistence as u8);
+    found(row(Cache::RELOID, relation, read), "relation", relation)
+}
+
+/// Catalogs, toast tables and the information schema: changed by the server, not by statements.
+pub fn is_server_relation(relation: pg_sys::Oid) -> bool {
+    let toast = |form: &pg_sys::FormData_pg_class| form.relnamespace.to_u32() == pg_sys::PG_TOAST_NAMESPACE;
+    is_builtin(relation) || found(row(Cache::RELOID, relation, toast), "relation", relation)
+}
+
+/// A 64-bit hash of bytes that stays the same across servers of one architecture.
+pub fn hash(bytes: &[u8], seed: u64) -> u64 {
+    // SAFETY: the slice is alive; the function only reads it and cannot raise.
+    unsafe { server::hash_bytes_extended(bytes.as_ptr(), bytes.len() as i32, seed) }
+}
+
+/// The current user's name.
+pub fn current_user() -> String {
+    // SAFETY: a syscache look-up that returns a palloc'd string.
+    unsafe { string(pg_sys::GetUserNameFromId(pg_sys::GetUserId(), false) as *const c_char) }
+}

@@ -1,0 +1,341 @@
+//! Queries: where they come from, what the server can do with them, and the few pieces new ones are built from.
+
+use super::handle::{Any, Node, to_list};
+use super::relation::Relation;
+use super::tree::Tree;
+use super::walk::{self, Scope, Visit};
+use super::{list, node};
+use pgrx::pg_sys;
+
+pub type Query = Node<pg_sys::Query>;
+pub type Entry = Node<pg_sys::RangeTblEntry>;
+pub type Target = Node<pg_sys::TargetEntry>;
+
+/// A private copy of the query a materialized view was created with.
+pub fn of_view(view: &Relation) -> Option<Query> {
+    // SAFETY: the relcache entry is pinned by the handle; a rule's actions are a list of queries.
+    unsafe {
+        let rules = (*view.as_ptr()).rd_rules;
+        if rules.is_null() || (*rules).numLocks != 1 {
+            return None;
+        }
+        let action = list::iter::<pg_sys::Query>((**(*rules).rules).actions).next();
+        action.and_then(|query| Node::from_raw(query)).map(Node::copy)
+    }
+}
+
+/// Locks what the query reads and rewrites it: plain views become subqueries, row security becomes security quals.
+/// The query is used up.
+pub fn rewritten(query: Query) -> Query {
+    // SAFETY: a private tree; a SELECT rewrites to exactly one query.
+    unsafe {
+        pg_sys::AcquireRewriteLocks(query.as_ptr(), true, false);
+        let queries = pg_sys::QueryRewrite(query.as_ptr());
+        let first = list::iter::<pg_sys::Query>(queries).next();
+        first.and_then(|query| Node::from_raw(query)).expect("a SELECT rewrites to one query")
+    }
+}
+
+/// A type with its modifier and collation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TypeOf {
+    pub typid: pg_sys::Oid,
+    pub typmod: i32,
+    pub collation: pg_sys::Oid,
+}
+
+/// The type of an expression's result.
+pub fn type_of(expression: Any) -> TypeOf {
+    // SAFETY: alive by contract of the handle; these only read.
+    unsafe {
+        TypeOf {
+            typid: pg_sys::exprType(expression.as_ptr()),
+            typmod: pg_sys::exprTypmod(expression.as_ptr()),
+            collation: pg_sys::exprCollation(expression.as_ptr()),
+        }
+    }
+}
+
+impl Query {
+    pub fn entries(self) -> Vec<Entry> {
+        self.list(|query| query.rtable)
+    }
+
+    /// The range table entry with this 1-based number.
+    pub fn entry(self, number: i32) -> Entry {
+        self.entries()[number as usize - 1]
+    }
+
+    pub fn targets(self) -> Vec<Target> {
+        self.list(|query| query.targetList)
+    }
+
+    /// The columns that leave the query.
+    pub fn outputs(self) -> Vec<Target> {
+        self.targets().into_iter().filter(|target| !target.resjunk).collect()
+    }
+
+    pub fn set_targets(mut self, targets: &[Target]) {
+        self.targetList = to_list(targets);
+    }
+
+    pub fn set_entries(mut self, entries: &[Entry]) {
+        self.rtable = to_list(entries);
+    }
+
+    /// The target entry a sort or group clause is about.
+    pub fn target_of(self, clause: Node<pg_sys::SortGroupClause>) -> Target {
+        let reference = clause.tleSortGroupRef;
+        let target = self.targets().into_iter().find(|target| target.ressortgroupref == reference);
+        target.expect("a sort or group clause refers to a target")
+    }
+
+    /// The top of a tree of UNION, INTERSECT, EXCEPT.
+    pub fn set_operation(self) -> Option<Node<pg_sys::SetOperationStmt>> {
+        self.child(|query| query.setOperations)?.cast()
+    }
+
+    /// Whether rows are grouped: GROUP BY, aggregates, or HAVING alone.
+    pub fn is_grouped(self) -> bool {
+        self.hasAggs || !self.groupClause.is_null() || !self.groupingSets.is_null() || !self.havingQual.is_null()
+    }
+
+    pub fn from(self) -> Node<pg_sys::FromExpr> {
+        self.child(|query| query.jointree).expect("a SELECT has a join tree")
+    }
+
+    /// The queries directly inside this one: subqueries in FROM, CTEs, sublinks.
+    pub fn inner(self) -> Vec<Query> {
+        let mut found = vec![];
+        walk::walk(self, Scope::EXPRESSIONS, &mut |node, _| match node.cast() {
+            Some(query) => {
+                found.push(query);
+                Visit::Over
+            }
+            None => Visit::Into,
+        });
+        found
+    }
+
+    /// This query and every query inside it, outer ones first.
+    pub fn nest(self) -> Vec<Query> {
+        let mut found = vec![self];
+        walk::walk(self, Scope::EXPRESSIONS, &mut |node, _| {
+            found.extend(node.cast::<pg_sys::Query>());
+            Visit::Into
+        });
+        found
+    }
+
+    /// Replaces Vars of joins by what they stand for, in everything that belongs to this level.
+    pub fn flatten_join_aliases(mut self) {
+        // SAFETY: private tree; the fields are replaced by flattened copies of the same kind.
+        unsafe {
+            self.targetList = self.flattened(self.targetList);
+            self.jointree = self.flattened(self.jointree);
+            self.havingQual = self.flattened(self.havingQual);
+            for mut entry in self.entries() {
+                match entry.rtekind {
+                    pg_sys::RTEKind::RTE_SUBQUERY => entry.subquery = self.flattened(entry.subquery),
+                    pg_sys::RTEKind::RTE_FUNCTION => entry.functions = self.flattened(entry.functions),
+                    pg_sys::RTEKind::RTE_VALUES => entry.values_lists = self.flattened(entry.values_lists),
+                    pg_sys::RTEKind::RTE_TABLEFUNC => entry.tablefunc = self.flattened(entry.tablefunc),
+                    pg_sys::RTEKind::RTE_GROUP => entry.groupexprs = self.flattened(entry.groupexprs),
+                    _ => (),
+                }
+            }
+        }
+    }
+
+    /// # Safety
+    /// `field` is null or a part of this query that may hold Vars.
+    unsafe fn flattened<T>(self, field: *mut T) -> *mut T {
+        // SAFETY: by contract.
+        unsafe { pg_sys::flatten_join_alias_vars(std::ptr::null_mut(), self.as_ptr(), field.cast()).cast() }
+    }
+
+    /// Puts grouping expressions back where Vars of the grouping step stand, and drops the step's entry.
+    pub fn flatten_groups(mut self) {
+        // SAFETY: private tree; the fields are replaced by flattened copies of the same kind.
+        unsafe {
+            let query = self.as_ptr();
+            self.targetList =
+                pg_sys::flatten_group_exprs(std::ptr::null_mut(), query, self.targetList.cast()).cast();
+            self.havingQual = pg_sys::flatten_group_exprs(std::ptr::null_mut(), query, self.havingQual);
+        }
+        self.hasGroupRTE = false;
+        let mut entries = self.entries();
+        let is_group = |entry: &Entry| entry.rtekind == pg_sys::RTEKind::RTE_GROUP;
+        assert!(entries.pop().as_ref().is_some_and(is_group), "the grouping step is the last range table entry");
+        self.set_entries(&entries);
+    }
+}
+
+/// Adds `by` to the level of references that leave `from` or more query levels.
+pub fn raise_levels<T>(tree: Node<T>, by: u32, from: u32) {
+    // SAFETY: private tree, changed in place.
+    unsafe { pg_sys::IncrementVarSublevelsUp(tree.any().as_ptr(), by as i32, from as i32) }
+}
+
+/// A column of a range table entry of the same level.
+pub fn var(entry: i32, column: i16, of: TypeOf) -> Node<pg_sys::Var> {
+    // SAFETY: makeVar returns a new node.
+    let var = unsafe { pg_sys::makeVar(entry, column, of.typid, of.typmod, of.collation, 0) };
+    // SAFETY: a live new node.
+    unsafe { Node::from_raw(var) }.expect("palloc does not return null")
+}
+
+/// NULL of a type.
+pub fn null(of: TypeOf) -> Any {
+    // SAFETY: makeNullConst returns a new node.
+    let null = unsafe { Node::from_raw(pg_sys::makeNullConst(of.typid, of.typmod, of.collation)) };
+    null.expect("palloc does not return null").any()
+}
+
+/// A named output column.
+pub fn target(expression: Any, number: i16, name: &str) -> Target {
+    let name = node::cstring(name);
+    // SAFETY: makeTargetEntry returns a new node.
+    let target = unsafe { pg_sys::makeTargetEntry(expression.as_ptr().cast(), number, name, false) };
+    // SAFETY: a live new node.
+    unsafe { Node::from_raw(target) }.expect("palloc does not return null")
+}
+
+/// The name of an output column.
+pub fn name_of(target: Target) -> String {
+    // SAFETY: null or a NUL-terminated string of a live node.
+    unsafe { node::string(target.resname) }
+}
+
+impl Target {
+    pub fn expression(self) -> Any {
+        self.child(|target| target.expr.cast()).expect("a target has an expression")
+    }
+
+    pub fn set_expression(mut self, expression: Any) {
+        self.expr = expression.as_ptr().cast();
+    }
+}
+
+/// `SELECT every output FROM (query)`; the query's outer references keep their meaning.
+pub fn select_from(query: Query) -> Query {
+    raise_levels(query, 1, 1);
+    let outputs = query.outputs();
+    let names: Vec<_> = outputs.iter().map(|&output| name_of(output)).collect();
+    let mut outer = Node::<pg_sys::Query>::make();
+    outer.commandType = pg_sys::CmdType::CMD_SELECT;
+    outer.canSetTag = query.canSetTag;
+    outer.set_entries(&[subquery(query, &names)]);
+    outer.jointree = from_one(1).as_ptr();
+    let column = |(i, &output): (usize, &Target)| {
+        let number = i as i16 + 1;
+        let column = target(var(1, number, type_of(output.expression())).any(), number, &names[i]);
+        with_origin_of(column, output)
+    };
+    outer.set_targets(&outputs.iter().enumerate().map(column).collect::<Vec<_>>());
+    outer
+}
+
+fn with_origin_of(mut target: Target, source: Target) -> Target {
+    target.resorigtbl = source.resorigtbl;
+    target.resorigcol = source.resorigcol;
+    target
+}
+
+/// `SELECT` without columns or tables.
+pub fn nothing() -> Query {
+    let mut query = Node::<pg_sys::Query>::make();
+    query.commandType = pg_sys::CmdType::CMD_SELECT;
+    query.jointree = Node::<pg_sys::FromExpr>::make().as_ptr();
+    query
+}
+
+/// Whether an entry `levels` below a WITH list refers to this CTE of it.
+pub fn refers_to(entry: Entry, cte: Node<pg_sys::CommonTableExpr>, levels: u32) -> bool {
+    entry.rtekind == pg_sys::RTEKind::RTE_CTE
+        && entry.ctelevelsup == levels
+        // SAFETY: both names are NUL-terminated strings of live nodes.
+        && unsafe { std::ffi::CStr::from_ptr(entry.ctename) == std::ffi::CStr::from_ptr(cte.ctename) }
+}
+
+/// A range table entry for a subquery in FROM.
+fn subquery(query: Query, columns: &[String]) -> Entry {
+    let mut entry = Node::<pg_sys::RangeTblEntry>::make();
+    entry.rtekind = pg_sys::RTEKind::RTE_SUBQUERY;
+    entry.subquery = query.as_ptr();
+    entry.inFromCl = true;
+    // SAFETY: new string nodes in a new alias.
+    unsafe {
+        let names = columns.iter().map(|name| pg_sys::makeString(node::cstring(name)));
+        entry.eref = pg_sys::makeAlias(c"*SELECT*".as_ptr(), list::make(names));
+    }
+    entry
+}
+
+/// A join tree of one range table entry.
+pub fn from_one(entry: i32) -> Node<pg_sys::FromExpr> {
+    let mut reference = Node::<pg_sys::RangeTblRef>::make();
+    reference.rtindex = entry;
+    let mut from = Node::<pg_sys::FromExpr>::make();
+    from.fromlist = to_list(&[reference]);
+    from
+}
+
+/// The conjunction of two conditions, either of which may be missing.
+pub fn and(a: Option<Any>, b: Option<Any>) -> Option<Any> {
+    let pointer = |node: Option<Any>| node.map_or(std::ptr::null_mut(), Node::as_ptr);
+    // SAFETY: live expressions or null, both of which make_and_qual takes.
+    unsafe { Node::from_raw(pg_sys::make_and_qual(pointer(a), pointer(b))) }
+}
+
+/// The expression converted implicitly to a type, as the server converts the legs of a UNION.
+pub fn converted(expression: Any, typid: pg_sys::Oid) -> Any {
+    // SAFETY: no parse state is needed for an expression of a known type.
+    let converted = unsafe {
+        pg_sys::coerce_to_common_type(std::ptr::null_mut(), expression.as_ptr(), typid, c"UNION ALL".as_ptr())
+    };
+    // SAFETY: a live expression.
+    unsafe { Node::from_raw(converted) }.expect("a conversion is an expression")
+}
+
+/// The expression with another collation.
+pub fn relabelled(expression: Any, collation: pg_sys::Oid) -> Any {
+    let of = type_of(expression);
+    let form = pg_sys::CoercionForm::COERCE_IMPLICIT_CAST;
+    // SAFETY: a live expression of this type.
+    let relabelled = unsafe {
+        pg_sys::applyRelabelType(expression.as_ptr(), of.typid, of.typmod, collation, form, -1, false)
+    };
+    // SAFETY: a live expression.
+    unsafe { Node::from_raw(relabelled) }.expect("a relabelled expression is an expression")
+}
+
+/// Writes a mark on a relation's entry, where the server keeps nothing for relations.
+pub fn set_mark(mut entry: Entry, text: &str) {
+    entry.enrname = node::cstring(text);
+}
+
+/// The mark on a relation's entry.
+pub fn mark(entry: Entry) -> Option<String> {
+    let is_marked = entry.rtekind == pg_sys::RTEKind::RTE_RELATION && !entry.enrname.is_null();
+    // SAFETY: a NUL-terminated string of a live node.
+    is_marked.then(|| unsafe { node::string(entry.enrname) })
+}
+
+/// A read-only copy of a list of nodes that is not empty.
+pub fn list_tree<T>(items: &[Node<T>]) -> Tree<pg_sys::List> {
+    // SAFETY: a fresh deep copy that nobody else can change.
+    unsafe { Tree::new(node::copy(to_list(items))) }
+}
+
+/// The elements of a kept list of target entries.
+pub fn list_nodes(tree: &Tree<pg_sys::List>) -> Vec<Target> {
+    // SAFETY: the tree is alive and a list of nodes.
+    unsafe { list::iter(tree.as_ptr()).filter_map(|target| Node::from_raw(target)).collect() }
+}
+
+/// The query as SQL, for people.
+pub fn sql(query: Query) -> String {
+    // SAFETY: alive; the server may scribble on it while deparsing, so it gets a copy; returns a palloc'd string.
+    unsafe { node::string(pg_sys::pg_get_querydef(query.copy().as_ptr(), false)) }
+}

@@ -1,0 +1,49 @@
+//! Unique keys of a relation that hold at every moment and for the types' own equality.
+
+use super::relation::Relation;
+use super::{facts, list};
+use pgrx::pg_sys;
+
+/// The column sets that no two rows share, from unique indexes that are valid, immediate, over plain columns and all
+/// rows, and in which no NULL escapes.
+pub fn keys(relation: &Relation) -> Vec<Vec<i16>> {
+    // SAFETY: the relation is pinned; a list of oids in the current context.
+    let indexes: Vec<pg_sys::Oid> = unsafe { list::oids(pg_sys::RelationGetIndexList(relation.as_ptr())).collect() };
+    indexes
+        .into_iter()
+        .filter_map(|index| key_of(relation, &Relation::open(index, pg_sys::AccessShareLock)))
+        .collect()
+}
+
+fn key_of(relation: &Relation, index: &Relation) -> Option<Vec<i16>> {
+    // SAFETY: an open index has its pg_index row.
+    let form = unsafe { &*(*index.as_ptr()).rd_index };
+    let holds = form.indisunique
+        && form.indimmediate
+        && !form.indisexclusion
+        && form.indisvalid
+        && form.indisready
+        && form.indislive
+        && index.form().relam == pg_sys::BTREE_AM_OID
+        // SAFETY: as above.
+        && unsafe { pg_sys::RelationGetIndexPredicate(index.as_ptr()) }.is_null();
+    let count = form.indnkeyatts as usize;
+    // SAFETY: indkey has at least indnkeyatts elements.
+    let columns = unsafe { form.indkey.values.as_slice(count) }.to_vec();
+    let attributes = relation.attributes();
+    let is_fit = |(i, &column): (usize, &i16)| {
+        column > 0
+            && (form.indnullsnotdistinct || relation.is_not_null(column))
+            && compares_as_its_type(index, i, &attributes[column as usize - 1])
+    };
+    (holds && columns.iter().enumerate().all(is_fit)).then_some(columns)
+}
+
+/// The index tells values apart exactly when the column's default equality does.
+fn compares_as_its_type(index: &Relation, i: usize, column: &pg_sys::FormData_pg_attribute) -> bool {
+    // SAFETY: these arrays of an open index have one element per key column.
+    let (family, collation) = unsafe { (*(*index.as_ptr()).rd_opfamily.add(i), *(*index.as_ptr()).rd_indcollation.add(i)) };
+    let same_collation = collation == column.attcollation
+        || (facts::is_deterministic(collation) && facts::is_deterministic(column.attcollation));
+    same_collation && facts::default_ordering(column.atttypid).is_some_and(|ordering| ordering.family == family)
+}
