@@ -3,8 +3,27 @@
 //! A block is a Query fragment kept as a template (joins, WHERE, expressions, UNION ALL: what the core planner does
 //! well) topped by at most one stateful operator (what it cannot do incrementally). `build` is the one entry point.
 
+use crate::error;
+use crate::pg::memory::Scratch;
+use crate::pg::query::{self, Query};
+use crate::pg::relation::Relation;
 use crate::pg::tree::Tree;
+use hashbrown::HashSet;
 use pgrx::pg_sys;
+
+mod accumulate;
+mod aggregate;
+mod fingerprint;
+mod functions;
+mod input;
+mod key;
+pub mod legs;
+mod normalise;
+mod reason;
+mod shape;
+mod source;
+pub mod tag;
+mod text;
 
 pub use crate::delta::Linearity;
 
@@ -17,8 +36,12 @@ pub struct Circuit {
     pub sources: Vec<Source>,
     /// Blocks bottom-up; the last one's output is the view. Empty when the view is maintained by recompute.
     pub blocks: Vec<Block>,
-    /// Why there are no blocks.
+    /// Why there are no blocks: the gravest of the reasons.
     pub refusal: Option<Refusal>,
+    /// The other reasons, once each.
+    pub further_refusals: Vec<Refusal>,
+    /// The view has to be recomputed at every refresh, pending changes or not.
+    pub always_recompute: bool,
     /// View columns (0-based) that are a unique key of the result; None: the view is a bag.
     pub key: Option<Vec<usize>>,
     /// Hash of the rewritten query: when it differs from the stored one the view must be recomputed.
@@ -38,7 +61,7 @@ pub struct Source {
 
 /// A template and its operator.
 pub struct Block {
-    /// Query without grouping whose inputs are tagged (`tag::of`); its target list is the view's columns (Pass) or
+    /// Query without grouping, ordering and hidden columns whose inputs are tagged (`tag::of`); its target list is the view's columns (Pass) or
     /// the group keys followed by the aggregates' arguments (Accumulate).
     pub template: Tree<pg_sys::Query>,
     pub inputs: Vec<Input>,
@@ -59,9 +82,10 @@ pub enum Operator {
 /// GROUP BY, global aggregates, HAVING and the output expressions over them.
 pub struct Accumulate {
     /// Template columns 1..=keys.len() in this order. Empty for global aggregates (always exactly one group).
+    /// Columns determined by a grouped primary key are keys too.
     pub keys: Vec<GroupKey>,
     pub aggregates: Vec<Aggregate>,
-    /// Target entries in view column order; a Var (OUTER_VAR, n) is group key n for n <= keys.len(),
+    /// Target entries in view column order, as the analyzer made them (not yet through `expression_planner`); a Var (OUTER_VAR, n) is group key n for n <= keys.len(),
     /// else the result of aggregate n - keys.len() (1-based).
     pub output: Tree<pg_sys::List>,
     /// HAVING over the same Vars (an expression, not a list).
@@ -84,9 +108,13 @@ pub struct Aggregate {
     pub aggref: Tree<pg_sys::Aggref>,
     /// 1-based template columns holding its arguments (including ORDER BY-only ones), in Aggref.args order.
     pub arguments: Vec<usize>,
+    /// 1-based template columns holding the direct arguments of an ordered-set aggregate (the same in a whole group).
+    pub direct: Vec<usize>,
     /// 1-based template column of FILTER's condition.
     pub filter: Option<usize>,
     pub ability: Ability,
+    /// Type of the value in the state column, polymorphic types resolved; `internal` ones are kept serialised.
+    pub state: pg_sys::Oid,
 }
 
 /// What pg_aggregate lets us do with an aggregate; also says what its state column holds.
@@ -111,6 +139,92 @@ pub struct Refusal {
     pub detail: String,
     /// What to write instead, or what happens now.
     pub hint: &'static str,
-    /// The query must not be a stream table at all (volatile or time-dependent output, ...), not even by recompute.
+    /// The query must not be a stream table at all (volatile functions, ...), not even by recompute.
     pub fatal: bool,
+    /// Something capture cannot see changes the result, so "nothing pending" does not mean up to date.
+    pub always: bool,
+}
+
+/// The circuit of an existing materialized view. Trees are made in the current memory context; the caller has become
+/// the view's owner and set the settings pinned with it.
+pub fn build(view: pg_sys::Oid) -> Circuit {
+    let relation = Relation::open(view, pg_sys::AccessShareLock);
+    let scratch = Scratch::new();
+    let circuit = scratch.run(|| {
+        let query = query::of_view(&relation);
+        let query = query.unwrap_or_else(|| error::cannot_happen(format!("\"{}\" has no query", relation.name())));
+        analyse(view, query)
+    });
+    circuit.moved()
+}
+
+/// The circuit a view with this analyzed query would have. The query is used up.
+pub fn build_query(query: Query) -> Circuit {
+    let scratch = Scratch::new();
+    scratch.run(|| analyse(pg_sys::InvalidOid, query)).moved()
+}
+
+fn analyse(view: pg_sys::Oid, analyzed: Query) -> Circuit {
+    let rewritten = query::rewritten(analyzed);
+    let functions = functions::survey(rewritten);
+    let normal = normalise::normalised(rewritten.copy());
+    let (sources, obstacles) = source::survey(normal);
+    let mut refusals = [functions.refusals, obstacles, shape::refusals(normal)].concat();
+    let fingerprint = fingerprint::of(rewritten, &sources, functions.owner);
+    let key = if refusals.is_empty() { key::of(normal) } else { None };
+    let blocks = if refusals.is_empty() { blocks(normal, &mut refusals) } else { vec![] };
+    let always_recompute = refusals.iter().any(|refusal| refusal.always);
+    let (refusal, further_refusals) = by_gravity(refusals);
+    Circuit {
+        view,
+        query: rewritten.tree(),
+        sources,
+        blocks,
+        refusal,
+        further_refusals,
+        always_recompute,
+        key,
+        fingerprint,
+        settings_dependent: functions.settings,
+    }
+}
+
+/// The one block of a query that nothing speaks against (yet).
+fn blocks(query: Query, refusals: &mut Vec<Refusal>) -> Vec<Block> {
+    let operator = if query.is_grouped() { accumulate::cut(query).map(Operator::Accumulate) } else { Ok(Operator::Pass) };
+    match operator {
+        Ok(operator) => {
+            let inputs = input::number(query);
+            vec![Block { template: query.tree(), inputs, operator }]
+        }
+        Err(refusal) => {
+            refusals.push(refusal);
+            vec![]
+        }
+    }
+}
+
+/// The gravest reason (fatal, then always, then any; first come first) and the others, each once.
+fn by_gravity(mut refusals: Vec<Refusal>) -> (Option<Refusal>, Vec<Refusal>) {
+    refusals.sort_by_key(|refusal| (!refusal.fatal, !refusal.always));
+    let mut seen = HashSet::new();
+    refusals.retain(|refusal| seen.insert((refusal.code, refusal.detail.clone())));
+    let mut refusals = refusals.into_iter();
+    (refusals.next(), refusals.collect())
+}
+
+impl Circuit {
+    /// The same circuit with its trees in the current memory context.
+    fn moved(mut self) -> Self {
+        self.query = self.query.moved();
+        for block in &mut self.blocks {
+            block.template = block.template.moved();
+            if let Operator::Accumulate(accumulate) = &mut block.operator {
+                accumulate.output = accumulate.output.moved();
+                accumulate.having = accumulate.having.as_ref().map(Tree::moved);
+                accumulate.aggregates.iter_mut().for_each(|aggregate| aggregate.aggref = aggregate.aggref.moved());
+            }
+        }
+        self
+    }
 }

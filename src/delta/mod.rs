@@ -19,9 +19,10 @@
 //!   row of delta_i can affect. Rows outside the restriction are in both halves and cancel, so any superset of the
 //!   affected rows is right.
 //!
-//! **Lemma (UNION ALL).** For an input inside a leg of UNION ALL, the sibling legs add the same rows to both halves of
-//! its bracket. They cancel, so its terms are taken over the query without the sibling legs; within what remains the
-//! input is linear or not as any other.
+//! **Lemma (UNION ALL).** When a UNION ALL stands in a linear place and the input inside one of its legs, the sibling
+//! legs add the same rows to both halves of the bracket. They cancel, so the input's terms are taken over the query
+//! without the sibling legs. They must be left out of a term for a delta, and must stay where the union as a whole is
+//! not linear, as on the nullable side of a join.
 //!
 //! The order of the inputs is free as long as all terms use the same one; here it is their numbering. No server symbol
 //! may be used in this module: it is tested alone.

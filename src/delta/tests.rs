@@ -138,7 +138,7 @@ fn no_restriction_is_right_too() {
 }
 
 #[test]
-fn a_restriction_below_the_affected_rows_is_caught() {
+fn leaving_out_too_much_is_caught() {
     assert!(shapes::TOO_TIGHT.iter().all(|shape| misses(shape, |_| (), true) > 0));
 }
 

@@ -155,6 +155,15 @@ pub const SHAPES: &[Shape] = &[
         },
     },
     Shape {
+        name: "left join with a union all",
+        relations: &[0, 1, 2],
+        linearity: &[Linear, NonLinear, NonLinear],
+        query: |i, _, r| {
+            let outer = restrict(i[0], r, |_, x, delta| exists(delta, |d| on_key(x, d)));
+            left_join(&outer, &union_all((1, i[1]), (2, i[2]), None), 2, on_key)
+        },
+    },
+    Shape {
         name: "join, then left join",
         relations: &[0, 1, 2],
         linearity: &[Linear, Linear, NonLinear],
@@ -223,13 +232,23 @@ pub const SHAPES: &[Shape] = &[
     },
 ];
 
-/// Shapes whose restriction misses affected rows: NULLs on either side make NOT IN unknown, not false.
+/// Shapes that leave out too much: rows their input affects (NULLs on either side make NOT IN unknown, not false), or
+/// sibling legs that do not cancel.
 pub const TOO_TIGHT: &[Shape] = &[
     Shape {
         name: "not in, restricted by equality",
         relations: &[0, 1],
         linearity: &[Linear, NonLinear],
         query: |i, _, r| not_in(i, r, on_key),
+    },
+    Shape {
+        name: "left join with a union all, cut down to one leg",
+        relations: &[0, 1, 2],
+        linearity: &[Linear, NonLinear, NonLinear],
+        query: |i, leg, r| {
+            let outer = restrict(i[0], r, |_, x, delta| exists(delta, |d| on_key(x, d)));
+            left_join(&outer, &union_all((1, i[1]), (2, i[2]), leg), 2, on_key)
+        },
     },
     Shape {
         name: "left join, restricted by a stronger condition",

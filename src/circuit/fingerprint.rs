@@ -1,0 +1,38 @@
+//! A hash of everything the meaning of a view's rows depends on, short of the rows of its sources.
+//!
+//! When it differs from the one stored with the view, the stored rows answer another query: recompute.
+
+use super::Source;
+use crate::pg::facts;
+use crate::pg::query::Query;
+use crate::pg::relation::Relation;
+use pgrx::pg_sys;
+use std::fmt::Write;
+
+/// Bumped when the same query would be stored or maintained differently.
+const FORMAT: u64 = 1;
+
+/// The rewritten query's text (row security and plain views included), the types of the columns it reads, and the
+/// name it runs under if that shows in the result. Constraints do not count: they change no row.
+pub fn of(query: Query, sources: &[Source], shows_owner: bool) -> i64 {
+    let mut text = query.text();
+    sources.iter().for_each(|source| describe(source, &mut text));
+    if shows_owner {
+        text.push_str(&facts::current_user());
+    }
+    facts::hash(text.as_bytes(), FORMAT) as i64
+}
+
+fn describe(source: &Source, text: &mut String) {
+    let relation = Relation::open(source.relid, pg_sys::NoLock);
+    for attribute in relation.attributes().into_iter().filter(|attribute| !attribute.attisdropped) {
+        if source.columns.contains(&attribute.attnum) {
+            let (typid, collation) = (attribute.atttypid.to_u32(), attribute.attcollation.to_u32());
+            write!(text, " {}:{typid}:{}:{collation}", attribute.attnum, attribute.atttypmod)
+                .expect("a String takes any text");
+        }
+        if attribute.attgenerated as u8 == pg_sys::ATTRIBUTE_GENERATED_VIRTUAL {
+            text.push_str(&relation.generation_expression(attribute.attnum).text());
+        }
+    }
+}

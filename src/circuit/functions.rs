@@ -1,0 +1,190 @@
+//! What a view's functions depend on besides their arguments.
+//!
+//! IMMUTABLE functions are trusted. STABLE functions of the server depend on settings (which are pinned with the view)
+//! unless they are named here as depending on the clock, the session, or the catalogs. Other STABLE functions may read
+//! tables. VOLATILE functions have no single right result.
+
+use super::reason::{self, Reason};
+use super::{Refusal, aggregate};
+use crate::pg::facts::{self, Volatility};
+use crate::pg::handle::Any;
+use crate::pg::query::Query;
+use crate::pg::walk::{self, Scope, Visit};
+use pgrx::pg_sys;
+
+#[derive(Default)]
+pub struct Findings {
+    pub refusals: Vec<Refusal>,
+    /// A function or conversion whose result depends on settings.
+    pub settings: bool,
+    /// The name of the user the query runs as is part of the result.
+    pub owner: bool,
+}
+
+/// Looks at every function, operator and conversion of a query and everything inside it.
+pub fn survey(query: Query) -> Findings {
+    let mut findings = Findings::default();
+    walk::walk(query, Scope::EXPRESSIONS, &mut |node, _| {
+        walk::functions(node).into_iter().for_each(|function| findings.add(function));
+        findings.add_node(node);
+        Visit::Into
+    });
+    findings
+}
+
+/// What speaks against a function.
+pub fn refusal(oid: pg_sys::Oid) -> Option<Refusal> {
+    match kind_of(oid) {
+        Kind::Refused(reason) => {
+            Some(reason.refuse(format!("The query calls function {}.", facts::function_signature(oid))))
+        }
+        _ => None,
+    }
+}
+
+impl Findings {
+    fn add(&mut self, oid: pg_sys::Oid) {
+        self.refusals.extend(refusal(oid));
+        self.settings |= matches!(kind_of(oid), Kind::Settings);
+        self.owner |= matches!(kind_of(oid), Kind::Owner);
+    }
+
+    /// Nodes that compute something without naming a function.
+    fn add_node(&mut self, node: Any) {
+        if let Some(value) = node.cast::<pg_sys::SQLValueFunction>() {
+            self.add_value(value.op);
+        } else if node.is::<pg_sys::NextValueExpr>() {
+            self.refusals.push(reason::VOLATILE_FUNCTION.refuse("The query draws values from a sequence."));
+        } else if node.is::<pg_sys::JsonConstructorExpr>() || node.is::<pg_sys::JsonExpr>() {
+            self.settings = true;
+        } else if let Some(aggref) = node.cast::<pg_sys::Aggref>() {
+            self.refusals.extend(aggregate::refusals(aggref));
+        }
+    }
+
+    fn add_value(&mut self, value: pg_sys::SQLValueFunctionOp::Type) {
+        use pg_sys::SQLValueFunctionOp::*;
+        match value {
+            SVFOP_CURRENT_ROLE | SVFOP_CURRENT_USER | SVFOP_USER => self.owner = true,
+            SVFOP_CURRENT_CATALOG | SVFOP_CURRENT_SCHEMA => self.settings = true,
+            SVFOP_SESSION_USER => {
+                self.refusals.push(reason::SESSION_DEPENDENT_FUNCTION.refuse("The query uses SESSION_USER."));
+            }
+            _ => self.refusals.push(
+                reason::TIME_DEPENDENT_FUNCTION.refuse("The query uses the current date or time, such as CURRENT_DATE."),
+            ),
+        }
+    }
+}
+
+enum Kind {
+    Pure,
+    Settings,
+    Owner,
+    Refused(&'static Reason),
+}
+
+fn kind_of(oid: pg_sys::Oid) -> Kind {
+    let function = facts::function(oid);
+    match function.volatility {
+        Volatility::Immutable => Kind::Pure,
+        Volatility::Volatile => Kind::Refused(&reason::VOLATILE_FUNCTION),
+        Volatility::Stable if !function.builtin => Kind::Refused(&reason::STABLE_FUNCTION),
+        Volatility::Stable => kind_of_stable_builtin(oid, &function.name),
+    }
+}
+
+fn kind_of_stable_builtin(oid: pg_sys::Oid, name: &str) -> Kind {
+    if CLOCK.contains(&name) || CLOCK_BY_OID.contains(&oid.to_u32()) {
+        Kind::Refused(&reason::TIME_DEPENDENT_FUNCTION)
+    } else if SESSION.contains(&name) {
+        Kind::Refused(&reason::SESSION_DEPENDENT_FUNCTION)
+    } else if name == "current_user" || name == "getpgusername" {
+        Kind::Owner
+    } else if reads_catalogs(name) {
+        Kind::Refused(&reason::CATALOG_FUNCTION)
+    } else {
+        Kind::Settings
+    }
+}
+
+/// The forms of age() with two arguments are immutable.
+const CLOCK: &[&str] = &[
+    "age",
+    "mxid_age",
+    "now",
+    "pg_conf_load_time",
+    "pg_postmaster_start_time",
+    "statement_timestamp",
+    "transaction_timestamp",
+];
+
+/// A time with time zone takes its offset from the current date.
+const CLOCK_BY_OID: &[u32] = &[
+    pg_sys::F_TIMETZ_TIME,
+    pg_sys::F_TIMEZONE_TEXT_TIMETZ,
+    pg_sys::F_TIMEZONE_INTERVAL_TIMETZ,
+    pg_sys::F_TIMEZONE_TIMETZ,
+];
+
+const SESSION: &[&str] = &[
+    "current_schemas",
+    "current_setting",
+    "inet_client_addr",
+    "inet_client_port",
+    "inet_server_addr",
+    "inet_server_port",
+    "pg_backend_pid",
+    "pg_client_encoding",
+    "pg_current_snapshot",
+    "pg_current_xact_id",
+    "pg_current_xact_id_if_assigned",
+    "pg_cursor",
+    "pg_is_other_temp_schema",
+    "pg_listening_channels",
+    "pg_my_temp_schema",
+    "pg_prepared_statement",
+    "pg_settings_get_flags",
+    "pg_show_all_settings",
+    "pg_trigger_depth",
+    "row_security_active",
+    "session_user",
+    "system_user",
+    "txid_current",
+    "txid_current_if_assigned",
+    "txid_current_snapshot",
+    "version",
+];
+
+/// Server functions called pg_.. look at the state of the server, except these.
+const LOOKS_AT_ARGUMENTS_ONLY: &[&str] = &[
+    "pg_char_to_encoding",
+    "pg_collation_for",
+    "pg_encoding_to_char",
+    "pg_input_error_info",
+    "pg_input_is_valid",
+    "pg_typeof",
+];
+
+const CATALOGS: &[&str] = &[
+    "aclexplode",
+    "aclitemin",
+    "aclitemout",
+    "col_description",
+    "enum_first",
+    "enum_last",
+    "enum_range",
+    "format_type",
+    "obj_description",
+    "oidvectortypes",
+    "regclass",
+    "shobj_description",
+];
+
+fn reads_catalogs(name: &str) -> bool {
+    let state = name.starts_with("pg_") && !LOOKS_AT_ARGUMENTS_ONLY.contains(&name);
+    let privilege = name.starts_with("has_") && name.ends_with("_privilege");
+    let object_name = name.starts_with("to_reg") || (name.starts_with("reg") && (name.ends_with("in") || name.ends_with("out")));
+    let whole_table = name.contains("_to_xml");
+    state || privilege || object_name || whole_table || CATALOGS.contains(&name)
+}

@@ -1,0 +1,65 @@
+//! Leaves out of a template the UNION ALL legs that say nothing about one input's change (delta's lemma).
+//!
+//! Only unions in a linear place are cut down: what stands on the nullable side of a join or in a sublink is looked at
+//! as a whole.
+
+use super::tag;
+use crate::pg::handle::Any;
+use crate::pg::query::{self, Entry, Query};
+use crate::pg::walk::{self, Scope};
+use pgrx::pg_sys;
+
+/// Keeps of every UNION ALL around the input only the leg the input is in. Changes the query in place; its columns
+/// stay the same.
+pub fn keep_only(query: Query, input: usize) {
+    if !query.setOperations.is_null() {
+        let legs = query.entries();
+        if let Some(leg) = legs.into_iter().find(|&leg| holds(leg, input)) {
+            become_leg(query, leg);
+        }
+    }
+    for entry in linear_items(query.from().any()).into_iter().map(|leaf| query.entry(leaf)) {
+        entry.child(|entry| entry.subquery).into_iter().for_each(|inner| keep_only(inner, input));
+    }
+}
+
+fn holds(entry: Entry, input: usize) -> bool {
+    let is_input = |entry: Entry| tag::read(entry).is_some_and(|(number, _)| number == input);
+    is_input(entry)
+        || entry.child(|entry| entry.subquery).is_some_and(|inner: Query| {
+            walk::any(inner, Scope::ENTRIES, |node, _| node.cast().is_some_and(is_input))
+        })
+}
+
+/// The query reads its columns from this leg alone.
+fn become_leg(mut query: Query, leg: Entry) {
+    let outputs = leg.child(|leg| leg.subquery).expect("a leg is a subquery").outputs();
+    for (target, output) in query.outputs().into_iter().zip(outputs) {
+        let of = query::type_of(output.expression());
+        target.set_expression(query::var(1, output.resno, of).any());
+    }
+    query.setOperations = std::ptr::null_mut();
+    query.set_entries(&[leg]);
+    query.jointree = query::from_one(1).as_ptr();
+}
+
+/// The range table numbers in a join tree's linear places.
+fn linear_items(item: Any) -> Vec<i32> {
+    if let Some(from) = item.cast::<pg_sys::FromExpr>() {
+        return from.nodes(|from| from.fromlist).into_iter().flat_map(linear_items).collect();
+    }
+    if let Some(leaf) = item.cast::<pg_sys::RangeTblRef>() {
+        return vec![leaf.rtindex];
+    }
+    let Some(join) = item.cast::<pg_sys::JoinExpr>() else { return vec![] };
+    use pg_sys::JoinType::*;
+    let (left, right) = (join.child(|join| join.larg), join.child(|join| join.rarg));
+    let sides = match join.jointype {
+        JOIN_INNER => [left, right],
+        JOIN_LEFT => [left, None],
+        JOIN_RIGHT => [None, right],
+        _ => [None, None],
+    };
+    sides.into_iter().flatten().flat_map(linear_items).collect()
+}
+

@@ -1,0 +1,104 @@
+//! Rewrites that bring a query into the form blocks are cut from. Each keeps the query's result as a bag.
+//!
+//! One list, in order. A rewrite leaves alone what it does not understand: shapes that cannot be maintained
+//! incrementally are named by `shape`, after this.
+
+use crate::pg::query::Query;
+use crate::pg::walk::{self, Scope};
+use pgrx::pg_sys;
+
+mod conversions;
+mod cte;
+mod distinct;
+mod groups;
+
+mod lift;
+mod order;
+mod outputs;
+
+pub struct Rewrite {
+    pub name: &'static str,
+    pub reason: &'static str,
+    apply: fn(Query) -> Query,
+}
+
+pub const REWRITES: &[Rewrite] = &[
+    Rewrite {
+        name: "inline CTEs",
+        reason: "each reference becomes an input of its own; a CTE is evaluated once only to save work",
+        apply: cte::inline,
+    },
+    Rewrite {
+        name: "flatten join aliases",
+        reason: "merged columns of USING and NATURAL become columns of the inputs",
+        apply: flatten_join_aliases,
+    },
+    Rewrite {
+        name: "flatten grouping",
+        reason: "grouping expressions stand where they are used; the grouping step belongs to the operator",
+        apply: groups::flatten,
+    },
+    Rewrite {
+        name: "drop orders",
+        reason: "a bag has no order; it stays where LIMIT or an order-sensitive aggregate looks at it",
+        apply: order::drop_irrelevant,
+    },
+    Rewrite {
+        name: "UNION is DISTINCT over UNION ALL",
+        reason: "removing duplicates once at the top removes them all",
+        apply: distinct::over_union_all,
+    },
+    Rewrite {
+        name: "DISTINCT is GROUP BY",
+        reason: "grouping by every column without aggregates keeps one row of each",
+        apply: distinct::as_grouping,
+    },
+    Rewrite {
+        name: "lift grouping",
+        reason: "a plain SELECT over one grouped subquery is that subquery with other outputs and a HAVING",
+        apply: lift::grouping,
+    },
+    Rewrite {
+        name: "trim outputs",
+        reason: "columns nobody reads need not be captured",
+        apply: outputs::trim,
+    },
+    Rewrite {
+        name: "convert UNION ALL legs",
+        reason: "every leg has the types of the whole, so that a leg can stand for it",
+        apply: conversions::convert,
+    },
+];
+
+/// All rewrites in order, on a private copy.
+pub fn normalised(query: Query) -> Query {
+    REWRITES.iter().fold(query, |query, rewrite| {
+        let query = (rewrite.apply)(query);
+        debug_assert!(is_well_formed(query), "after \"{}\" ({})", rewrite.name, rewrite.reason);
+        query
+    })
+}
+
+fn flatten_join_aliases(query: Query) -> Query {
+    let is_join = |kind| kind == pg_sys::RTEKind::RTE_JOIN;
+    if query.entries().iter().any(|entry| is_join(entry.rtekind)) {
+        query.flatten_join_aliases();
+    }
+    query.inner().into_iter().for_each(|inner| {
+        flatten_join_aliases(inner);
+    });
+    query
+}
+
+/// Every Var and join tree leaf of every level points at an entry of that level.
+fn is_well_formed(query: Query) -> bool {
+    query.nest().into_iter().all(|level| {
+        let entries = level.entries().len() as i32;
+        let within = |number: i32| (1..=entries).contains(&number);
+        !walk::any(level, Scope::EXPRESSIONS, |node, depth| {
+            let var_out = node.cast::<pg_sys::Var>().is_some_and(|var| var.varlevelsup == depth && !within(var.varno));
+            let leaf = (depth == 0).then(|| node.cast::<pg_sys::RangeTblRef>()).flatten();
+            var_out || leaf.is_some_and(|leaf| !within(leaf.rtindex))
+        })
+    })
+}

@@ -1,0 +1,74 @@
+//! Gives every leg of a UNION ALL the column types and collations of the whole.
+//!
+//! The analyzer leaves the conversions to the planner; a leg that is to stand alone for the whole needs them itself.
+
+use crate::pg::handle::{Any, Node};
+use crate::pg::query::{self, Query, Target};
+use pgrx::pg_sys;
+
+type SetOperation = Node<pg_sys::SetOperationStmt>;
+
+pub fn convert(query: Query) -> Query {
+    query.inner().into_iter().for_each(|inner| {
+        convert(inner);
+    });
+    if let Some(top) = query.set_operation() {
+        convert_below(query, top, &mut vec![]);
+    }
+    query
+}
+
+/// `path` holds the operations from the top to this one: a leg is converted to the type of each in turn, lowest first.
+fn convert_below(query: Query, operation: SetOperation, path: &mut Vec<SetOperation>) {
+    path.push(operation);
+    for side in [operation.child(|op| op.larg), operation.child(|op| op.rarg)].into_iter().flatten() {
+        match side.cast::<pg_sys::RangeTblRef>() {
+            Some(leaf) => convert_leg(query, leaf.rtindex, path),
+            None => convert_below(query, side.cast().expect("a set operation tree holds no third kind"), path),
+        }
+    }
+    path.pop();
+}
+
+fn convert_leg(query: Query, leaf: i32, path: &[SetOperation]) {
+    let mut entry = query.entry(leaf);
+    let leg: Query = entry.child(|entry| entry.subquery).expect("a leg is a subquery");
+    let differs = |(i, target): (usize, &Target)| {
+        let of = query::type_of(target.expression());
+        let top = column_of(path[0], i);
+        of.typid != top.typid || of.collation != top.collation
+    };
+    if !leg.outputs().iter().enumerate().any(differs) {
+        return;
+    }
+    let leg = if is_plain(leg) { leg } else { query::select_from(leg) };
+    for (i, target) in leg.outputs().into_iter().enumerate() {
+        target.set_expression(converted(target.expression(), i, path));
+    }
+    entry.subquery = leg.as_ptr();
+}
+
+/// Whether outputs can be replaced without changing which rows there are.
+fn is_plain(leg: Query) -> bool {
+    leg.setOperations.is_null()
+        && !leg.is_grouped()
+        && leg.distinctClause.is_null()
+        && leg.sortClause.is_null()
+        && !leg.hasTargetSRFs
+        && !leg.hasWindowFuncs
+}
+
+fn converted(expression: Any, column: usize, path: &[SetOperation]) -> Any {
+    let through = |value, operation: &SetOperation| query::converted(value, column_of(*operation, column).typid);
+    let value = path.iter().rev().fold(expression, through);
+    let collation = column_of(path[0], column).collation;
+    if query::type_of(value).collation == collation { value } else { query::relabelled(value, collation) }
+}
+
+fn column_of(operation: SetOperation, column: usize) -> query::TypeOf {
+    query::TypeOf {
+        typid: operation.oids(|op| op.colTypes)[column],
+        typmod: operation.ints(|op| op.colTypmods)[column],
+        collation: operation.oids(|op| op.colCollations)[column],
+    }
+}

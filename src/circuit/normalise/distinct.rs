@@ -1,0 +1,57 @@
+//! Duplicate removal at the top of a view, brought down to grouping.
+
+use crate::pg::handle::{Any, Node, to_list};
+use crate::pg::query::{self, Query};
+use pgrx::pg_sys;
+
+type SetOperation = Node<pg_sys::SetOperationStmt>;
+
+/// `a UNION b` is `SELECT DISTINCT .. FROM (a UNION ALL b)`; below a UNION the kind of union does not matter.
+pub fn over_union_all(query: Query) -> Query {
+    let Some(top) = query.set_operation() else { return query };
+    let is_plain = query.sortClause.is_null() && query.limitCount.is_null() && query.limitOffset.is_null();
+    if !is_plain || top.all || !is_union(top) {
+        return query;
+    }
+    let clauses: Vec<Node<pg_sys::SortGroupClause>> = top.list(|top| top.groupClauses);
+    keep_duplicates(top);
+    let mut outer = query::select_from(query);
+    for (mut target, mut clause) in outer.outputs().into_iter().zip(clauses.iter().copied()) {
+        target.ressortgroupref = target.resno as u32;
+        clause.tleSortGroupRef = target.ressortgroupref;
+    }
+    outer.distinctClause = to_list(&clauses);
+    outer
+}
+
+/// Whether the whole tree is made of UNION and UNION ALL.
+fn is_union(operation: SetOperation) -> bool {
+    operation.op == pg_sys::SetOperation::SETOP_UNION && sides(operation).into_iter().all(is_union)
+}
+
+fn keep_duplicates(mut operation: SetOperation) {
+    operation.all = true;
+    operation.groupClauses = std::ptr::null_mut();
+    sides(operation).into_iter().for_each(keep_duplicates);
+}
+
+fn sides(operation: SetOperation) -> Vec<SetOperation> {
+    let side = |node: Option<Any>| node.and_then(Node::cast);
+    [side(operation.child(|op| op.larg)), side(operation.child(|op| op.rarg))].into_iter().flatten().collect()
+}
+
+/// `SELECT DISTINCT a, b` is `SELECT a, b GROUP BY a, b`.
+pub fn as_grouping(mut query: Query) -> Query {
+    let is_plain = !query.is_grouped()
+        && !query.hasDistinctOn
+        && !query.hasWindowFuncs
+        && !query.hasTargetSRFs
+        && query.sortClause.is_null()
+        && query.limitCount.is_null()
+        && query.limitOffset.is_null();
+    if is_plain && !query.distinctClause.is_null() {
+        query.groupClause = query.distinctClause;
+        query.distinctClause = std::ptr::null_mut();
+    }
+    query
+}

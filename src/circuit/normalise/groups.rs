@@ -1,0 +1,29 @@
+//! Puts grouping expressions back where the analyzer left references to the grouping step.
+
+use crate::pg::handle::Any;
+use crate::pg::query::Query;
+use pgrx::pg_sys;
+
+pub fn flatten(mut query: Query) -> Query {
+    if query.hasGroupRTE && query.groupingSets.is_null() {
+        query.flatten_groups();
+    }
+    if groups_everything_once(query) {
+        query.groupingSets = std::ptr::null_mut();
+        // The group exists even over no rows, as it does when there are aggregates.
+        query.hasAggs = true;
+    }
+    query.inner().into_iter().for_each(|inner| {
+        flatten(inner);
+    });
+    query
+}
+
+/// `GROUP BY ()`: one grouping set, the empty one.
+fn groups_everything_once(query: Query) -> bool {
+    let sets = query.nodes(|query| query.groupingSets);
+    let empty = |set: Any| {
+        set.cast::<pg_sys::GroupingSet>().is_some_and(|set| set.kind == pg_sys::GroupingSetKind::GROUPING_SET_EMPTY)
+    };
+    query.groupClause.is_null() && sets.len() == 1 && empty(sets[0])
+}

@@ -1,0 +1,72 @@
+//! Subquery outputs that nobody reads become NULL, so that the columns under them need not be captured.
+
+use crate::pg::handle::{Any, Node};
+use crate::pg::query::{self, Query};
+use crate::pg::walk::{self, Scope};
+use pgrx::pg_sys;
+use std::collections::BTreeSet;
+
+/// Column numbers of a subquery that are read; None: all of them.
+type Needed = Option<BTreeSet<i16>>;
+
+pub fn trim(query: Query) -> Query {
+    trim_to(query, &None);
+    query
+}
+
+fn trim_to(query: Query, needed: &Needed) {
+    match query.set_operation() {
+        Some(top) => {
+            // Duplicates are recognised by whole rows.
+            let needed = if is_union_all(top.any()) { needed } else { &None };
+            leaves(query).for_each(|leaf| trim_to(leaf, needed));
+        }
+        None => trim_plain(query, needed),
+    }
+}
+
+fn is_union_all(node: Any) -> bool {
+    node.cast::<pg_sys::SetOperationStmt>().is_none_or(|operation| {
+        operation.all
+            && operation.op == pg_sys::SetOperation::SETOP_UNION
+            && operation.child(|op| op.larg).is_some_and(is_union_all)
+            && operation.child(|op| op.rarg).is_some_and(is_union_all)
+    })
+}
+
+fn leaves(query: Query) -> impl Iterator<Item = Query> {
+    query.entries().into_iter().filter_map(|entry| entry.child(|entry| entry.subquery))
+}
+
+fn trim_plain(query: Query, needed: &Needed) {
+    if let Some(needed) = needed
+        && query.distinctClause.is_null()
+        && !query.hasTargetSRFs
+    {
+        let unread = |target: &query::Target| target.ressortgroupref == 0 && !needed.contains(&target.resno);
+        for target in query.outputs().into_iter().filter(unread) {
+            let expression = target.expression();
+            if !expression.is::<pg_sys::Const>() {
+                target.set_expression(query::null(query::type_of(expression)));
+            }
+        }
+    }
+    let subqueries = query.entries().into_iter().enumerate().filter_map(|(i, entry)| {
+        let inner = entry.child(|entry| entry.subquery)?;
+        Some((inner, read_columns(query, i as i32 + 1)))
+    });
+    subqueries.for_each(|(inner, read)| trim_to(inner, &read));
+}
+
+/// The columns of an entry that the query or anything inside it reads.
+fn read_columns(query: Query, entry: i32) -> Needed {
+    let mut read = BTreeSet::new();
+    let whole = walk::any(query, Scope::EXPRESSIONS, |node, depth| {
+        let var: Option<Node<pg_sys::Var>> = node.cast();
+        var.filter(|var| var.varno == entry && var.varlevelsup == depth).is_some_and(|var| {
+            read.insert(var.varattno);
+            var.varattno == 0
+        })
+    });
+    (!whole).then_some(read)
+}

@@ -1,0 +1,72 @@
+//! Why a query is not maintained incrementally: one stable code each, with its consequence and what to do about it.
+
+use super::Refusal;
+
+/// What follows from a reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Maintained by recomputing when something it reads has changed.
+    Recompute,
+    /// Something capture cannot see changes the result: recomputed at every refresh.
+    AlwaysRecompute,
+    /// Has no single right result: cannot be a stream table.
+    Refuse,
+}
+
+pub struct Reason {
+    pub code: &'static str,
+    pub effect: Effect,
+    pub hint: &'static str,
+}
+
+impl Reason {
+    /// The detail is a sentence that names the construct.
+    pub fn refuse(&self, detail: impl Into<String>) -> Refusal {
+        Refusal {
+            code: self.code,
+            detail: detail.into(),
+            hint: self.hint,
+            fatal: self.effect == Effect::Refuse,
+            always: self.effect == Effect::AlwaysRecompute,
+        }
+    }
+}
+
+macro_rules! reasons {
+    ($($code:ident $effect:ident $hint:literal;)*) => {
+        $(pub const $code: Reason = Reason { code: stringify!($code), effect: Effect::$effect, hint: $hint };)*
+    };
+}
+
+reasons! {
+    OUTER_JOIN Recompute "An inner join is maintained incrementally; use one if every row has a partner.";
+    FULL_JOIN Recompute "An inner join is maintained incrementally; use one if every row has a partner.";
+    SUBLINK Recompute "Write the subquery as a join where that gives the same rows.";
+    LATERAL Recompute "Write the lateral item as a join where that gives the same rows.";
+    WINDOW_FUNCTION Recompute "Compute window functions in a query over the view.";
+    DISTINCT Recompute "SELECT DISTINCT at the top of the view, without GROUP BY, is maintained incrementally.";
+    DISTINCT_ON Recompute "Compute DISTINCT ON in a query over the view.";
+    SET_OPERATION Recompute "UNION ALL anywhere and UNION at the top of the view are maintained incrementally.";
+    LIMIT Recompute "Leave LIMIT and OFFSET to queries over the view.";
+    RECURSIVE_CTE Recompute "Only WITH without RECURSIVE terms is maintained incrementally.";
+    GROUPING_SETS Recompute "Make one view for each grouping set.";
+    SET_RETURNING_FUNCTION Recompute "Call the function in queries over the view.";
+    NESTED_AGGREGATE Recompute "Make the inner query a stream table of its own and read that.";
+    ORDERED_INPUT Recompute "Put ORDER BY inside the aggregate call, or leave it out.";
+    UNSORTABLE_KEY Recompute "Group by an expression of a type with a default btree operator class.";
+    ONLY_INHERITANCE Recompute "Read the table with its children, or a table without children.";
+    FOREIGN_TABLE AlwaysRecompute "Copy the foreign data into a table to have it maintained incrementally.";
+    SYSTEM_CATALOG AlwaysRecompute "Changes of system catalogs cannot be captured.";
+    MATERIALIZED_VIEW AlwaysRecompute "Make that materialized view a stream table: SET (pg_trickle.incremental = true).";
+    UNLOGGED_TABLE AlwaysRecompute "A crash empties unlogged tables unseen; use ALTER TABLE ... SET LOGGED.";
+    SEQUENCE AlwaysRecompute "Changes of sequences cannot be captured.";
+    SYSTEM_COLUMN AlwaysRecompute "System columns change without the row being changed; use a column of the table.";
+    TIME_DEPENDENT_FUNCTION AlwaysRecompute "Compare with the clock in queries over the view to have it maintained incrementally.";
+    SESSION_DEPENDENT_FUNCTION AlwaysRecompute "Leave what depends on the session to queries over the view.";
+    CATALOG_FUNCTION AlwaysRecompute "Leave what depends on catalogs or storage to queries over the view.";
+    STABLE_FUNCTION AlwaysRecompute "Mark the function IMMUTABLE if its result depends on its arguments alone.";
+    VOLATILE_FUNCTION Refuse "Mark the function IMMUTABLE if its result depends on its arguments alone.";
+    TABLESAMPLE Refuse "Sample in queries over the view.";
+    TEMP_TABLE Refuse "Use a permanent table.";
+    ROW_LOCKING Refuse "Leave FOR UPDATE and FOR SHARE out of the view.";
+}

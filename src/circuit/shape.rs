@@ -1,0 +1,175 @@
+//! The one walker over a query's shape: everything that blocks cannot do yet is named here, with its reason code.
+//!
+//! It sees the normalised query. A fragment (a subquery in FROM or a leg of UNION ALL) may select, join and filter;
+//! the top may group as well.
+
+use super::Refusal;
+use super::reason;
+use crate::pg::facts;
+use crate::pg::handle::{Any, Node};
+use crate::pg::query::{Entry, Query};
+use crate::pg::walk::{self, Scope};
+use pgrx::pg_sys;
+
+/// Everything in the query's shape that speaks against maintaining it incrementally.
+pub fn refusals(query: Query) -> Vec<Refusal> {
+    let mut found = vec![];
+    match query.set_operation() {
+        Some(top) => set_operation(query, top, &mut found),
+        None => level(query, &mut found),
+    }
+    found
+}
+
+fn fragment(query: Query, found: &mut Vec<Refusal>) {
+    if query.hasAggs || !query.havingQual.is_null() {
+        found.push(reason::NESTED_AGGREGATE.refuse("The query aggregates in a subquery in FROM or in a UNION ALL leg."));
+    } else if !query.groupClause.is_null() {
+        found.push(reason::NESTED_AGGREGATE.refuse("The query groups in a subquery in FROM or in a UNION ALL leg."));
+    }
+    if !query.sortClause.is_null() && is_uncut(query) && !query.hasDistinctOn {
+        found.push(reason::ORDERED_INPUT.refuse("An aggregate takes its rows in the order of a subquery's ORDER BY."));
+    }
+    match query.set_operation() {
+        Some(top) => set_operation(query, top, found),
+        None => level(query, found),
+    }
+}
+
+/// What one SELECT does by itself, and the fragments in its FROM.
+fn level(query: Query, found: &mut Vec<Refusal>) {
+    let mut refuse = |condition: bool, reason: &reason::Reason, detail: &str| {
+        if condition {
+            found.push(reason.refuse(detail));
+        }
+    };
+    refuse(!is_uncut(query), &reason::LIMIT, "The query uses LIMIT or OFFSET.");
+    refuse(query.hasDistinctOn, &reason::DISTINCT_ON, "The query uses DISTINCT ON.");
+    let distinct = !query.distinctClause.is_null() && !query.hasDistinctOn;
+    refuse(distinct, &reason::DISTINCT, "The query uses DISTINCT together with GROUP BY, below the top, or with set-returning functions.");
+    refuse(query.hasWindowFuncs, &reason::WINDOW_FUNCTION, "The query uses a window function.");
+    refuse(query.hasTargetSRFs, &reason::SET_RETURNING_FUNCTION, "The query calls a set-returning function in its SELECT list.");
+    refuse(!query.groupingSets.is_null(), &reason::GROUPING_SETS, "The query uses GROUPING SETS, ROLLUP or CUBE.");
+    refuse(has_grouping_function(query), &reason::GROUPING_SETS, "The query uses GROUPING().");
+    refuse(!query.rowMarks.is_null(), &reason::ROW_LOCKING, "The query locks rows with FOR UPDATE or FOR SHARE.");
+    refuse(has_own_sublink(query), &reason::SUBLINK, "The query uses a subquery in an expression.");
+    for (reason, detail) in outer_joins(query.from().any()) {
+        refuse(true, reason, &detail);
+    }
+    query.entries().into_iter().for_each(|entry| from_item(entry, found));
+}
+
+fn is_uncut(query: Query) -> bool {
+    query.limitCount.is_null() && query.limitOffset.is_null()
+}
+
+fn from_item(entry: Entry, found: &mut Vec<Refusal>) {
+    use pg_sys::RTEKind::*;
+    match entry.rtekind {
+        RTE_RELATION => relation(entry, found),
+        RTE_SUBQUERY => {
+            if entry.child(|entry| entry.subquery).is_some_and(|inner| refers_outward(inner.any(), 1)) {
+                found.push(reason::LATERAL.refuse("The query uses LATERAL."));
+            }
+            entry.child(|entry| entry.subquery).into_iter().for_each(|inner| fragment(inner, found));
+        }
+        RTE_FUNCTION | RTE_TABLEFUNC | RTE_VALUES if refers_sideways(entry) => {
+            found.push(reason::LATERAL.refuse("The query calls a function in FROM with columns of another FROM item."));
+        }
+        RTE_CTE | RTE_NAMEDTUPLESTORE => {
+            found.push(reason::RECURSIVE_CTE.refuse("The query uses WITH RECURSIVE."));
+        }
+        _ => (),
+    }
+}
+
+fn relation(entry: Entry, found: &mut Vec<Refusal>) {
+    if !entry.tablesample.is_null() {
+        found.push(reason::TABLESAMPLE.refuse("The query uses TABLESAMPLE."));
+    }
+    if !entry.inh && !facts::children(entry.relid).is_empty() {
+        let table = facts::relation_name(entry.relid);
+        found.push(reason::ONLY_INHERITANCE.refuse(format!("The query reads ONLY \"{table}\", which has children.")));
+    }
+}
+
+/// A tree of UNION ALL is fine; its legs are fragments.
+fn set_operation(query: Query, top: Node<pg_sys::SetOperationStmt>, found: &mut Vec<Refusal>) {
+    if let Some(name) = other_set_operation(top.any()) {
+        found.push(reason::SET_OPERATION.refuse(format!("The query uses {name}.")));
+    }
+    if !is_uncut(query) {
+        found.push(reason::LIMIT.refuse("The query uses LIMIT or OFFSET."));
+    }
+    for entry in query.entries() {
+        entry.child(|entry| entry.subquery).into_iter().for_each(|leg| fragment(leg, found));
+    }
+}
+
+fn other_set_operation(node: Any) -> Option<&'static str> {
+    let operation = node.cast::<pg_sys::SetOperationStmt>()?;
+    use pg_sys::SetOperation::*;
+    match (operation.op, operation.all) {
+        (SETOP_UNION, true) => [operation.child(|op| op.larg), operation.child(|op| op.rarg)]
+            .into_iter()
+            .flatten()
+            .find_map(other_set_operation),
+        (SETOP_UNION, false) => Some("UNION below the top of the view"),
+        (SETOP_INTERSECT, _) => Some("INTERSECT"),
+        _ => Some("EXCEPT"),
+    }
+}
+
+fn outer_joins(node: Any) -> Vec<(&'static reason::Reason, String)> {
+    if let Some(from) = node.cast::<pg_sys::FromExpr>() {
+        return from.nodes(|from| from.fromlist).into_iter().flat_map(outer_joins).collect();
+    }
+    let Some(join) = node.cast::<pg_sys::JoinExpr>() else { return vec![] };
+    use pg_sys::JoinType::*;
+    let this = match join.jointype {
+        JOIN_INNER => None,
+        JOIN_LEFT => Some((&reason::OUTER_JOIN, "LEFT JOIN")),
+        JOIN_RIGHT => Some((&reason::OUTER_JOIN, "RIGHT JOIN")),
+        _ => Some((&reason::FULL_JOIN, "FULL JOIN")),
+    };
+    let sides = [join.child(|join| join.larg), join.child(|join| join.rarg)];
+    let named = this.map(|(reason, name)| (reason, format!("The query uses {name}.")));
+    named.into_iter().chain(sides.into_iter().flatten().flat_map(outer_joins)).collect()
+}
+
+/// Grouping functions and sublinks of this level, not of subqueries in FROM, which are looked at by themselves.
+fn own(query: Query, mut test: impl FnMut(Any) -> bool) -> bool {
+    let mut found = false;
+    walk::walk(query, Scope::EXPRESSIONS, &mut |node, _| {
+        found = found || test(node);
+        match () {
+            _ if found => walk::Visit::Stop,
+            _ if node.is::<pg_sys::Query>() => walk::Visit::Over,
+            _ => walk::Visit::Into,
+        }
+    });
+    found
+}
+
+fn has_own_sublink(query: Query) -> bool {
+    own(query, |node| node.is::<pg_sys::SubLink>())
+}
+
+fn has_grouping_function(query: Query) -> bool {
+    own(query, |node| node.is::<pg_sys::GroupingFunc>())
+}
+
+/// Whether a tree holds a column of the level `up` above its own.
+fn refers_outward(tree: Any, up: u32) -> bool {
+    let root_depth = if tree.is::<pg_sys::Query>() { up } else { up - 1 };
+    walk::any(tree, Scope::EXPRESSIONS, |node, depth| {
+        node.cast::<pg_sys::Var>().is_some_and(|var| var.varlevelsup == depth + root_depth)
+    })
+}
+
+/// Whether a function or VALUES item in FROM reads columns of its neighbours.
+fn refers_sideways(entry: Entry) -> bool {
+    let lists = [entry.nodes(|entry| entry.functions), entry.nodes(|entry| entry.values_lists)];
+    let table = entry.child(|entry| entry.tablefunc).map(Node::any);
+    lists.into_iter().flatten().chain(table).any(|item| refers_outward(item, 1))
+}

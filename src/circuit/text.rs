@@ -1,0 +1,95 @@
+//! A circuit as text: for tests of the stage by itself, and for looking at one.
+
+use super::{Accumulate, Block, Circuit, Operator};
+use crate::identity;
+use crate::pg::facts;
+use crate::pg::handle::{Any, Node};
+use crate::pg::query;
+use crate::pg::walk;
+use pgrx::{pg_extern, pg_sys};
+
+/// What `build` makes of a materialized view, one thing a line.
+#[pg_extern]
+fn circuit_text(view: pg_sys::Oid) -> String {
+    identity::as_owner(view, || super::build(view).lines().join("\n"))
+}
+
+impl Circuit {
+    fn lines(&self) -> Vec<String> {
+        let mut lines: Vec<String> = self.sources.iter().map(|source| {
+            let seen = if source.capturable { "" } else { " (not captured)" };
+            format!("source {} columns {:?}{seen}", facts::relation_name(source.relid), source.columns)
+        }).collect();
+        for refusal in self.refusal.iter().chain(&self.further_refusals) {
+            let effect = match (refusal.fatal, refusal.always) {
+                (true, _) => "refused",
+                (_, true) => "recomputed at every refresh",
+                _ => "recomputed",
+            };
+            lines.push(format!("{effect} {}: {}", refusal.code, refusal.detail));
+        }
+        lines.extend(self.blocks.iter().flat_map(Block::lines));
+        lines.push(format!("key {}", self.key.as_ref().map_or("none".into(), |key| format!("{key:?}"))));
+        lines.extend(self.settings_dependent.then(|| "depends on settings".into()));
+        lines
+    }
+}
+
+impl Block {
+    fn lines(&self) -> Vec<String> {
+        let inputs = self.inputs.iter().map(|input| format!("{} {:?}", facts::relation_name(input.relid), input.linearity));
+        let mut lines = vec![
+            format!("template{}", query::sql(self.template.node())),
+            format!("inputs {}", inputs.collect::<Vec<_>>().join(", ")),
+        ];
+        match &self.operator {
+            Operator::Pass => lines.push("pass".into()),
+            Operator::Accumulate(accumulate) => lines.extend(accumulate.lines()),
+        }
+        lines
+    }
+}
+
+impl Accumulate {
+    fn lines(&self) -> Vec<String> {
+        let keys = self.keys.iter().map(|key| {
+            let equality = if key.image_equal { "" } else { " equal but not identical" };
+            format!("key {}{equality}", facts::type_name(key.typid))
+        });
+        let aggregates = self.aggregates.iter().map(|aggregate| {
+            format!(
+                "aggregate {} {:?} arguments {:?} direct {:?} filter {:?} state {}",
+                facts::function_signature(aggregate.aggref.node().aggfnoid),
+                aggregate.ability,
+                aggregate.arguments,
+                aggregate.direct,
+                aggregate.filter,
+                facts::type_name(aggregate.state)
+            )
+        });
+        keys.chain(aggregates).chain([format!("output{}", self.output_sql())]).collect()
+    }
+
+    /// Outputs and HAVING as a query over the columns c1.. of a relation.
+    fn output_sql(&self) -> String {
+        let types = self.keys.iter().map(|key| key.typid).chain(self.aggregates.iter().map(|a| a.aggref.node().aggtype));
+        let columns: Vec<Any> =
+            types.map(|typid| query::null(query::TypeOf { typid, typmod: -1, collation: pg_sys::InvalidOid })).collect();
+        let inner = query::nothing();
+        inner.set_targets(
+            &columns.iter().zip(1..).map(|(&null, i)| query::target(null, i, &format!("c{i}"))).collect::<Vec<_>>(),
+        );
+        let mut outer = query::select_from(inner);
+        outer.set_targets(&query::list_nodes(&self.output).into_iter().map(over_first_entry).collect::<Vec<_>>());
+        let having = self.having.as_ref().map(|having| over_first_entry(having.node()));
+        outer.havingQual = having.map_or(std::ptr::null_mut(), Node::as_ptr);
+        query::sql(outer)
+    }
+}
+
+fn over_first_entry<T>(tree: Node<T>) -> Node<T> {
+    walk::mutate(tree, &mut |node, _| {
+        let var: Node<pg_sys::Var> = node.cast()?;
+        Some(query::var(1, var.varattno, query::type_of(node)).any())
+    })
+}
