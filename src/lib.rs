@@ -12,7 +12,9 @@ pub mod identity;
 pub mod capture;
 pub mod circuit;
 pub mod delta;
+pub mod plan;
 pub mod exec;
+pub mod refresh;
 pub mod schedule;
 pub mod commands;
 
@@ -27,8 +29,8 @@ extern "C-unwind" fn _PG_init() {
         settings::register();
         catalog::register();
         capture::register();
-        exec::accumulate::register();
-        exec::apply::register();
+        plan::register();
+        exec::register();
         commands::register();
     }
 }

@@ -2,5 +2,13 @@
 
 pub mod accumulate;
 pub mod apply;
+pub mod delta_scan;
 pub mod fold;
 pub mod node;
+
+/// Makes the nodes known to the server, once per process.
+pub fn register() {
+    node::register::<delta_scan::DeltaScan>();
+    accumulate::register();
+    apply::register();
+}

@@ -1,0 +1,196 @@
+//! From terms to PlannedStmt: one Query per term, one UNION ALL, the core planner, our operators on top.
+
+use super::query;
+use super::weigh::{Readings, weigh};
+use crate::circuit::{Accumulate, Block, Circuit, GroupKey, Operator};
+use crate::delta::{self, Reading};
+use crate::exec::{accumulate, apply};
+use crate::pg::tree::Tree;
+use crate::pg::node;
+use bitvec::slice::BitSlice;
+use pgrx::pg_sys;
+
+/// A finished plan and its estimated cost in the planner's units.
+pub struct Plan {
+    pub stmt: Tree<pg_sys::PlannedStmt>,
+    pub cost: f64,
+    /// Estimated rows entering the apply node.
+    pub rows: f64,
+}
+
+/// Everything a plan needs to know about where its operator and its view keep what they keep.
+pub struct Target {
+    pub view: pg_sys::Oid,
+    pub index: apply::ApplyIndex,
+    /// State table of the block, when its operator has one.
+    pub state: Option<pg_sys::Oid>,
+}
+
+impl Target {
+    /// False for a block whose state is not kept, since its view is always recomputed.
+    fn can_run(&self, block: &Block) -> bool {
+        matches!(block.operator, Operator::Pass) || self.state.is_some()
+    }
+}
+
+/// The delta plan for the inputs in `changed`, with `pending` versions each.
+pub fn delta(block: &Block, target: &Target, changed: &BitSlice, pending: &[f64]) -> Plan {
+    let linearity: Vec<_> = block.inputs.iter().map(|input| input.linearity).collect();
+    let terms = delta::terms(&linearity, changed);
+    let realised = |term: &delta::Term| {
+        weigh(&block.template, &Readings { input: Some(term.input), of: &term.readings, pending })
+    };
+    let queries: Vec<_> = terms.iter().map(realised).collect();
+    // SAFETY: the queries are private copies.
+    let query = unsafe { query::union_all(&queries) };
+    finish(block, target, query, accumulate::Mode::Delta, apply::Mode::Delta)
+}
+
+/// The plan that computes the whole contents: to be written into an empty view, or compared with the stored rows.
+pub fn full(circuit: &Circuit, target: &Target, mode: apply::Mode) -> Plan {
+    match circuit.blocks.last().filter(|block| target.can_run(block)) {
+        Some(block) => {
+            let query = weigh(&block.template, &all_new(block));
+            finish(block, target, query, accumulate::Mode::Rebuild, mode)
+        }
+        _ => {
+            let query = circuit.query.copy();
+            // SAFETY: a private copy without junk columns.
+            let child = unsafe {
+                query::append_weight(query, query::int8(1).cast());
+                plan(query)
+            };
+            wrap(child, |tree| apply::wrap(tree, apply_node(target, mode, false)))
+        }
+    }
+}
+
+fn all_new(block: &Block) -> Readings<'static> {
+    const NEW: [Reading; 256] = [Reading::New; 256];
+    Readings { input: None, of: &NEW[..block.inputs.len()], pending: &[] }
+}
+
+/// Sorts for the operator, plans, and puts the operator and the apply node on top.
+fn finish(
+    block: &Block,
+    target: &Target,
+    query: *mut pg_sys::Query,
+    fold: accumulate::Mode,
+    mode: apply::Mode,
+) -> Plan {
+    match &block.operator {
+        Operator::Pass => {
+            // SAFETY: a private query.
+            let child = unsafe { plan(query) };
+            wrap(child, |tree| apply::wrap(tree, apply_node(target, mode, false)))
+        }
+        Operator::Accumulate(spec) => {
+            // SAFETY: a private query whose first columns are the group keys.
+            let child = unsafe {
+                query::order_by(query, spec.keys.iter().map(|key| (key.eq_op, key.lt_op)));
+                plan(query)
+            };
+            wrap(child, |tree| {
+                let node = fold_node(block, spec, target, fold);
+                apply::wrap(accumulate::wrap(tree, node), apply_node(target, mode, true))
+            })
+        }
+    }
+}
+
+fn fold_node<'a>(
+    block: &Block,
+    spec: &'a Accumulate,
+    target: &Target,
+    mode: accumulate::Mode,
+) -> accumulate::AccumulateNode<'a> {
+    let restricted = |nulls| match mode {
+        accumulate::Mode::Delta => Some(recompute(block, spec, nulls)),
+        accumulate::Mode::Rebuild => None,
+    };
+    accumulate::AccumulateNode {
+        spec,
+        state: target.state.expect("an accumulating block has a state table"),
+        mode,
+        recompute: restricted(false),
+        recompute_nulls: restricted(true),
+    }
+}
+
+fn apply_node(target: &Target, mode: apply::Mode, grouped: bool) -> apply::ApplyNode<'_> {
+    apply::ApplyNode { view: target.view, mode, index: &target.index, grouped }
+}
+
+/// The template under the new reading, joined to the keys of the groups to recompute and ordered by key.
+/// The keys are distinct, so a plain join is a restriction. Without keys there is one group: all rows.
+fn recompute(block: &Block, spec: &Accumulate, nulls: bool) -> *mut pg_sys::PlannedStmt {
+    // SAFETY: private queries; the template's columns start with the keys.
+    unsafe {
+        let template = weigh(&block.template, &all_new(block));
+        if spec.keys.is_empty() {
+            return plan(template);
+        }
+        let outer = query::select_subquery(template);
+        query::append_entry(outer, keys_entry(spec));
+        for (index, key) in spec.keys.iter().enumerate() {
+            query::add_qual(outer, key_match(key, index as i16 + 1, nulls));
+        }
+        query::order_by(outer, spec.keys.iter().map(|key| (key.eq_op, key.lt_op)));
+        plan(outer)
+    }
+}
+
+unsafe fn key_match(key: &GroupKey, column: i16, nulls: bool) -> *mut pg_sys::Expr {
+    let var = |varno| {
+        // SAFETY: plain node construction.
+        unsafe { pg_sys::makeVar(varno, column, key.typid, key.typmod, key.collation, 0).cast::<pg_sys::Expr>() }
+    };
+    // SAFETY: the operator is the key type's equality.
+    unsafe { query::equal(key.eq_op, key.collation, var(1), var(2), nulls) }
+}
+
+unsafe fn keys_entry(spec: &Accumulate) -> *mut pg_sys::RangeTblEntry {
+    // SAFETY: an ephemeral relation entry as addRangeTableEntryForENR builds it.
+    unsafe {
+        let rte: *mut pg_sys::RangeTblEntry = node::make(pg_sys::NodeTag::T_RangeTblEntry);
+        (*rte).rtekind = pg_sys::RTEKind::RTE_NAMEDTUPLESTORE;
+        (*rte).enrname = pg_sys::pstrdup(accumulate::KEYS.as_ptr());
+        (*rte).enrtuples = 10.0;
+        (*rte).inFromCl = true;
+        let mut names = std::ptr::null_mut();
+        for (index, key) in spec.keys.iter().enumerate() {
+            let name = node::cstring(&format!("k{}", index + 1));
+            names = pg_sys::lappend(names, pg_sys::makeString(name).cast());
+            (*rte).coltypes = pg_sys::lappend_oid((*rte).coltypes, key.typid);
+            (*rte).coltypmods = pg_sys::lappend_int((*rte).coltypmods, key.typmod);
+            (*rte).colcollations = pg_sys::lappend_oid((*rte).colcollations, key.collation);
+        }
+        (*rte).eref = pg_sys::makeAlias(c"keys".as_ptr(), names);
+        rte
+    }
+}
+
+/// Runs the planner. Self-join elimination would merge a table's delta with the table, so it is off.
+unsafe fn plan(query: *mut pg_sys::Query) -> *mut pg_sys::PlannedStmt {
+    // SAFETY: the flag is restored on both ways out; PgTryBuilder re-raises.
+    unsafe {
+        let eliminate = pg_sys::enable_self_join_elimination;
+        pg_sys::enable_self_join_elimination = false;
+        let stmt = pgrx::PgTryBuilder::new(std::panic::AssertUnwindSafe(|| {
+            pg_sys::standard_planner(query, c"".as_ptr(), 0, std::ptr::null_mut())
+        }))
+        .finally(|| pg_sys::enable_self_join_elimination = eliminate)
+        .execute();
+        stmt
+    }
+}
+
+fn wrap(stmt: *mut pg_sys::PlannedStmt, top: impl FnOnce(*mut pg_sys::Plan) -> *mut pg_sys::Plan) -> Plan {
+    // SAFETY: the statement is ours until it is put into the cache.
+    unsafe {
+        let child = (*stmt).planTree;
+        let (cost, rows) = ((*child).total_cost, (*child).plan_rows);
+        (*stmt).planTree = top(child);
+        Plan { stmt: Tree::new(stmt), cost, rows }
+    }
+}

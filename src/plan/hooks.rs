@@ -1,0 +1,96 @@
+//! Planner hooks: an entry tagged *delta* is planned as a scan of the source's change buffer.
+//!
+//! Nothing the catalogs say about the table holds for its delta: constraints may have been added since the frontier,
+//! indexes and statistics describe other rows. So the relation info is emptied of proofs and sized by the true number
+//! of pending versions, and every path is replaced by our own. Entries without a tag pass untouched; the pass-through
+//! is unguarded so that core errors keep all their fields.
+
+use super::delta_path;
+use crate::circuit::tag;
+use crate::delta::Reading;
+use crate::pg::handle::Node;
+use crate::pg::node;
+use pgrx::prelude::*;
+use pgrx::pg_sys;
+use std::sync::OnceLock;
+
+static PREVIOUS_INFO: OnceLock<pg_sys::get_relation_info_hook_type> = OnceLock::new();
+static PREVIOUS_PATHS: OnceLock<pg_sys::set_rel_pathlist_hook_type> = OnceLock::new();
+
+/// Installs the hooks, once per process.
+pub fn register() {
+    // SAFETY: called from _PG_init in a single-threaded process.
+    unsafe {
+        PREVIOUS_INFO.get_or_init(|| pg_sys::get_relation_info_hook);
+        PREVIOUS_PATHS.get_or_init(|| pg_sys::set_rel_pathlist_hook);
+        pg_sys::get_relation_info_hook = Some(relation_info);
+        pg_sys::set_rel_pathlist_hook = Some(rel_pathlist);
+    }
+}
+
+unsafe extern "C-unwind" fn relation_info(
+    root: *mut pg_sys::PlannerInfo,
+    relid: pg_sys::Oid,
+    inhparent: bool,
+    rel: *mut pg_sys::RelOptInfo,
+) {
+    // SAFETY: the planner passes live structures; the entry of `rel` is in simple_rte_array.
+    unsafe {
+        if let Some(Some(previous)) = PREVIOUS_INFO.get() {
+            previous(root, relid, inhparent, rel);
+        }
+        let rte = *(*root).simple_rte_array.add((*rel).relid as usize);
+        if !(*rte).enrname.is_null() && is_delta(rte) {
+            forget_table(rel, (*rte).enrtuples);
+        }
+    }
+}
+
+unsafe extern "C-unwind" fn rel_pathlist(
+    root: *mut pg_sys::PlannerInfo,
+    rel: *mut pg_sys::RelOptInfo,
+    rti: pg_sys::Index,
+    rte: *mut pg_sys::RangeTblEntry,
+) {
+    // SAFETY: as above.
+    unsafe {
+        if !(*rte).enrname.is_null() && is_delta(rte) {
+            replace_paths(root, rel);
+        } else if let Some(Some(previous)) = PREVIOUS_PATHS.get() {
+            previous(root, rel, rti, rte);
+        }
+    }
+}
+
+unsafe fn is_delta(rte: *mut pg_sys::RangeTblEntry) -> bool {
+    // SAFETY: a live entry.
+    unsafe {
+        (*rte).rtekind == pg_sys::RTEKind::RTE_RELATION
+            && Node::from_raw(rte).and_then(tag::read).is_some_and(|(_, reading)| reading == Reading::Delta)
+    }
+}
+
+/// No index, no statistics, no NOT NULL: only the number of pending versions is known.
+unsafe fn forget_table(rel: *mut pg_sys::RelOptInfo, pending: f64) {
+    // SAFETY: plain fields of a RelOptInfo under construction.
+    unsafe {
+        (*rel).indexlist = std::ptr::null_mut();
+        (*rel).statlist = std::ptr::null_mut();
+        (*rel).notnullattnums = std::ptr::null_mut();
+        (*rel).tuples = pending;
+        (*rel).pages = (pending / 100.0).ceil() as pg_sys::BlockNumber;
+        (*rel).allvisfrac = 0.0;
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn replace_paths(root: *mut pg_sys::PlannerInfo, rel: *mut pg_sys::RelOptInfo) {
+    // SAFETY: the planner is about to choose among `pathlist`; nothing refers to the old paths yet.
+    unsafe {
+        debug_assert!(node::is_a(rel, pg_sys::NodeTag::T_RelOptInfo));
+        (*rel).pathlist = std::ptr::null_mut();
+        (*rel).partial_pathlist = std::ptr::null_mut();
+        (*rel).consider_parallel = false;
+        delta_path::add_paths(root, rel);
+    }
+}

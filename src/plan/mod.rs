@@ -1,0 +1,15 @@
+//! Terms -> PlannedStmt: readings, planner hooks, paths, plan cache.
+
+pub mod build;
+pub mod cache;
+mod delta_path;
+mod hooks;
+pub mod query;
+pub mod run;
+mod weigh;
+
+/// Installs planner hooks and invalidation callbacks, once per process.
+pub fn register() {
+    hooks::register();
+    cache::register();
+}

@@ -1,0 +1,169 @@
+//! Realises one term of the rule: a template whose inputs are read as new, delta or old becomes a Query that carries
+//! the weight of each of its rows as its last column.
+//!
+//! * *delta* keeps the entry: the planner hook replaces its paths by a scan of the change buffer, which supplies the
+//!   weight as the pseudo system column [`WEIGHT_ATTNO`].
+//! * *old* is, as a Z-set, `new - delta`: the entry becomes the UNION ALL of the table with weight 1 and of its delta
+//!   with weight `-w`. The planner flattens it into an Append and pushes join clauses to both sides, so an index
+//!   serves the old reading as it serves the new one. No netting is needed: joins are bilinear, and the
+//!   consumer of a weighted stream nets by image.
+//! * The weight of a joined row is the product of the weights of its parts.
+//! * Below UNION ALL a term keeps only the leg its delta input is in (`legs`): the others cancel in its bracket.
+
+use super::query::{self, WEIGHT_ATTNO};
+use crate::circuit::{legs, tag};
+use crate::delta::Reading;
+use crate::pg::handle::Node;
+use crate::pg::tree::Tree;
+use crate::pg::list;
+use pgrx::pg_sys;
+
+/// How the inputs of a block are read in one term.
+pub struct Readings<'a> {
+    /// The input the term belongs to; None for the whole contents.
+    pub input: Option<usize>,
+    pub of: &'a [Reading],
+    /// Pending row versions per input, for the planner's estimates.
+    pub pending: &'a [f64],
+}
+
+/// The term's query: a private copy of `template` whose last target column is the int8 weight.
+///
+/// `readings` describes every input of the template.
+pub fn weigh(template: &Tree<pg_sys::Query>, readings: &Readings) -> *mut pg_sys::Query {
+    let query = template.copy();
+    // SAFETY: only the copy is changed.
+    unsafe {
+        if let Some(input) = readings.input {
+            legs::keep_only(Node::from_raw(query).expect("a copy of a query"), input);
+        }
+        if !realise(query, readings) {
+            query::append_weight(query, query::int8(1).cast());
+        }
+    }
+    query
+}
+
+/// Re-points the inputs below `query`; returns whether it now has a weight column.
+unsafe fn realise(query: *mut pg_sys::Query, readings: &Readings) -> bool {
+    // SAFETY: `query` is a private copy.
+    unsafe {
+        if (*query).setOperations.is_null() { realise_join(query, readings) } else { realise_union(query, readings) }
+    }
+}
+
+/// A UNION ALL that is only read as new or old: every branch gets a weight column as soon as one has.
+unsafe fn realise_union(query: *mut pg_sys::Query, readings: &Readings) -> bool {
+    // SAFETY: the branches are subquery entries of a private copy.
+    unsafe {
+        let branches: Vec<_> = list::iter::<pg_sys::RangeTblEntry>((*query).rtable).collect();
+        if !branches.iter().any(|&rte| is_weighted((*rte).subquery, readings)) {
+            return false;
+        }
+        for &rte in &branches {
+            if !realise((*rte).subquery, readings) {
+                query::append_weight((*rte).subquery, query::int8(1).cast());
+            }
+            query::name_weight(rte);
+        }
+        let leftmost = query::widen_union((*query).setOperations);
+        let column = query::last_column((*branches[leftmost as usize - 1]).subquery);
+        query::append_weight(query, query::int8_var(leftmost, column).cast());
+        true
+    }
+}
+
+/// A join: collects the weights of its entries and appends their product.
+unsafe fn realise_join(query: *mut pg_sys::Query, readings: &Readings) -> bool {
+    let mut product: *mut pg_sys::Expr = std::ptr::null_mut();
+    // SAFETY: entries of a private copy, edited in place.
+    unsafe {
+        let entries: Vec<_> = list::iter::<pg_sys::RangeTblEntry>((*query).rtable).collect();
+        for (index, rte) in entries.into_iter().enumerate() {
+            if let Some(column) = realise_entry(query, rte, readings) {
+                let factor = query::int8_var(index as i32 + 1, column).cast();
+                product = if product.is_null() { factor } else { query::multiply(product, factor) };
+            }
+        }
+        if !product.is_null() {
+            query::append_weight(query, product);
+        }
+    }
+    !product.is_null()
+}
+
+/// Re-points one entry; returns the attribute that holds its weight, if it has one.
+unsafe fn realise_entry(query: *mut pg_sys::Query, rte: *mut pg_sys::RangeTblEntry, readings: &Readings) -> Option<i16> {
+    // SAFETY: `rte` belongs to the private copy `query`.
+    unsafe {
+        match (*rte).rtekind {
+            pg_sys::RTEKind::RTE_RELATION => {
+                let (input, _) = read_tag(rte)?;
+                match readings.of[input] {
+                    Reading::New => None,
+                    Reading::Delta => {
+                        read_delta(rte, input, readings);
+                        Some(WEIGHT_ATTNO)
+                    }
+                    Reading::Old => Some(read_old(query, rte, input, readings)),
+                }
+            }
+            pg_sys::RTEKind::RTE_SUBQUERY => {
+                realise((*rte).subquery, readings).then(|| {
+                    query::name_weight(rte);
+                    query::last_column((*rte).subquery)
+                })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Marks the entry for the planner hooks. The buffer holds a partitioned root's rows in root format.
+unsafe fn read_delta(rte: *mut pg_sys::RangeTblEntry, input: usize, readings: &Readings) {
+    // SAFETY: a base relation entry of a private copy.
+    unsafe {
+        tag::write(Node::from_raw(rte).expect("an entry"), input, Reading::Delta);
+        (*rte).inh = false;
+        (*rte).relkind = pg_sys::RELKIND_RELATION as std::ffi::c_char;
+        (*rte).enrtuples = readings.pending[input];
+    }
+}
+
+/// Turns a base entry into `(SELECT *, 1 FROM t) UNION ALL (SELECT *, -w FROM delta t)`; column numbers are kept.
+unsafe fn read_old(
+    query: *mut pg_sys::Query,
+    rte: *mut pg_sys::RangeTblEntry,
+    input: usize,
+    readings: &Readings,
+) -> i16 {
+    // SAFETY: the entry is copied into two one-table queries and then becomes a subquery entry itself.
+    unsafe {
+        let new_side = query::select_columns(query, rte);
+        query::append_weight(new_side, query::int8(1).cast());
+        let delta_side = query::select_columns(query, rte);
+        let delta = list::iter::<pg_sys::RangeTblEntry>((*delta_side).rtable).next().expect("one entry");
+        read_delta(delta, input, readings);
+        query::append_weight(delta_side, query::negate(query::int8_var(1, WEIGHT_ATTNO).cast()));
+        let union = query::union_all(&[new_side, delta_side]);
+        query::become_subquery(rte, union);
+        query::last_column(union)
+    }
+}
+
+/// Is some input anywhere below `query` read with weights?
+unsafe fn is_weighted(query: *mut pg_sys::Query, readings: &Readings) -> bool {
+    // SAFETY: only reads.
+    unsafe {
+        list::iter::<pg_sys::RangeTblEntry>((*query).rtable).any(|rte| match (*rte).rtekind {
+            pg_sys::RTEKind::RTE_SUBQUERY => is_weighted((*rte).subquery, readings),
+            pg_sys::RTEKind::RTE_RELATION => read_tag(rte).is_some_and(|(input, _)| readings.of[input] != Reading::New),
+            _ => false,
+        })
+    }
+}
+
+unsafe fn read_tag(rte: *mut pg_sys::RangeTblEntry) -> Option<(usize, Reading)> {
+    // SAFETY: a live entry.
+    tag::read(unsafe { Node::from_raw(rte) }?)
+}

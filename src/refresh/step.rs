@@ -1,0 +1,330 @@
+//! One view of a wave: what is pending, how to compute it, run, move the frontier.
+
+use super::choice::Costs;
+use super::snapshot::RefreshSnapshot;
+use super::wave::Member;
+use super::{Action, Initiator, Outcome};
+use crate::capture;
+use crate::capture::Pending;
+use crate::capture::frontier::Frontier;
+use crate::catalog::{self, stream_table::{self, StreamTable}};
+use crate::circuit;
+use crate::identity::{as_owner, as_owner_with};
+use crate::error::{cannot_happen, error};
+use crate::exec::apply;
+use crate::catalog::history;
+use crate::pg::clock;
+use crate::pg::relation::Relation;
+use crate::plan::build::{self, Plan, Target};
+use crate::plan::cache::{self, Entry, Magnitudes};
+use crate::plan::run::{Execution, Run};
+use bitvec::prelude::*;
+use pgrx::{PgSqlErrorCode, pg_sys};
+use smallvec::SmallVec;
+use std::rc::Rc;
+
+/// What this backend knows about `view`, built under its owner's identity if need be.
+pub fn entry(view: pg_sys::Oid) -> Rc<Entry> {
+    cache::entry(view, || {
+        as_owner(view, || {
+            let circuit = circuit::build(view);
+            let index = apply::index::find(view, circuit.key.as_deref());
+            let state = crate::catalog::state::get(view, 0);
+            (circuit, Target { view, index, state })
+        })
+    })
+}
+
+/// Why the contents are computed anew instead of continued.
+enum Recompute {
+    /// First population.
+    Populate,
+    /// Recompute is how this view is maintained.
+    Always,
+    /// The planner's estimate favours it.
+    Cheaper,
+    /// The stored contents cannot be continued.
+    Reinitialize,
+}
+
+/// What one view needs; the estimates where there was a choice.
+enum Work {
+    Nothing,
+    Delta(Rc<Plan>, Costs),
+    Recompute(Recompute, Option<Costs>),
+}
+
+/// What EXPLAIN wants to know of a run.
+pub struct Probe<'a> {
+    /// InstrumentOption mask.
+    pub instrument: i32,
+    /// Called with the finished run before it is torn down.
+    pub show: &'a mut dyn FnMut(&Execution, Option<Costs>),
+}
+
+/// Brings one view of the wave to the snapshot. `target` is the view the user asked for.
+pub fn run(
+    member: &Member,
+    target: pg_sys::Oid,
+    snapshot: RefreshSnapshot,
+    initiator: Initiator,
+    probe: Option<&mut Probe>,
+) -> Outcome {
+    let (view, entry) = (member.view, &member.entry);
+    let Some(row) = stream_table::get(view) else { not_a_stream_table(view) };
+    let old = row.frontier.as_deref().map(decode);
+    let new = snapshot.frontier();
+    check_order(view, old.as_ref(), &new);
+    refuse_if_in_use(entry);
+    let work = match &old {
+        None if view == target => Work::Recompute(Recompute::Populate, None),
+        None => unpopulated(view),
+        Some(frontier) => decide(entry, &row, frontier, snapshot),
+    };
+    let started = clock::now();
+    let outcome = as_owner_with(view, &row.pinned, || perform(entry, &work, old.as_ref(), snapshot, probe));
+    if outcome.action != Action::NoData {
+        snapshot.advance();
+        stream_table::set_frontier(view, &new.to_bytes(), started);
+        record(view, started, &outcome, initiator);
+    }
+    outcome
+}
+
+/// Delta, recompute, or nothing at all.
+fn decide(entry: &Entry, row: &StreamTable, frontier: &Frontier, snapshot: RefreshSnapshot) -> Work {
+    if stream_table::reinit(row.relid).is_some() {
+        return Work::Recompute(Recompute::Reinitialize, None);
+    }
+    if entry.circuit.always_recompute {
+        return Work::Recompute(Recompute::Always, None);
+    }
+    let pending = pending(entry, frontier, snapshot);
+    if pending.iter().all(|&(_, versions)| versions == 0) {
+        return Work::Nothing;
+    }
+    if entry.circuit.blocks.is_empty() {
+        return Work::Recompute(Recompute::Always, None);
+    }
+    let plan = delta_plan(entry, &pending);
+    let costs = costs(entry, &plan);
+    if costs.prefer_delta() { Work::Delta(plan, costs) } else { Work::Recompute(Recompute::Cheaper, Some(costs)) }
+}
+
+/// Pending versions per source.
+fn pending(entry: &Entry, frontier: &Frontier, snapshot: RefreshSnapshot) -> SmallVec<[(pg_sys::Oid, u64); 8]> {
+    let sources = entry.circuit.sources.iter().filter(|source| source.capturable);
+    sources.map(|s| (s.relid, Pending::count(s.relid, frontier, snapshot.as_ptr()).versions)).collect()
+}
+
+/// The plan for these pending changes; one is kept per set of changed inputs and order of magnitude.
+pub fn delta_plan(entry: &Entry, pending: &[(pg_sys::Oid, u64)]) -> Rc<Plan> {
+    let block = entry.circuit.blocks.last().expect("a delta needs a block");
+    let versions = |relid| pending.iter().find(|(oid, _)| *oid == relid).map_or(0, |(_, versions)| *versions);
+    let magnitudes: Magnitudes = block.inputs.iter().map(|input| magnitude(versions(input.relid))).collect();
+    entry.delta(&magnitudes, |entry| {
+        let changed: BitVec = magnitudes.iter().map(|&m| m > 0).collect();
+        let estimates: Vec<f64> = magnitudes.iter().map(|&m| 4f64.powi(i32::from(m) - 1)).collect();
+        build::delta(block, &entry.target, &changed, &estimates)
+    })
+}
+
+/// 0 for nothing, else 1 + ceil(log4 n): the plan for n rows serves up to four times as many.
+fn magnitude(versions: u64) -> u8 {
+    match versions {
+        0 => 0,
+        n => 1 + (64 - (n - 1).leading_zeros()).div_ceil(2) as u8,
+    }
+}
+
+/// Planner estimates of the delta plan and of recompute.
+pub fn costs(entry: &Entry, delta: &Plan) -> Costs {
+    let full = full_plan(entry);
+    let view = Relation::open(entry.circuit.view, pg_sys::NoLock);
+    Costs::of(delta, &full, f64::from(view.form().reltuples.max(0.0)))
+}
+
+pub fn full_plan(entry: &Entry) -> Rc<Plan> {
+    entry.full(|entry| build::full(&entry.circuit, &entry.target, apply::Mode::Diff))
+}
+
+fn perform(
+    entry: &Rc<Entry>,
+    work: &Work,
+    frontier: Option<&Frontier>,
+    snapshot: RefreshSnapshot,
+    probe: Option<&mut Probe>,
+) -> Outcome {
+    let (action, plan, costs) = match work {
+        Work::Nothing => return Outcome { action: Action::NoData, inserted: 0, updated: 0, deleted: 0 },
+        Work::Delta(plan, costs) => (Action::Differential, plan.clone(), Some(*costs)),
+        Work::Recompute(why, costs) => {
+            let (action, plan) = recompute_plan(entry, why, snapshot);
+            (action, plan, *costs)
+        }
+    };
+    let nothing = snapshot.frontier();
+    let run = Run { snapshot: snapshot.as_ptr(), frontier: frontier.unwrap_or(&nothing) };
+    let counters = execute(&plan, &run, costs, probe);
+    if matches!(work, Work::Recompute(Recompute::Populate, _)) {
+        populated(entry.circuit.view);
+        apply::ensure_index(entry.circuit.view, entry.circuit.key.as_deref());
+        cache::forget(entry.circuit.view);
+    }
+    Outcome { action, inserted: counters.inserted, updated: counters.updated, deleted: counters.deleted }
+}
+
+fn execute(plan: &Plan, run: &Run, costs: Option<Costs>, probe: Option<&mut Probe>) -> apply::Counters {
+    let instrument = probe.as_ref().map_or(0, |probe| probe.instrument);
+    // SAFETY: plan and run outlive the execution; the run's snapshot is active.
+    unsafe {
+        let execution = Execution::start(plan.stmt.as_ptr(), run, instrument, 0);
+        execution.run();
+        let counters = apply::counters(execution.plan_state());
+        if let Some(probe) = probe {
+            (probe.show)(&execution, costs);
+        }
+        execution.finish();
+        counters
+    }
+}
+
+/// Shows the plan a refresh of `view` would run now, without refreshing anything.
+pub fn preview(view: pg_sys::Oid, probe: &mut Probe) {
+    // SAFETY: as any reader of the view.
+    unsafe { pg_sys::LockRelationOid(view, pg_sys::AccessShareLock as i32) };
+    let entry = entry(view);
+    super::snapshot::with_refresh_snapshot(false, |snapshot| {
+        let (plan, costs) = preview_plan(&entry, view, snapshot);
+        let frontier = snapshot.frontier();
+        let run = Run { snapshot: snapshot.as_ptr(), frontier: &frontier };
+        as_owner(view, || {
+            // SAFETY: as in `execute`; the run is only started for display.
+            unsafe {
+                let flags = pg_sys::EXEC_FLAG_EXPLAIN_ONLY as i32;
+                let execution = Execution::start(plan.stmt.as_ptr(), &run, probe.instrument, flags);
+                (probe.show)(&execution, costs);
+                execution.finish();
+            }
+        });
+    });
+}
+
+fn preview_plan(entry: &Entry, view: pg_sys::Oid, snapshot: RefreshSnapshot) -> (Rc<Plan>, Option<Costs>) {
+    let Some(row) = stream_table::get(view) else { not_a_stream_table(view) };
+    let Some(frontier) = row.frontier.as_deref().map(decode) else { return (full_plan(entry), None) };
+    match decide(entry, &row, &frontier, snapshot) {
+        Work::Delta(plan, costs) => (plan, Some(costs)),
+        Work::Nothing if !entry.circuit.blocks.is_empty() => {
+            let one: SmallVec<[_; 8]> = entry.circuit.sources.iter().map(|source| (source.relid, 1)).collect();
+            let plan = delta_plan(entry, &one);
+            let costs = costs(entry, &plan);
+            (plan, Some(costs))
+        }
+        Work::Recompute(_, costs) => (full_plan(entry), costs),
+        Work::Nothing => (full_plan(entry), None),
+    }
+}
+
+/// Prepares a recompute: empty state, markers answered, stored definition brought up to date.
+fn recompute_plan(entry: &Rc<Entry>, why: &Recompute, snapshot: RefreshSnapshot) -> (Action, Rc<Plan>) {
+    let view = entry.circuit.view;
+    if entry.target.state.is_some() {
+        crate::catalog::state::clear_all(view);
+    }
+    stream_table::clear_reinit(view);
+    let action = match why {
+        Recompute::Reinitialize => Action::Reinitialize,
+        _ => Action::Full,
+    };
+    snapshot.advance();
+    match why {
+        Recompute::Populate => {
+            let plan = build::full(&entry.circuit, &entry.target, apply::Mode::Populate);
+            (action, Rc::new(plan))
+        }
+        _ => (action, full_plan(&with_index(entry))),
+    }
+}
+
+/// The view's entry, with the index that finds stored rows: it may have been dropped, or never made.
+fn with_index(entry: &Rc<Entry>) -> Rc<Entry> {
+    if !matches!(entry.target.index, apply::ApplyIndex::None) {
+        return entry.clone();
+    }
+    let view = entry.circuit.view;
+    apply::ensure_index(view, entry.circuit.key.as_deref());
+    cache::forget(view);
+    self::entry(view)
+}
+
+fn populated(view: pg_sys::Oid) {
+    let relation = Relation::open(view, pg_sys::NoLock);
+    // SAFETY: an open materialized view, whose pg_class row we may update.
+    unsafe { crate::pg::server::guarded(|| crate::pg::server::SetMatViewPopulatedState(relation.as_ptr(), true)) };
+}
+
+/// In REPEATABLE READ the transaction's snapshot may be older than what the view already contains.
+fn check_order(view: pg_sys::Oid, old: Option<&Frontier>, new: &Frontier) {
+    if old.is_some_and(|old| !old.precedes(new)) {
+        error(
+            PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE,
+            format!("could not refresh materialized view \"{}\" due to a concurrent refresh", name(view)),
+        )
+        .detail("The view already contains changes that this transaction's snapshot does not see.")
+        .hint("Retry the transaction.")
+        .raise()
+    }
+}
+
+/// Changes of a statement still running are in its table but not yet captured.
+fn refuse_if_in_use(entry: &Entry) {
+    for source in entry.circuit.sources.iter().filter(|source| source.capturable) {
+        if catalog::source::get(source.relid).is_some_and(|source| capture::in_use(&source)) {
+            error(
+                PgSqlErrorCode::ERRCODE_OBJECT_IN_USE,
+                format!("cannot refresh while a statement of this session is changing \"{}\"", name(source.relid)),
+            )
+            .hint("Call the refresh after the statement, not from within it.")
+            .raise()
+        }
+    }
+}
+
+fn unpopulated(view: pg_sys::Oid) -> ! {
+    error(
+        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        format!("materialized view \"{}\" has not been populated", name(view)),
+    )
+    .hint("Use the REFRESH MATERIALIZED VIEW command.")
+    .raise()
+}
+
+fn not_a_stream_table(view: pg_sys::Oid) -> ! {
+    error(PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE, format!("\"{}\" is not a stream table", name(view)))
+        .hint("Use ALTER MATERIALIZED VIEW ... SET (pg_trickle.incremental = true) to make it one.")
+        .raise()
+}
+
+fn name(relid: pg_sys::Oid) -> String {
+    Relation::open(relid, pg_sys::NoLock).name()
+}
+
+fn decode(bytes: &[u8]) -> Frontier {
+    Frontier::from_bytes(bytes).unwrap_or_else(|_| cannot_happen("a stored frontier is malformed"))
+}
+
+fn record(view: pg_sys::Oid, started: pg_sys::TimestampTz, outcome: &Outcome, initiator: Initiator) {
+    history::record(&history::Refresh {
+        view,
+        data_timestamp: Some(started),
+        started,
+        action: outcome.action.as_str(),
+        status: "COMPLETED",
+        initiated_by: initiator.as_str(),
+        inserted: outcome.inserted,
+        updated: outcome.updated,
+        deleted: outcome.deleted,
+        error: None,
+    });
+}

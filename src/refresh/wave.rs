@@ -1,0 +1,81 @@
+//! Which views a refresh touches, and the locks it takes, in an order all refreshes share.
+//!
+//! Refresh locks are taken ancestors first, by (depth, oid): depth is a property of the graph, so any two waves take the
+//! locks they share in the same order and cannot deadlock on them.
+
+use super::step;
+use crate::capture;
+use crate::catalog::{self, stream_table};
+use crate::plan::cache::Entry;
+use hashbrown::HashMap;
+use pgrx::pg_sys;
+use std::rc::Rc;
+
+/// A view of the wave with what the backend knows about it.
+pub struct Member {
+    pub view: pg_sys::Oid,
+    pub entry: Rc<Entry>,
+}
+
+impl Member {
+    /// Nobody protects the changes after our snapshot until we commit, so they are pinned.
+    pub fn is_unpopulated(&self) -> bool {
+        let unpopulated = stream_table::get(self.view).is_some_and(|row| row.frontier.is_none());
+        if unpopulated {
+            self.entry.circuit.sources.iter().for_each(|source| capture::pin(source.relid));
+        }
+        unpopulated
+    }
+}
+
+/// Locks `view` and its ancestors for refreshing and returns them in topological order, `view` last.
+pub fn lock(view: pg_sys::Oid) -> Vec<Member> {
+    loop {
+        let mut depths = HashMap::new();
+        visit(view, &mut depths);
+        let mut order: Vec<_> = depths.into_iter().map(|(oid, depth)| (depth, oid)).collect();
+        order.sort_unstable_by_key(|&(depth, oid)| (depth, oid.to_u32()));
+        for &(_, oid) in &order {
+            lock_refresh(oid);
+        }
+        let members: Vec<_> = order.iter().map(|&(_, view)| Member { view, entry: step::entry(view) }).collect();
+        members.iter().for_each(|member| member.entry.lock_relations());
+        if members.iter().any(|member| !member.entry.is_valid()) || !members.iter().all(|member| locked_upstream(&member.entry, &order)) {
+            continue;
+        }
+        return members;
+    }
+}
+
+/// Records the depth of `view` and of all its ancestors: 0 for a view over base tables only.
+fn visit(view: pg_sys::Oid, depths: &mut HashMap<pg_sys::Oid, usize>) -> usize {
+    if let Some(&depth) = depths.get(&view) {
+        return depth;
+    }
+    // SAFETY: waits for concurrent DDL as any UPDATE would; raises if the view is gone.
+    unsafe { pg_sys::LockRelationOid(view, pg_sys::RowExclusiveLock as i32) };
+    let entry = step::entry(view);
+    let depth = upstream(&entry).map(|source| visit(source, depths) + 1).max().unwrap_or(0);
+    depths.insert(view, depth);
+    depth
+}
+
+/// The stream tables among the view's sources.
+fn upstream(entry: &Entry) -> impl Iterator<Item = pg_sys::Oid> {
+    entry.circuit.sources.iter().map(|source| source.relid).filter(|&relid| stream_table::exists(relid))
+}
+
+/// False when the definition changed while we waited and the view now reads a stream table we have not locked.
+fn locked_upstream(entry: &Entry, order: &[(usize, pg_sys::Oid)]) -> bool {
+    upstream(entry).all(|source| order.iter().any(|&(_, oid)| oid == source))
+}
+
+/// Excludes other refreshes of the same view until the end of the transaction, and nobody else.
+fn lock_refresh(view: pg_sys::Oid) {
+    // SAFETY: an object lock on (our catalog, view), which only refreshes take.
+    unsafe {
+        let class = catalog::STREAM_TABLE.oid();
+        pg_sys::LockDatabaseObject(class, view, 0, pg_sys::ExclusiveLock as i32);
+        pg_sys::LockRelationOid(view, pg_sys::RowExclusiveLock as i32);
+    }
+}
