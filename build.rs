@@ -22,6 +22,8 @@ const FUNCTIONS: &[&str] = &[
     "find_all_inheritors",
     "NewHeapCreateToastTable",
     // Called in loops inside one guard.
+    "ExecStoreMinimalTuple",
+    "ExecStoreVirtualTuple",
     "palloc",
     "pfree",
     "ProcessInterrupts",

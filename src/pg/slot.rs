@@ -1,6 +1,9 @@
 //! Tuple table slots: rows on their way through a plan.
+//!
+//! Storing a row and deforming a stored one cannot raise and happen several times per row, so they go unguarded.
 
 use super::image::Row;
+use super::server;
 use pgrx::pg_sys::{self, Datum};
 
 /// A live slot; whoever made it drops it.
@@ -26,10 +29,10 @@ impl Slot {
 
     /// The first `columns` values. They stay valid until the slot changes.
     pub fn row<'a>(self, columns: usize) -> Row<'a> {
-        // SAFETY: after slot_getsomeattrs both arrays hold that many valid elements.
+        // SAFETY: after deforming both arrays hold that many valid elements.
         unsafe {
             if ((*self.0).tts_nvalid as usize) < columns {
-                pg_sys::slot_getsomeattrs(self.0, columns as i32);
+                server::slot_getsomeattrs_int(self.0, columns as i32);
             }
             Row {
                 values: std::slice::from_raw_parts((*self.0).tts_values, columns),
@@ -43,7 +46,7 @@ impl Slot {
         let n = row.values.len();
         // SAFETY: a virtual slot has room for its descriptor's columns, which are at least these.
         unsafe {
-            pg_sys::ExecClearTuple(self.0);
+            (*(*self.0).tts_ops).clear.expect("every kind of slot can be cleared")(self.0);
             debug_assert!(n + more.len() <= (*(*self.0).tts_tupleDescriptor).natts as usize);
             std::ptr::copy_nonoverlapping(row.values.as_ptr(), (*self.0).tts_values, n);
             std::ptr::copy_nonoverlapping(row.nulls.as_ptr(), (*self.0).tts_isnull, n);
@@ -51,14 +54,14 @@ impl Slot {
                 *(*self.0).tts_values.add(n + i) = value;
                 *(*self.0).tts_isnull.add(n + i) = false;
             }
-            pg_sys::ExecStoreVirtualTuple(self.0);
+            server::ExecStoreVirtualTuple(self.0);
         }
     }
 
     /// Makes a minimal-tuple slot hold a borrowed tuple. It may have more columns than the slot's descriptor.
     pub fn store_minimal(self, tuple: pg_sys::MinimalTuple) {
         // SAFETY: the slot is of the minimal kind; the tuple outlives its stay in the slot.
-        unsafe { pg_sys::ExecStoreMinimalTuple(tuple, self.0, false) };
+        unsafe { server::ExecStoreMinimalTuple(tuple, self.0, false) };
     }
 
     pub fn clear(self) {

@@ -68,6 +68,10 @@ impl Net {
         self.entries.push(Change { tuple, ..change });
     }
 
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Whether the table outgrew work_mem, even after forgetting what cancelled.
     pub fn overflows(&mut self) -> bool {
         // SAFETY: a setting.
