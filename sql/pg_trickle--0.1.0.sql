@@ -23,6 +23,7 @@ CREATE TABLE pgtrickle_internal.stream_table (
     status             text        NOT NULL,
     effective_mode     text        NOT NULL,
     downgrade_reason   text,
+    captured           boolean     NOT NULL, -- changes of its sources are captured for it
     pinned             text[]      NOT NULL, -- name=value of settings in force when it was made
     frontier           bytea,                -- null: unpopulated
     data_timestamp     timestamptz,
@@ -105,3 +106,217 @@ ALTER TABLE pgtrickle.pgt_refresh_history ENABLE ROW LEVEL SECURITY;
 CREATE POLICY maintainers ON pgtrickle.pgt_refresh_history FOR SELECT
     USING (pg_catalog.has_table_privilege(pgt_relid, 'MAINTAIN'));
 GRANT SELECT ON pgtrickle.pgt_refresh_history TO PUBLIC;
+
+-- Creating, changing, refreshing and dropping: each runs the statement of the same meaning with the caller's rights.
+CREATE FUNCTION pgtrickle.create_stream_table(
+        name text, query text, schedule text DEFAULT 'calculated', refresh_mode text DEFAULT 'AUTO',
+        initialize boolean DEFAULT true, cdc_mode text DEFAULT NULL) RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'create_stream_table_wrapper';
+CREATE FUNCTION pgtrickle.create_stream_table_if_not_exists(
+        name text, query text, schedule text DEFAULT 'calculated', refresh_mode text DEFAULT 'AUTO',
+        initialize boolean DEFAULT true, cdc_mode text DEFAULT NULL) RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'create_stream_table_if_not_exists_wrapper';
+CREATE FUNCTION pgtrickle.create_or_replace_stream_table(
+        name text, query text, schedule text DEFAULT 'calculated', refresh_mode text DEFAULT 'AUTO',
+        initialize boolean DEFAULT true, cdc_mode text DEFAULT NULL) RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'create_or_replace_stream_table_wrapper';
+CREATE FUNCTION pgtrickle.alter_stream_table(
+        name text, query text DEFAULT NULL, schedule text DEFAULT NULL, refresh_mode text DEFAULT NULL,
+        status text DEFAULT NULL, cdc_mode text DEFAULT NULL) RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'alter_stream_table_wrapper';
+CREATE FUNCTION pgtrickle.drop_stream_table(name text, cascade boolean DEFAULT false) RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'drop_stream_table_wrapper';
+CREATE FUNCTION pgtrickle.refresh_stream_table(name text) RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'refresh_stream_table_wrapper';
+CREATE FUNCTION pgtrickle.version() RETURNS text
+    LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'version_wrapper';
+
+-- The stream table of a name; an error with a hint when it is none.
+CREATE FUNCTION pgtrickle.stream_table(name text) RETURNS regclass
+    LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'stream_table_wrapper';
+
+-- Views. Anybody may read them: they show no more than pg_class and pg_matviews do, except messages of failures, which
+-- may quote data and are shown to those who may refresh the view themselves.
+CREATE FUNCTION pgtrickle_internal.frontier_text(frontier bytea) RETURNS text
+    LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'frontier_text_wrapper';
+
+CREATE VIEW pgtrickle.pgt_stream_tables AS
+    SELECT st.id AS pgt_id,
+           st.relid AS pgt_relid,
+           c.relname AS pgt_name,
+           n.nspname AS pgt_schema,
+           pg_catalog.pg_get_viewdef(st.relid) AS defining_query,
+           coalesce(o.schedule, 'calculated') AS schedule,
+           coalesce(o.refresh_mode, 'AUTO') AS refresh_mode,
+           st.effective_mode AS effective_refresh_mode,
+           st.status,
+           c.relispopulated AS is_populated,
+           st.data_timestamp,
+           pgtrickle_internal.frontier_text(st.frontier) AS frontier,
+           st.last_refresh_at,
+           st.consecutive_errors,
+           CASE WHEN pg_catalog.has_table_privilege(st.relid, 'MAINTAIN') THEN st.last_error END AS last_error_message,
+           st.last_error_at,
+           EXISTS (SELECT FROM pgtrickle_internal.reinit r WHERE r.view = st.relid) AS needs_reinit,
+           st.created_at,
+           st.downgrade_reason
+      FROM pgtrickle_internal.stream_table st
+      JOIN pg_catalog.pg_class c ON c.oid = st.relid
+      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+     CROSS JOIN LATERAL (
+           SELECT max(option_value) FILTER (WHERE option_name = 'pg_trickle.schedule') AS schedule,
+                  max(option_value) FILTER (WHERE option_name = 'pg_trickle.refresh_mode') AS refresh_mode
+             FROM pg_catalog.pg_options_to_table(c.reloptions)) o;
+COMMENT ON VIEW pgtrickle.pgt_stream_tables IS 'every stream table of this database';
+
+CREATE VIEW pgtrickle.pgt_dependencies AS
+    SELECT st.id AS pgt_id,
+           d.source AS source_relid,
+           CASE WHEN EXISTS (SELECT FROM pgtrickle_internal.stream_table u WHERE u.relid = d.source) THEN 'STREAM_TABLE'
+                ELSE CASE c.relkind WHEN 'r' THEN 'TABLE' WHEN 'p' THEN 'PARTITIONED_TABLE' WHEN 'm' THEN 'MATERIALIZED_VIEW'
+                                    WHEN 'f' THEN 'FOREIGN_TABLE' ELSE 'OTHER' END
+           END AS source_type,
+           ARRAY(SELECT a.attname FROM pg_catalog.pg_attribute a
+                  WHERE a.attrelid = d.source AND a.attnum > 0 AND NOT a.attisdropped
+                    AND (a.attnum = ANY (d.columns) OR 0 = ANY (d.columns))
+                  ORDER BY a.attnum)::text[] AS columns_used,
+           CASE WHEN st.captured AND d.capturable THEN s.cdc ELSE 'none' END AS cdc_mode
+      FROM pgtrickle_internal.dependency d
+      JOIN pgtrickle_internal.stream_table st ON st.relid = d.view
+      JOIN pg_catalog.pg_class c ON c.oid = d.source
+      LEFT JOIN pgtrickle_internal.source s ON s.relid = d.source;
+COMMENT ON VIEW pgtrickle.pgt_dependencies IS 'what every stream table reads, and how its changes are captured';
+
+CREATE VIEW pgtrickle.pgt_cdc_status AS
+    SELECT s.relid AS source_relid,
+           n.nspname AS source_schema,
+           c.relname AS source_name,
+           s.cdc AS cdc_mode,
+           CASE s.level WHEN 's' THEN 'STATEMENT' ELSE 'ROW' END AS trigger_level,
+           ARRAY(SELECT a.attname FROM pg_catalog.pg_attribute a
+                  WHERE a.attrelid = s.relid AND a.attnum = ANY (s.columns)
+                  ORDER BY a.attnum)::text[] AS captured_columns,
+           s.members AS tables, -- itself and its partitions or children
+           (SELECT count(*) FROM pgtrickle_internal.dependency d WHERE d.source = s.relid) AS stream_tables
+      FROM pgtrickle_internal.source s
+      JOIN pg_catalog.pg_class c ON c.oid = s.relid
+      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace;
+COMMENT ON VIEW pgtrickle.pgt_cdc_status IS 'how the changes of every source are captured';
+
+CREATE VIEW pgtrickle.pg_stat_stream_tables AS
+    SELECT st.pgt_id,
+           st.pgt_schema,
+           st.pgt_name,
+           st.status,
+           st.refresh_mode,
+           st.is_populated,
+           st.data_timestamp,
+           pg_catalog.now() - st.data_timestamp AS staleness,
+           h.*
+      FROM pgtrickle.pgt_stream_tables st
+     CROSS JOIN LATERAL (
+           SELECT count(*) AS total_refreshes,
+                  count(*) FILTER (WHERE status = 'COMPLETED') AS successful_refreshes,
+                  count(*) FILTER (WHERE status = 'FAILED') AS failed_refreshes,
+                  coalesce(sum(rows_inserted), 0)::bigint AS total_rows_inserted,
+                  coalesce(sum(rows_updated), 0)::bigint AS total_rows_updated,
+                  coalesce(sum(rows_deleted), 0)::bigint AS total_rows_deleted,
+                  avg(duration_ms) AS avg_duration_ms
+             FROM pgtrickle.pgt_refresh_history h WHERE h.pgt_relid = st.pgt_relid) h;
+COMMENT ON VIEW pgtrickle.pg_stat_stream_tables IS 'refreshes of every stream table, as far as the history reaches';
+
+GRANT SELECT ON pgtrickle.pgt_stream_tables, pgtrickle.pgt_dependencies, pgtrickle.pgt_cdc_status,
+    pgtrickle.pg_stat_stream_tables TO PUBLIC;
+
+-- Functions over them.
+CREATE FUNCTION pgtrickle.explain_refresh_mode(name text)
+    RETURNS TABLE (configured_mode text, effective_mode text, downgrade_reason text)
+    LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT refresh_mode, effective_refresh_mode, downgrade_reason
+      FROM pgtrickle.pgt_stream_tables
+     WHERE pgt_relid = pgtrickle.stream_table(name);
+END;
+
+CREATE FUNCTION pgtrickle.pgt_status()
+    RETURNS TABLE (name text, status text, refresh_mode text, is_populated boolean, consecutive_errors integer,
+                   schedule text, data_timestamp timestamptz, staleness interval)
+    LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT format('%I.%I', pgt_schema, pgt_name), status, refresh_mode, is_populated, consecutive_errors, schedule,
+           data_timestamp, now() - data_timestamp
+      FROM pgtrickle.pgt_stream_tables
+     ORDER BY pgt_id;
+END;
+
+CREATE FUNCTION pgtrickle.get_refresh_history(name text, max_rows integer DEFAULT 20)
+    RETURNS TABLE (refresh_id bigint, data_timestamp timestamptz, start_time timestamptz, end_time timestamptz, action text,
+                   status text, rows_inserted bigint, rows_deleted bigint, duration_ms double precision, error_message text)
+    LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT h.refresh_id, h.data_timestamp, h.start_time, h.end_time, h.action, h.status, h.rows_inserted, h.rows_deleted,
+           h.duration_ms, h.error_message
+      FROM pgtrickle.pgt_refresh_history h
+     WHERE h.pgt_relid = pgtrickle.stream_table(name)
+     ORDER BY h.refresh_id DESC
+     LIMIT max_rows;
+END;
+
+CREATE FUNCTION pgtrickle.list_sources(name text)
+    RETURNS TABLE (source_table text, source_oid oid, source_type text, cdc_mode text, columns_used text[])
+    LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT format('%I.%I', n.nspname, c.relname), d.source_relid, d.source_type, d.cdc_mode, d.columns_used
+      FROM pgtrickle.pgt_dependencies d
+      JOIN pgtrickle.pgt_stream_tables st USING (pgt_id)
+      JOIN pg_catalog.pg_class c ON c.oid = d.source_relid
+      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+     WHERE st.pgt_relid = pgtrickle.stream_table(name)
+     ORDER BY 1;
+END;
+
+CREATE FUNCTION pgtrickle.change_buffer_sizes()
+    RETURNS TABLE (stream_table text, source_table text, source_oid oid, cdc_mode text, pending_rows bigint, buffer_bytes bigint)
+    LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'change_buffer_sizes_wrapper';
+
+CREATE FUNCTION pgtrickle.validate_query(query text)
+    RETURNS TABLE (check_name text, result text, severity text)
+    LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'validate_query_wrapper';
+
+CREATE FUNCTION pgtrickle_internal.has_pending(view oid) RETURNS boolean
+    LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'has_pending_wrapper';
+
+CREATE VIEW pgtrickle.stream_tables_info AS
+    SELECT st.*,
+           pg_catalog.now() - st.data_timestamp AS staleness,
+           pgtrickle_internal.has_pending(st.pgt_relid) AS stale
+      FROM pgtrickle.pgt_stream_tables st;
+COMMENT ON VIEW pgtrickle.stream_tables_info IS 'every stream table, how old its data are and whether there is anything newer';
+
+CREATE VIEW pgtrickle.quick_health AS
+    SELECT total_stream_tables,
+           error_tables,
+           stale_tables,
+           false AS scheduler_running,
+           CASE WHEN error_tables > 0 THEN 'ERROR' WHEN stale_tables > 0 THEN 'STALE' ELSE 'OK' END AS status
+      FROM (SELECT count(*) AS total_stream_tables,
+                   count(*) FILTER (WHERE status = 'ERROR' OR consecutive_errors > 0) AS error_tables,
+                   count(*) FILTER (WHERE stale) AS stale_tables
+              FROM pgtrickle.stream_tables_info) t;
+COMMENT ON VIEW pgtrickle.quick_health IS 'one row: is anything wrong?';
+
+GRANT SELECT ON pgtrickle.stream_tables_info, pgtrickle.quick_health TO PUBLIC;
+
+-- Triggers are internal (\d does not show them): a source without its triggers would be one whose changes are lost.
+CREATE FUNCTION pgtrickle.trigger_inventory()
+    RETURNS TABLE (source_table text, source_oid oid, trigger_name text, trigger_type text, present boolean, enabled boolean)
+    LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT DISTINCT format('%I.%I', n.nspname, c.relname), c.oid, t.tgname::text, s.trigger_level, t.oid IS NOT NULL,
+           coalesce(t.tgenabled = 'A', false)
+      FROM pgtrickle.pgt_cdc_status s
+      JOIN pg_catalog.pg_class c ON c.oid = ANY (s.tables) AND c.relkind <> 'm'
+      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+      LEFT JOIN pg_catalog.pg_trigger t ON t.tgrelid = c.oid AND t.tgfoid = 'pgtrickle_internal.capture'::regproc
+     ORDER BY 1, 3;
+END;

@@ -16,6 +16,7 @@ pub mod plan;
 pub mod exec;
 pub mod refresh;
 pub mod schedule;
+pub mod observe;
 pub mod commands;
 
 use pgrx::pg_guard;

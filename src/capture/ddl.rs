@@ -111,11 +111,5 @@ fn recompute_pending(source: &Source, reason: &str) {
 
 fn is_pending(source: &Source, frontier: &[u8]) -> bool {
     let Ok(frontier) = Frontier::from_bytes(frontier) else { cannot_happen("malformed frontier") };
-    // SAFETY: registered for the duration of the count.
-    unsafe {
-        let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
-        let pending = Pending::count(source.relid, &frontier, snapshot);
-        pg_sys::UnregisterSnapshot(snapshot);
-        !pending.is_empty()
-    }
+    !Pending::now(source.relid, &frontier).is_empty()
 }

@@ -134,7 +134,7 @@ pub fn arm(members: &[pg_sys::Oid]) {
 pub fn shrink(relid: pg_sys::Oid) {
     let Some(mut source) = source::get(relid) else { return };
     let exists = Relation::try_open(relid, pg_sys::AccessShareLock).is_some();
-    if !exists || dependency::dependants_of(relid).is_empty() {
+    if !exists || dependency::readers_of(relid).is_empty() {
         return uninstall(relid);
     }
     if lock::narrow(relid) {
@@ -145,7 +145,7 @@ pub fn shrink(relid: pg_sys::Oid) {
 
 /// The columns that views read of `relid`.
 fn columns_read(relid: pg_sys::Oid) -> Vec<i16> {
-    let views = dependency::dependants_of(relid);
+    let views = dependency::readers_of(relid);
     let sources = views.into_iter().flat_map(dependency::sources_of);
     sources.filter(|dependency| dependency.source == relid).flat_map(|dependency| dependency.columns).collect()
 }
@@ -153,7 +153,7 @@ fn columns_read(relid: pg_sys::Oid) -> Vec<i16> {
 /// Ends the capture of a source no view reads, which may be gone itself. As `shrink` otherwise.
 pub fn uninstall(relid: pg_sys::Oid) {
     if let Some(source) = source::get(relid)
-        && dependency::dependants_of(relid).is_empty()
+        && dependency::readers_of(relid).is_empty()
         && lock::narrow(relid)
     {
         stop(&source);

@@ -130,6 +130,17 @@ impl Pending {
         unsafe { server::guarded(|| walk.count()) }
     }
 
+    /// Counts what is pending now.
+    pub fn now(source: pg_sys::Oid, frontier: &Frontier) -> Self {
+        // SAFETY: registered for the duration of the count.
+        unsafe {
+            let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
+            let pending = Self::count(source, frontier, snapshot);
+            pg_sys::UnregisterSnapshot(snapshot);
+            pending
+        }
+    }
+
     pub fn is_empty(&self) -> bool {
         self.versions == 0
     }

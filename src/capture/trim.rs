@@ -74,7 +74,7 @@ fn committed_frontiers(relid: pg_sys::Oid) -> Option<Vec<Frontier>> {
         if view.is_own {
             return None;
         }
-        frontiers.extend(view.frontier.map(|bytes| match Frontier::from_bytes(&bytes) {
+        frontiers.extend(view.frontier.filter(|_| view.captured).map(|bytes| match Frontier::from_bytes(&bytes) {
             Ok(frontier) => frontier,
             Err(_) => cannot_happen("malformed frontier"),
         }));

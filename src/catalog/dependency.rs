@@ -1,7 +1,7 @@
 //! Which stream table reads which relations (base tables, partitioned roots, upstream stream tables, and what capture
 //! cannot see).
 
-use super::{DEPENDENCY, DEPENDENCY_KEY, DEPENDENCY_SOURCE};
+use super::{DEPENDENCY, DEPENDENCY_KEY, DEPENDENCY_SOURCE, stream_table};
 use crate::pg::catalog_table::{Row, Rows, value};
 use pgrx::pg_sys;
 
@@ -45,7 +45,13 @@ pub fn dependants_of(source: pg_sys::Oid) -> Vec<pg_sys::Oid> {
     rows.iter().map(|row| row.must(column::VIEW)).collect()
 }
 
-/// Every (view, source) pair with an unsorted copy of the table.
+/// The stream tables that read the captured changes of a relation directly.
+pub fn readers_of(source: pg_sys::Oid) -> Vec<pg_sys::Oid> {
+    let captured = |view: &pg_sys::Oid| stream_table::get(*view).is_some_and(|st| st.captured);
+    dependants_of(source).into_iter().filter(captured).collect()
+}
+
+/// Every (view, source) pair in no order.
 pub fn all() -> Vec<(pg_sys::Oid, Dependency)> {
     DEPENDENCY.open_for_read().all().iter().map(|row| (row.must(column::VIEW), read(row))).collect()
 }

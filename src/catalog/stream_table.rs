@@ -41,6 +41,8 @@ pub struct StreamTable {
     pub effective_mode: String,
     /// Why FULL although AUTO was asked for: `CODE: sentence`.
     pub downgrade_reason: Option<String>,
+    /// Changes of its sources are captured for it; if not, every refresh recomputes.
+    pub captured: bool,
     /// `name=value` of the settings its query runs under.
     pub pinned: Vec<String>,
     /// Encoded frontier; None while unpopulated.
@@ -63,14 +65,15 @@ mod column {
     pub const STATUS: i16 = 4;
     pub const EFFECTIVE_MODE: i16 = 5;
     pub const DOWNGRADE_REASON: i16 = 6;
-    pub const PINNED: i16 = 7;
-    pub const FRONTIER: i16 = 8;
-    pub const DATA_TIMESTAMP: i16 = 9;
-    pub const LAST_REFRESH_AT: i16 = 10;
-    pub const CONSECUTIVE_ERRORS: i16 = 11;
-    pub const LAST_ERROR: i16 = 12;
-    pub const LAST_ERROR_AT: i16 = 13;
-    pub const CREATED_AT: i16 = 14;
+    pub const CAPTURED: i16 = 7;
+    pub const PINNED: i16 = 8;
+    pub const FRONTIER: i16 = 9;
+    pub const DATA_TIMESTAMP: i16 = 10;
+    pub const LAST_REFRESH_AT: i16 = 11;
+    pub const CONSECUTIVE_ERRORS: i16 = 12;
+    pub const LAST_ERROR: i16 = 13;
+    pub const LAST_ERROR_AT: i16 = 14;
+    pub const CREATED_AT: i16 = 15;
 }
 
 impl StreamTable {
@@ -83,6 +86,7 @@ impl StreamTable {
             status: Status::parse(&status).unwrap_or_else(|| cannot_happen(format!("unknown status {status}"))),
             effective_mode: row.must(column::EFFECTIVE_MODE),
             downgrade_reason: row.get(column::DOWNGRADE_REASON),
+            captured: row.must(column::CAPTURED),
             pinned: row.must(column::PINNED),
             frontier: row.get(column::FRONTIER),
             data_timestamp: row.get(column::DATA_TIMESTAMP),
@@ -117,6 +121,11 @@ pub fn exists(relid: pg_sys::Oid) -> bool {
     row_of(relid).is_some()
 }
 
+/// There is no stream table in this database.
+pub fn none() -> bool {
+    STREAM_TABLE.find().is_none() || STREAM_TABLE.open_for_read().is_empty()
+}
+
 /// Every stream table of this database, in order of creation.
 pub fn all() -> Vec<StreamTable> {
     if STREAM_TABLE.find().is_none() {
@@ -136,6 +145,7 @@ pub fn insert(relid: pg_sys::Oid, definition: Definition, pinned: Vec<String>) {
         value(Status::Initializing.as_str()),
         value(definition.effective_mode),
         definition.downgrade_reason.and_then(value),
+        value(false),
         value(pinned),
         None,
         None,
@@ -157,27 +167,33 @@ pub fn delete(relid: pg_sys::Oid) {
 }
 
 fn update(relid: pg_sys::Oid, changes: &[(i16, Value)]) {
+    update_with(relid, |_| changes);
+}
+
+fn update_with<C: AsRef<[(i16, Value)]>>(relid: pg_sys::Oid, changes: impl FnOnce(&Row) -> C) {
     let table = STREAM_TABLE.open_for_write();
     match table.get(STREAM_TABLE_KEY.oid(), column::RELID, relid) {
-        Some(row) => table.update(&row, changes),
+        Some(row) => table.update(&row, changes(&row).as_ref()),
         None => cannot_happen(format!("stream table {} is not registered", relid.to_u32())),
     }
 }
 
-/// A successful refresh: the contents are the query's at `frontier`, taken at `data_timestamp`.
+/// A successful refresh: the contents are the query's at `frontier`, taken at `data_timestamp`. Ends an error; a
+/// suspended stream table that is refreshed by hand stays suspended.
 pub fn set_frontier(relid: pg_sys::Oid, frontier: &[u8], data_timestamp: pg_sys::TimestampTz) {
-    update(
-        relid,
-        &[
-            (column::STATUS, value(Status::Active.as_str())),
+    let suspended = |row: &Row| row.must::<String>(column::STATUS) == Status::Suspended.as_str();
+    update_with(relid, |row| {
+        let status = if suspended(row) { Status::Suspended } else { Status::Active };
+        [
+            (column::STATUS, value(status.as_str())),
             (column::FRONTIER, value(frontier)),
             (column::DATA_TIMESTAMP, value(data_timestamp)),
             (column::LAST_REFRESH_AT, value(data_timestamp)),
             (column::CONSECUTIVE_ERRORS, value(0i32)),
             (column::LAST_ERROR, None),
             (column::LAST_ERROR_AT, None),
-        ],
-    );
+        ]
+    });
 }
 
 /// The view was emptied (WITH NO DATA).
@@ -203,6 +219,11 @@ pub fn set_definition(relid: pg_sys::Oid, definition: Definition) {
             (column::DOWNGRADE_REASON, definition.downgrade_reason.and_then(value)),
         ],
     );
+}
+
+/// Whether changes of its sources are captured for it from now on.
+pub fn set_captured(relid: pg_sys::Oid, captured: bool) {
+    update(relid, &[(column::CAPTURED, value(captured))]);
 }
 
 pub fn set_status(relid: pg_sys::Oid, status: Status) {

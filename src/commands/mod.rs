@@ -1,8 +1,23 @@
 //! Statements and SQL functions: what users say to the extension.
 
+pub mod alter;
+pub mod create;
+pub mod drop;
+pub mod functions;
+pub mod hook;
 pub mod options;
 pub mod pinned;
 pub mod preload;
+pub mod redefinition;
+pub mod refresh_stmt;
+pub mod refusal;
+pub mod registration;
+pub mod source_ddl;
+
+use crate::pg::utility;
 
 /// Called once, when the server preloads the library.
-pub fn register() {}
+pub fn register() {
+    utility::register::<hook::Commands>();
+    utility::watch::<hook::Commands>();
+}

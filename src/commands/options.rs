@@ -9,7 +9,7 @@ use crate::pg::statement::{OptionChange, RawOption};
 use crate::schedule::spec;
 use pgrx::{PgSqlErrorCode, pg_sys};
 
-const PREFIX: &str = "pg_trickle.";
+pub const PREFIX: &str = "pg_trickle.";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefreshMode {
@@ -92,8 +92,9 @@ impl Stored {
         }
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    /// Nothing but perhaps `incremental = false`.
+    pub fn says_nothing(&self) -> bool {
+        self.0.iter().all(|(name, value)| name == "incremental" && value == "false")
     }
 
     /// What the stored options mean. Values were checked when stored.

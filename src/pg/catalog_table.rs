@@ -35,40 +35,49 @@ impl CatalogTable {
 
     /// Every row.
     pub fn all(&self) -> Vec<Row> {
-        self.scan(pg_sys::InvalidOid, None, Rows::Latest, usize::MAX)
+        self.scan(pg_sys::InvalidOid, &[], Rows::Latest, usize::MAX)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.scan(pg_sys::InvalidOid, &[], Rows::Latest, 1).is_empty()
     }
 
     /// Rows whose oid column `attno`, the leading column of `index`, equals `key`.
     pub fn find(&self, index: pg_sys::Oid, attno: i16, key: pg_sys::Oid, rows: Rows) -> Vec<Row> {
-        self.scan(index, Some((attno, key)), rows, usize::MAX)
+        self.scan(index, &[(attno, key)], rows, usize::MAX)
     }
 
     /// The first rows, in index order, whose leading column `attno` equals `key`.
     pub fn find_first(&self, index: pg_sys::Oid, attno: i16, key: pg_sys::Oid, limit: usize) -> Vec<Row> {
-        self.scan(index, Some((attno, key)), Rows::Latest, limit)
+        self.scan(index, &[(attno, key)], Rows::Latest, limit)
+    }
+
+    /// Rows whose two oid columns, the leading ones of `index`, equal `keys`.
+    pub fn find_pair(&self, index: pg_sys::Oid, keys: [(i16, pg_sys::Oid); 2]) -> Vec<Row> {
+        self.scan(index, &keys, Rows::Latest, usize::MAX)
     }
 
     /// The row of a unique oid.
     pub fn get(&self, index: pg_sys::Oid, attno: i16, key: pg_sys::Oid) -> Option<Row> {
-        self.scan(index, Some((attno, key)), Rows::Latest, 1).pop()
+        self.scan(index, &[(attno, key)], Rows::Latest, 1).pop()
     }
 
-    fn scan(&self, index: pg_sys::Oid, key: Option<(i16, pg_sys::Oid)>, rows: Rows, limit: usize) -> Vec<Row> {
+    fn scan(&self, index: pg_sys::Oid, keys: &[(i16, pg_sys::Oid)], rows: Rows, limit: usize) -> Vec<Row> {
         let mut found = Vec::new();
-        // SAFETY: the relation is open; the scan key outlives the scan; copied tuples outlive it in the current context.
+        // SAFETY: the relation is open; the scan keys outlive the scan; copied tuples outlive it in the current context.
         unsafe {
-            let mut scan_key = pg_sys::ScanKeyData::default();
-            if let Some((attno, oid)) = key {
+            let mut scan_keys = [pg_sys::ScanKeyData::default(); 2];
+            for (scan_key, &(attno, oid)) in scan_keys.iter_mut().zip(keys) {
                 let eq = pg_sys::BTEqualStrategyNumber as pg_sys::StrategyNumber;
-                pg_sys::ScanKeyInit(&mut scan_key, attno, eq, pg_sys::F_OIDEQ.into(), oid.into());
+                pg_sys::ScanKeyInit(scan_key, attno, eq, pg_sys::F_OIDEQ.into(), oid.into());
             }
             let snapshot = match rows {
                 Rows::Latest => std::ptr::null_mut(),
                 Rows::Active => pg_sys::GetActiveSnapshot(),
             };
             let relation = self.0.as_ptr();
-            let keys = key.is_some() as i32;
-            let scan = pg_sys::systable_beginscan(relation, index, keys > 0, snapshot, keys, &mut scan_key);
+            let count = keys.len() as i32;
+            let scan = pg_sys::systable_beginscan(relation, index, count > 0, snapshot, count, scan_keys.as_mut_ptr());
             while found.len() < limit {
                 let tuple = pg_sys::systable_getnext(scan);
                 if tuple.is_null() {

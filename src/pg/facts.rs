@@ -200,3 +200,9 @@ pub fn current_user() -> String {
     // SAFETY: a syscache look-up that returns a palloc'd string.
     unsafe { string(pg_sys::GetUserNameFromId(pg_sys::GetUserId(), false) as *const c_char) }
 }
+
+/// The operator can serve as the equality of a merge or hash join.
+pub fn is_equality(operator: pg_sys::Oid) -> bool {
+    // SAFETY: a catalog look-up.
+    unsafe { pg_sys::op_mergejoinable(operator, pg_sys::InvalidOid) || pg_sys::op_hashjoinable(operator, pg_sys::InvalidOid) }
+}

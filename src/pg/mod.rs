@@ -1,6 +1,8 @@
 //! THE FENCE: safe handles over server pointers. Raw pointers do not cross a stage boundary outside these types.
 
 pub mod clock;
+pub mod depend;
+pub mod execute;
 pub mod identity;
 pub mod image;
 pub mod catalog_table;
@@ -12,12 +14,14 @@ pub mod memory;
 pub mod names;
 pub mod node;
 pub mod query;
+pub mod privilege;
 pub mod relation;
 pub mod reloptions;
 pub mod sequence;
 pub mod server;
 pub mod slot;
 pub mod statement;
+pub mod storage;
 pub mod tree;
 pub mod utility;
 pub mod unique;
@@ -27,4 +31,10 @@ pub mod walk;
 pub fn preloading() -> bool {
     // SAFETY: a plain flag of a single-threaded process.
     unsafe { pgrx::pg_sys::process_shared_preload_libraries_in_progress }
+}
+
+/// pg_upgrade is restoring this database's schema.
+pub fn upgrading() -> bool {
+    // SAFETY: a plain flag of a single-threaded process.
+    unsafe { pgrx::pg_sys::IsBinaryUpgrade }
 }

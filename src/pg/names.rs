@@ -1,6 +1,6 @@
 //! Names to oids, and news about them.
 
-use super::node::cstring;
+use super::node::{cstring, string};
 use pgrx::pg_sys;
 use std::cell::Cell;
 
@@ -20,19 +20,91 @@ pub fn relation_in(schema: pg_sys::Oid, name: &str) -> Option<pg_sys::Oid> {
     valid(unsafe { pg_sys::get_relname_relid(cstring(name), schema) })
 }
 
-/// A relation's owner.
-pub fn owner(relid: pg_sys::Oid) -> pg_sys::Oid {
-    // SAFETY: the copied form of a pg_class row; released before returning.
+/// A field of a relation's pg_class row; None when there is no such relation.
+fn class<R>(relid: pg_sys::Oid, read: impl FnOnce(&pg_sys::FormData_pg_class) -> R) -> Option<R> {
+    let cache = pg_sys::SysCacheIdentifier::RELOID as i32;
+    // SAFETY: the row is read before it is released.
     unsafe {
-        let cache = pg_sys::SysCacheIdentifier::RELOID as i32;
         let tuple = pg_sys::SearchSysCache1(cache, relid.into());
         if tuple.is_null() {
-            crate::error::cannot_happen(format!("cache lookup failed for relation {}", relid.to_u32()));
+            return None;
         }
-        let owner = (*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_class>()).relowner;
+        let result = read(&*pg_sys::GETSTRUCT(tuple).cast());
         pg_sys::ReleaseSysCache(tuple);
-        owner
+        Some(result)
     }
+}
+
+fn gone<R>(relid: pg_sys::Oid) -> R {
+    crate::error::cannot_happen(format!("cache lookup failed for relation {}", relid.to_u32()))
+}
+
+/// A relation's owner.
+pub fn owner(relid: pg_sys::Oid) -> pg_sys::Oid {
+    class(relid, |form| form.relowner).unwrap_or_else(|| gone(relid))
+}
+
+/// What a relation is: `r`, `m`, ...; None when it does not exist.
+pub fn kind(relid: pg_sys::Oid) -> Option<u8> {
+    class(relid, |form| form.relkind as u8)
+}
+
+pub fn is_materialized_view(relid: pg_sys::Oid) -> bool {
+    kind(relid) == Some(pg_sys::RELKIND_MATVIEW)
+}
+
+/// A materialized view holds the result of its query, if only an empty one.
+pub fn is_populated(relid: pg_sys::Oid) -> bool {
+    class(relid, |form| form.relispopulated).unwrap_or_else(|| gone(relid))
+}
+
+/// A relation's name as a user would write it here.
+pub fn display(relid: pg_sys::Oid) -> String {
+    let name = class(relid, |form| (form.relnamespace, pgrx::name_data_to_str(&form.relname).to_owned()));
+    let (schema, name) = name.unwrap_or_else(|| gone(relid));
+    // SAFETY: strings of the server in the current context.
+    unsafe {
+        let schema = if pg_sys::RelationIsVisible(relid) { std::ptr::null() } else { pg_sys::get_namespace_name(schema) };
+        string(pg_sys::quote_qualified_identifier(schema, cstring(&name)))
+    }
+}
+
+/// A name, quoted where needed.
+pub fn quoted(name: &str) -> String {
+    // SAFETY: strings of the server in the current context.
+    unsafe { string(pg_sys::quote_identifier(cstring(name))) }
+}
+
+/// A role's name, quoted where needed.
+pub fn role(oid: pg_sys::Oid) -> String {
+    // SAFETY: raises when there is no such role.
+    unsafe { string(pg_sys::quote_identifier(pg_sys::GetUserNameFromId(oid, false))) }
+}
+
+/// Locks a relation to the end of the transaction.
+pub fn lock(relid: pg_sys::Oid, mode: u32) {
+    // SAFETY: a lock by oid.
+    unsafe { pg_sys::LockRelationOid(relid, mode as i32) };
+}
+
+pub fn is_index(relid: pg_sys::Oid) -> bool {
+    kind(relid) == Some(pg_sys::RELKIND_INDEX)
+}
+
+/// The owner of an installed extension.
+pub fn extension_owner(name: &str) -> Option<pg_sys::Oid> {
+    let oid = 1;
+    let owner = 3;
+    // SAFETY: a look-up by name.
+    let extension = valid(unsafe { pg_sys::get_extension_oid(cstring(name), true) })?;
+    let table = super::catalog_table::CatalogTable::open_for_read(pg_sys::ExtensionRelationId);
+    table.get(pg_sys::ExtensionOidIndexId.into(), oid, extension).map(|row| row.must(owner))
+}
+
+/// The table of an index.
+pub fn table_of_index(index: pg_sys::Oid) -> Option<pg_sys::Oid> {
+    // SAFETY: a catalog look-up.
+    valid(unsafe { pg_sys::IndexGetRelation(index, true) })
 }
 
 /// Whether a schema is a member of the extension.
@@ -77,6 +149,28 @@ impl RangeVar {
     /// `name` is alive as long as this handle is used.
     pub unsafe fn new(name: *mut pg_sys::RangeVar) -> Self {
         Self(name)
+    }
+
+    /// `name`, `schema.name`, quoted where needed.
+    pub fn parse(text: &str) -> Self {
+        // SAFETY: nodes in the current context; raises on bad syntax.
+        unsafe {
+            let names = pg_sys::stringToQualifiedNameList(cstring(text), std::ptr::null_mut());
+            Self(pg_sys::makeRangeVarFromNameList(names))
+        }
+    }
+
+    pub fn as_ptr(self) -> *mut pg_sys::RangeVar {
+        self.0
+    }
+
+    /// The error for a name nothing has.
+    pub fn missing(self) -> crate::error::Report {
+        // SAFETY: strings of the name.
+        let (schema, name) = unsafe { (string((*self.0).schemaname), string((*self.0).relname)) };
+        let full = if schema.is_empty() { name } else { format!("{schema}.{name}") };
+        crate::error::error(pgrx::PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE, format!("stream table \"{full}\" does not exist"))
+            .hint("SELECT * FROM pgtrickle.pgt_status() lists the stream tables of this database.")
     }
 
     /// The relation the search path finds, not locked.

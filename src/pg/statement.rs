@@ -134,10 +134,30 @@ impl AlterRelation {
         unsafe { list::iter((*self.stmt).cmds) }
     }
 
-    /// The kinds of all commands.
-    pub fn kinds(&self) -> Vec<pg_sys::AlterTableType::Type> {
-        // SAFETY: live commands.
-        self.commands().map(|command| unsafe { (*command).subtype }).collect()
+    /// The other tables an ATTACH, DETACH, INHERIT or NO INHERIT names.
+    pub fn relatives(&self) -> Vec<RangeVar> {
+        // SAFETY: the type of `def` follows from the kind of command.
+        let relative = |command: *mut pg_sys::AlterTableCmd| unsafe {
+            let def = (*command).def;
+            match (*command).subtype {
+                _ if is_a(def, NodeTag::T_PartitionCmd) => Some((*def.cast::<pg_sys::PartitionCmd>()).name),
+                _ if is_a(def, NodeTag::T_RangeVar) => Some(def.cast()),
+                _ => None,
+            }
+        };
+        // SAFETY: names of the statement.
+        self.commands().filter_map(relative).filter(|name| !name.is_null()).map(|name| unsafe { RangeVar::new(name) }).collect()
+    }
+
+    /// DETACH PARTITION ... CONCURRENTLY, which commits on the way.
+    pub fn detaches_concurrently(&self) -> bool {
+        // SAFETY: as in `relatives`.
+        self.commands().any(|command| unsafe {
+            let def = (*command).def;
+            (*command).subtype == pg_sys::AlterTableType::AT_DetachPartition
+                && is_a(def, NodeTag::T_PartitionCmd)
+                && (*def.cast::<pg_sys::PartitionCmd>()).concurrent
+        })
     }
 
     /// Every SET and RESET of storage parameters, in order.
@@ -222,6 +242,10 @@ impl Refresh {
     }
 }
 
+/// Explains the refresh of a view: with the statement's options, a parse state for error positions, into the receiver.
+pub type Explain =
+    unsafe fn(pg_sys::Oid, *mut pg_sys::ExplainStmt, *mut pg_sys::ParseState, *mut pg_sys::DestReceiver);
+
 /// EXPLAIN of a REFRESH.
 #[derive(Clone, Copy)]
 pub struct ExplainRefresh {
@@ -243,12 +267,15 @@ impl ExplainRefresh {
         }
     }
 
-    pub fn call(&self) -> &Call {
-        &self.call
-    }
-
-    pub fn stmt(&self) -> *mut pg_sys::ExplainStmt {
-        self.call.tree()
+    /// Has `explain` send its output to the client.
+    pub fn answer(&self, view: pg_sys::Oid, explain: Explain) {
+        // SAFETY: what ProcessUtility prepares for EXPLAIN.
+        unsafe {
+            let pstate = pg_sys::make_parsestate(ptr::null_mut());
+            (*pstate).p_sourcetext = self.call.query_string;
+            explain(view, self.call.tree(), pstate, self.call.dest);
+            pg_sys::free_parsestate(pstate);
+        }
     }
 }
 
@@ -275,16 +302,18 @@ pub fn drop_owned_roles(call: &Call) -> Vec<pg_sys::Oid> {
     }
 }
 
-/// The parents named by CREATE TABLE ... INHERITS or PARTITION OF.
-pub fn create_table_parents(call: &Call) -> Vec<RangeVar> {
+/// The table a CREATE TABLE makes.
+pub fn created_table(call: &Call) -> Option<RangeVar> {
     let stmt: *mut pg_sys::CreateStmt = call.tree();
-    // SAFETY: inhRelations holds RangeVars.
-    unsafe {
-        if !is_a(stmt, NodeTag::T_CreateStmt) {
-            return Vec::new();
-        }
-        list::iter((*stmt).inhRelations).map(|parent| RangeVar::new(parent)).collect()
-    }
+    // SAFETY: every CREATE TABLE names its table.
+    unsafe { is_a(stmt, NodeTag::T_CreateStmt).then(|| RangeVar::new((*stmt).relation)) }
+}
+
+/// The table a CREATE INDEX is on.
+pub fn indexed_table(call: &Call) -> Option<RangeVar> {
+    let stmt: *mut pg_sys::IndexStmt = call.tree();
+    // SAFETY: every CREATE INDEX names its table.
+    unsafe { is_a(stmt, NodeTag::T_IndexStmt).then(|| RangeVar::new((*stmt).relation)) }
 }
 
 /// The relation of a RENAME COLUMN.

@@ -15,6 +15,18 @@ pub fn keys(relation: &Relation) -> Vec<Vec<i16>> {
         .collect()
 }
 
+/// The first columns of all indexes that can be used.
+pub fn leading_columns(relation: &Relation) -> Vec<i16> {
+    // SAFETY: as in `keys`.
+    let indexes: Vec<pg_sys::Oid> = unsafe { list::oids(pg_sys::RelationGetIndexList(relation.as_ptr())).collect() };
+    let leading = |index: pg_sys::Oid| {
+        let index = Relation::open(index, pg_sys::AccessShareLock);
+        // SAFETY: an open index has its pg_index row with at least one column.
+        unsafe { (&(*(*index.as_ptr()).rd_index).indkey.values.as_slice(1))[0] }
+    };
+    indexes.into_iter().map(leading).collect()
+}
+
 fn key_of(relation: &Relation, index: &Relation) -> Option<Vec<i16>> {
     // SAFETY: an open index has its pg_index row.
     let form = unsafe { &*(*index.as_ptr()).rd_index };

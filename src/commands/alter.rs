@@ -1,0 +1,101 @@
+//! ALTER MATERIALIZED VIEW ... SET / RESET of storage parameters, ours and the server's, in any mixture.
+//!
+//! The server checks all parameters of the view when it changes any, so ours are taken out of pg_class first and put
+//! back, as changed, afterwards. When the statement fails, so does all of it.
+
+use super::options::{Options, Stored, is_ours};
+use super::registration;
+use crate::catalog::stream_table;
+use crate::error::{Report, error};
+use crate::pg::statement::{AlterRelation, OptionChange};
+use crate::pg::utility::{Call, Verdict};
+use crate::pg::{names, privilege};
+use crate::refresh::{self, Initiator};
+use pgrx::{PgSqlErrorCode, pg_sys};
+
+/// None when the statement is not about parameters that concern us.
+pub fn before(call: &Call) -> Option<Verdict> {
+    let alter = AlterRelation::of(call)?;
+    let changes = alter.option_changes();
+    if changes.is_empty() {
+        return None;
+    }
+    let ours = changes.iter().any(mentions_ours);
+    match alter.relation().find() {
+        // The server says that there is no such relation.
+        None => ours.then(|| server_part(&alter, |_| ())),
+        Some(relid) if ours && !names::is_materialized_view(relid) => wrong_kind(relid).raise(),
+        Some(relid) if ours || stream_table::exists(relid) => Some(change(&alter, &changes)),
+        Some(_) => None,
+    }
+}
+
+fn mentions_ours(change: &OptionChange) -> bool {
+    match change {
+        OptionChange::Set(options) | OptionChange::Reset(options) => options.iter().any(is_ours),
+    }
+}
+
+fn server_part(alter: &AlterRelation, after: impl FnOnce(&Call) + 'static) -> Verdict {
+    Verdict::Core(Some(alter.stripped(is_ours)), Box::new(after))
+}
+
+pub fn wrong_kind(relid: pg_sys::Oid) -> Report {
+    let message = format!("\"{}\" is not a materialized view", names::display(relid));
+    error(PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE, message)
+        .detail("Stream tables are materialized views.")
+        .hint("Use CREATE MATERIALIZED VIEW ... WITH (pg_trickle.incremental).")
+}
+
+fn change(alter: &AlterRelation, changes: &[OptionChange]) -> Verdict {
+    privilege::require_writable("ALTER MATERIALIZED VIEW");
+    let view = alter.relation().lock(lock_level(alter, changes), names::Permission::Owner);
+    let old = Stored::read(view);
+    let mut new = old.clone();
+    new.change(changes);
+    let (was, becomes) = (stream_table::exists(view), new.options().incremental);
+    if !was && !becomes && !new.says_nothing() {
+        not_a_stream_table(view).raise()
+    }
+    Stored::default().write(view);
+    server_part(alter, move |_| match (was, becomes) {
+        (false, true) => adopt(view, new),
+        (true, false) => registration::release(view),
+        (true, true) => follow(view, &old.options(), &new),
+        (false, false) => (),
+    })
+}
+
+/// Becoming a stream table or ceasing to be one excludes everybody, as CREATE and DROP do.
+fn lock_level(alter: &AlterRelation, changes: &[OptionChange]) -> u32 {
+    let names_incremental = |change: &OptionChange| match change {
+        OptionChange::Set(options) | OptionChange::Reset(options) => {
+            options.iter().filter_map(super::options::bare).any(|name| name == "incremental")
+        }
+    };
+    if changes.iter().any(names_incremental) { pg_sys::AccessExclusiveLock } else { alter.lock_level() }
+}
+
+pub fn not_a_stream_table(view: pg_sys::Oid) -> Report {
+    let name = names::display(view);
+    error(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, format!("\"{name}\" is not a stream table"))
+        .detail("It was not created WITH (pg_trickle.incremental).")
+        .hint(format!("Make it one with ALTER MATERIALIZED VIEW {name} SET (pg_trickle.incremental = true)."))
+}
+
+/// A view with rows is compared with its query at once; one without stays so.
+fn adopt(view: pg_sys::Oid, stored: Stored) {
+    registration::register(view, stored);
+    if names::is_populated(view) {
+        registration::attach(view);
+        refresh::refresh(view, Initiator::Initial);
+    }
+    registration::resync_dependants(view);
+}
+
+fn follow(view: pg_sys::Oid, old: &Options, new: &Stored) {
+    new.write(view);
+    if old.refresh_mode != new.options().refresh_mode {
+        registration::resync(view);
+    }
+}

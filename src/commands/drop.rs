@@ -1,0 +1,62 @@
+//! What goes when something is dropped, by whatever statement.
+//!
+//! The object access hook notes that a relation we know is being dropped; when the statement is over, everything that
+//! belongs to relations which no longer exist is swept. DROP EXTENSION first turns stream tables into plain
+//! materialized views, which keep their rows.
+
+use super::{registration, source_ddl};
+use crate::capture;
+use crate::catalog::{self, source, stream_table};
+use crate::pg::statement::{drop_owned_roles, drops_extension};
+use crate::pg::utility::{Call, Verdict};
+use crate::pg::{identity, names, privilege};
+use pgrx::pg_sys;
+use std::cell::Cell;
+
+const EXTENSION: &str = "pg_trickle";
+
+thread_local!(static DROPPED: Cell<bool> = const { Cell::new(false) });
+
+/// A relation is being dropped.
+pub fn dropped(relid: pg_sys::Oid) {
+    if !catalog::installed() || stream_table::none() {
+        return;
+    }
+    if stream_table::exists(relid) || source::get(relid).is_some() {
+        DROPPED.set(true);
+    }
+    let table = if names::is_index(relid) { names::table_of_index(relid) } else { Some(relid) };
+    table.into_iter().for_each(source_ddl::note);
+}
+
+pub fn pending() -> bool {
+    DROPPED.get()
+}
+
+/// Removes what belongs to relations that are gone.
+pub fn sweep() {
+    if !DROPPED.replace(false) {
+        return;
+    }
+    let gone = |relid: &pg_sys::Oid| names::kind(*relid).is_none();
+    stream_table::all().into_iter().map(|st| st.relid).filter(gone).for_each(registration::forget);
+    // All of them: of two sessions that each dropped one of the last two readers neither could do it.
+    source::all().into_iter().for_each(|source| capture::uninstall(source.relid));
+}
+
+pub fn before(call: &Call) -> Verdict {
+    let goes = drops_extension(call, EXTENSION) && privilege::owns_extension(EXTENSION, identity::current_user());
+    let mut owners = drop_owned_roles(call).into_iter().filter(|role| privilege::has_rights_of(*role));
+    if goes || owners.any(|role| names::extension_owner(EXTENSION) == Some(role)) {
+        release_all();
+    }
+    Verdict::Pass
+}
+
+/// Downstream first, so that nobody is resynced in vain.
+fn release_all() {
+    for st in stream_table::all().into_iter().rev() {
+        names::lock(st.relid, pg_sys::AccessExclusiveLock);
+        registration::release(st.relid);
+    }
+}

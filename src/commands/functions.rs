@@ -1,0 +1,201 @@
+//! The SQL functions that create, change, refresh and drop stream tables.
+//!
+//! Each builds the statement a user could have written and has the server execute it, so there is one path.
+
+use super::alter::{not_a_stream_table, wrong_kind};
+use super::options::{self, unsupported};
+use super::preload;
+use crate::catalog::stream_table::{self, Status};
+use crate::error::error;
+use crate::pg::names::{Permission, RangeVar};
+use crate::pg::relation::Relation;
+use crate::pg::{execute, names, query};
+use pgrx::{PgSqlErrorCode, pg_extern, pg_sys};
+
+/// The arguments of create_stream_table and its siblings.
+struct Definition<'a> {
+    name: RangeVar,
+    query: &'a str,
+    options: Vec<(String, String)>,
+    initialize: bool,
+}
+
+#[pg_extern]
+fn create_stream_table(
+    name: Option<&str>,
+    query: Option<&str>,
+    schedule: Option<&str>,
+    refresh_mode: Option<&str>,
+    initialize: Option<bool>,
+    cdc_mode: Option<&str>,
+) {
+    create(&definition(name, query, schedule, refresh_mode, initialize, cdc_mode), false);
+}
+
+#[pg_extern]
+fn create_stream_table_if_not_exists(
+    name: Option<&str>,
+    query: Option<&str>,
+    schedule: Option<&str>,
+    refresh_mode: Option<&str>,
+    initialize: Option<bool>,
+    cdc_mode: Option<&str>,
+) {
+    create(&definition(name, query, schedule, refresh_mode, initialize, cdc_mode), true);
+}
+
+#[pg_extern]
+fn create_or_replace_stream_table(
+    name: Option<&str>,
+    query: Option<&str>,
+    schedule: Option<&str>,
+    refresh_mode: Option<&str>,
+    initialize: Option<bool>,
+    cdc_mode: Option<&str>,
+) {
+    let definition = definition(name, query, schedule, refresh_mode, initialize, cdc_mode);
+    match definition.name.find_where_created() {
+        None => create(&definition, false),
+        Some(_) => replace(&definition),
+    }
+}
+
+fn definition<'a>(
+    name: Option<&str>,
+    query: Option<&'a str>,
+    schedule: Option<&str>,
+    refresh_mode: Option<&str>,
+    initialize: Option<bool>,
+    cdc_mode: Option<&str>,
+) -> Definition<'a> {
+    preload::require();
+    let given = [("schedule", schedule), ("refresh_mode", refresh_mode), ("cdc_mode", cdc_mode)];
+    Definition {
+        name: RangeVar::parse(required("name", name)),
+        query: required("query", query),
+        options: checked(&given),
+        initialize: initialize.unwrap_or(true),
+    }
+}
+
+fn required<'a>(argument: &str, value: Option<&'a str>) -> &'a str {
+    value.unwrap_or_else(|| {
+        error(PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED, format!("argument \"{argument}\" must not be null")).raise()
+    })
+}
+
+/// The options given, full-named, in canonical form.
+fn checked(given: &[(&str, Option<&str>)]) -> Vec<(String, String)> {
+    let value = |name, value| options::checked(name, Some(value)).unwrap_or_else(|report| report.raise());
+    let given = given.iter().filter_map(|(name, text)| Some((*name, (*text)?)));
+    given.map(|(name, text)| (format!("{}{name}", options::PREFIX), value(name, text))).collect()
+}
+
+fn create(definition: &Definition, if_not_exists: bool) {
+    let mut options = vec![(format!("{}incremental", options::PREFIX), "true".to_owned())];
+    options.extend(definition.options.iter().filter(|option| !is_default(option)).cloned());
+    execute::create_view(definition.name, definition.query, &options, definition.initialize, if_not_exists);
+}
+
+/// What the option means when it is absent.
+fn is_default((name, value): &(String, String)) -> bool {
+    matches!(
+        (name.as_str(), value.as_str()),
+        ("pg_trickle.schedule", "calculated") | ("pg_trickle.refresh_mode", "AUTO") | ("pg_trickle.cdc_mode", "auto")
+    )
+}
+
+/// Settings of an existing stream table follow; its query must be the same.
+fn replace(definition: &Definition) {
+    let view = stream_table_named(definition.name);
+    require_same_query(view, definition.query);
+    execute::set_options(definition.name, &definition.options);
+    if definition.initialize && !names::is_populated(view) {
+        execute::refresh_view(definition.name);
+    }
+}
+
+fn require_same_query(view: pg_sys::Oid, text: &str) {
+    let stored = query::of_view(&Relation::open(view, pg_sys::AccessShareLock));
+    if stored.is_some_and(|stored| query::sql(stored) == query::sql(execute::analyze_query(text))) {
+        return;
+    }
+    unsupported("changing the query of a stream table is not supported yet")
+        .detail(format!("The query of {} differs from the one given.", names::display(view)))
+        .hint("Drop the stream table and create it again.")
+        .raise()
+}
+
+#[pg_extern]
+fn alter_stream_table(
+    name: Option<&str>,
+    query: Option<&str>,
+    schedule: Option<&str>,
+    refresh_mode: Option<&str>,
+    status: Option<&str>,
+    cdc_mode: Option<&str>,
+) {
+    preload::require();
+    let name = RangeVar::parse(required("name", name));
+    let view = stream_table_named(name);
+    let options = checked(&[("schedule", schedule), ("refresh_mode", refresh_mode), ("cdc_mode", cdc_mode)]);
+    name.lock(pg_sys::ShareUpdateExclusiveLock, Permission::Owner);
+    if let Some(query) = query {
+        require_same_query(view, query);
+    }
+    if !options.is_empty() {
+        execute::set_options(name, &options);
+    }
+    if let Some(status) = status {
+        set_status(view, status);
+    }
+}
+
+fn set_status(view: pg_sys::Oid, text: &str) {
+    match Status::parse(text) {
+        Some(Status::Suspended) => stream_table::set_status(view, Status::Suspended),
+        Some(Status::Active) if names::is_populated(view) => stream_table::set_status(view, Status::Active),
+        Some(Status::Active) => stream_table::set_status(view, Status::Initializing),
+        _ => error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, format!("status cannot be set to \"{text}\""))
+            .detail("INITIALIZING and ERROR follow from refreshes.")
+            .hint("Use ACTIVE or SUSPENDED.")
+            .raise(),
+    }
+}
+
+#[pg_extern]
+fn drop_stream_table(name: Option<&str>, cascade: Option<bool>) {
+    preload::require();
+    let name = RangeVar::parse(required("name", name));
+    stream_table_named(name);
+    execute::drop_view(name, cascade.unwrap_or(false));
+}
+
+#[pg_extern]
+fn refresh_stream_table(name: Option<&str>) {
+    preload::require();
+    let name = RangeVar::parse(required("name", name));
+    stream_table_named(name);
+    execute::refresh_view(name);
+}
+
+/// The stream table of a name; raises when there is none.
+pub fn stream_table_named(name: RangeVar) -> pg_sys::Oid {
+    let Some(relid) = name.find() else { name.missing().raise() };
+    match names::is_materialized_view(relid) {
+        true if stream_table::exists(relid) => relid,
+        true => not_a_stream_table(relid).raise(),
+        false => wrong_kind(relid).raise(),
+    }
+}
+
+#[pg_extern]
+fn stream_table(name: &str) -> pg_sys::Oid {
+    preload::require();
+    stream_table_named(RangeVar::parse(name))
+}
+
+#[pg_extern]
+fn version() -> &'static str {
+    env!("CARGO_PKG_VERSION")
+}

@@ -1,0 +1,67 @@
+//! Which statements and catalog changes concern us, and who handles each.
+
+use super::{alter, create, drop, redefinition, refresh_stmt, source_ddl};
+use crate::catalog;
+use crate::pg::utility::{Call, Event, Provider, Verdict, Watcher};
+use pgrx::pg_sys::{self, NodeTag};
+
+pub struct Commands;
+
+impl Provider for Commands {
+    fn wants(tag: NodeTag) -> bool {
+        use NodeTag::*;
+        let ours = matches!(tag, T_CreateTableAsStmt | T_AlterTableStmt | T_RefreshMatViewStmt | T_ExplainStmt);
+        let drops = matches!(tag, T_DropStmt | T_DropOwnedStmt);
+        let sources = matches!(tag, T_CreateStmt | T_RenameStmt | T_IndexStmt | T_ViewStmt);
+        ours || drops || sources || redefines(tag) || source_ddl::is_about_subscriptions(tag)
+    }
+
+    fn before(call: &Call) -> Verdict {
+        match call.tag() {
+            NodeTag::T_CreateTableAsStmt => create::before(call),
+            _ if !catalog::installed() => Verdict::Pass,
+            NodeTag::T_AlterTableStmt => alter::before(call).unwrap_or_else(|| source_ddl::before(call)),
+            NodeTag::T_RefreshMatViewStmt => refresh_stmt::before(call),
+            NodeTag::T_ExplainStmt => refresh_stmt::before_explain(call),
+            NodeTag::T_DropStmt | NodeTag::T_DropOwnedStmt => drop::before(call),
+            tag if redefines(tag) => Verdict::Pass,
+            _ => source_ddl::before(call),
+        }
+    }
+
+    fn pending() -> bool {
+        drop::pending() || source_ddl::pending() || redefinition::pending()
+    }
+
+    fn settle() {
+        if catalog::installed() {
+            drop::sweep();
+            source_ddl::settle();
+            redefinition::settle();
+        }
+    }
+}
+
+/// Statements that change what a name in a query means; the object access hook says which.
+fn redefines(tag: NodeTag) -> bool {
+    use NodeTag::*;
+    let functions = matches!(tag, T_CreateFunctionStmt | T_AlterFunctionStmt | T_DefineStmt | T_AlterOwnerStmt);
+    functions || matches!(tag, T_AlterDomainStmt | T_AlterEnumStmt | T_AlterTSDictionaryStmt | T_AlterTSConfigurationStmt)
+}
+
+impl Watcher for Commands {
+    fn wants(event: Event, class: pg_sys::Oid) -> bool {
+        match event {
+            Event::Dropped => class == pg_sys::RelationRelationId,
+            Event::Created => class == pg_sys::ProcedureRelationId,
+            Event::Altered => redefinition::watches(class),
+        }
+    }
+
+    fn happened(event: Event, class: pg_sys::Oid, object: pg_sys::Oid) {
+        match event {
+            Event::Dropped => drop::dropped(object),
+            Event::Created | Event::Altered => redefinition::note(class, object),
+        }
+    }
+}

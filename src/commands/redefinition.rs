@@ -1,0 +1,59 @@
+//! Functions, types and text search objects that a stream table's query uses, changed in place.
+//!
+//! The server does not touch the view then, but its query may mean something else: it is recomputed. The views are
+//! found through pg_depend, over other objects that use the changed one (operators, aggregates, plain views, generated
+//! columns). A superset does no harm.
+
+use crate::catalog::stream_table;
+use crate::pg::depend::{self, Object};
+use crate::pg::names;
+use pgrx::pg_sys;
+use std::cell::RefCell;
+
+thread_local!(static CHANGED: RefCell<Vec<Object>> = const { RefCell::new(Vec::new()) });
+
+/// Classes whose objects queries use by reference.
+pub fn watches(class: pg_sys::Oid) -> bool {
+    let definitions = [pg_sys::ProcedureRelationId, pg_sys::TypeRelationId];
+    definitions.contains(&class) || [depend::TEXT_SEARCH_DICTIONARY, depend::TEXT_SEARCH_CONFIGURATION].contains(&class)
+}
+
+pub fn note(class: pg_sys::Oid, object: pg_sys::Oid) {
+    CHANGED.with_borrow_mut(|changed| changed.push(Object { class, object }));
+}
+
+pub fn pending() -> bool {
+    CHANGED.with_borrow(|changed| !changed.is_empty())
+}
+
+/// Marks the stream tables that use what changed.
+pub fn settle() {
+    let changed = CHANGED.take();
+    if !stream_table::none() {
+        for view in users_of(changed) {
+            stream_table::set_reinit(view, "a function, type or view it uses was redefined");
+        }
+    }
+}
+
+/// The stream tables whose queries use any of `objects`, directly or through objects that are not stored relations.
+pub fn users_of(objects: Vec<Object>) -> Vec<pg_sys::Oid> {
+    let mut seen = objects;
+    let mut next = 0;
+    let mut views = Vec::new();
+    while next < seen.len() {
+        let object = seen[next];
+        next += 1;
+        if object.class == pg_sys::RelationRelationId && names::is_materialized_view(object.object) {
+            views.push(object.object);
+            continue;
+        }
+        for user in depend::users_of(object).into_iter().map(depend::owner) {
+            if !seen.contains(&user) {
+                seen.push(user);
+            }
+        }
+    }
+    views.retain(|view| stream_table::exists(*view));
+    views
+}

@@ -1,0 +1,150 @@
+//! The life of a stream table between the statements: what is set up when a view becomes one, what is taken down when
+//! it ends, and how both follow when its query or mode changes.
+//!
+//! ```text
+//!   register ──> attach ──> (refreshes) ──> detach ──> forget
+//!   remembered   captured    populated      emptied    a plain view, or gone
+//! ```
+//! A view without rows costs its sources nothing: capture starts with the first population.
+
+use super::options::{Options, RefreshMode, Stored};
+use super::{pinned, refusal};
+use crate::capture;
+use crate::catalog::dependency::{self, Dependency};
+use crate::catalog::stream_table::{self, Definition};
+use crate::catalog::{history, state};
+use crate::circuit::{self, Circuit, Operator};
+use crate::error::error;
+use crate::pg::{names, privilege};
+use crate::{exec, identity};
+use pgrx::{PgSqlErrorCode, pg_sys};
+
+/// Makes an existing materialized view a stream table whose sources are not captured yet.
+pub fn register(view: pg_sys::Oid, mut stored: Stored) {
+    let options = stored.options();
+    let settings = options.settings.clone().unwrap_or_else(identity::current_settings);
+    let circuit = identity::as_owner_with(view, &settings, || circuit::build(view));
+    let definition = define(&circuit, &options);
+    if wants_capture(&circuit, &options) {
+        require_trigger_privilege(&circuit);
+    }
+    stream_table::insert(view, definition, settings.clone());
+    dependency::replace(view, &dependencies(&circuit));
+    if circuit.settings_dependent {
+        stored.set("settings", &pinned::encode(&settings));
+    }
+    stored.write(view);
+}
+
+fn circuit_of(view: pg_sys::Oid) -> Circuit {
+    identity::as_owner(view, || circuit::build(view))
+}
+
+/// Whether the view is maintained incrementally, or why not; raises when that is not what was asked for.
+fn define(circuit: &Circuit, options: &Options) -> Definition {
+    let (effective_mode, downgrade_reason) = match (&circuit.refusal, options.refresh_mode) {
+        (Some(refusal), _) if refusal.fatal => refusal::raise(refusal),
+        (Some(refusal), RefreshMode::Differential) => refusal::raise(refusal),
+        (Some(refusal), RefreshMode::Auto) => ("FULL", Some(refusal::text(refusal))),
+        (_, RefreshMode::Full) => ("FULL", None),
+        (None, _) => ("DIFFERENTIAL", None),
+    };
+    Definition { fingerprint: circuit.fingerprint, effective_mode, downgrade_reason }
+}
+
+fn dependencies(circuit: &Circuit) -> Vec<Dependency> {
+    let dependency = |source: &circuit::Source| Dependency {
+        source: source.relid,
+        capturable: source.capturable,
+        columns: source.columns.clone(),
+    };
+    circuit.sources.iter().map(dependency).collect()
+}
+
+/// A view that is recomputed each time, changes or not, needs no capture.
+fn wants_capture(circuit: &Circuit, options: &Options) -> bool {
+    options.refresh_mode != RefreshMode::Full && !circuit.always_recompute
+}
+
+fn require_trigger_privilege(circuit: &Circuit) {
+    let owner = names::owner(circuit.view);
+    let tables = circuit.sources.iter().filter(|source| source.capturable && !names::is_materialized_view(source.relid));
+    for source in tables {
+        if !privilege::may_trigger(source.relid, owner) {
+            let (table, role) = (names::display(source.relid), names::role(owner));
+            error(PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE, format!("permission denied for table {table}"))
+                .detail(format!("The owner of a stream table, {role}, needs privilege TRIGGER on each table it reads."))
+                .hint(format!("GRANT TRIGGER ON {table} TO {role};"))
+                .raise()
+        }
+    }
+}
+
+/// Starts the capture of its sources and makes its state tables. A snapshot taken afterwards is good for population.
+pub fn attach(view: pg_sys::Oid) {
+    attach_circuit(&circuit_of(view), &Stored::read(view).options());
+}
+
+fn attach_circuit(circuit: &Circuit, options: &Options) {
+    let captured = wants_capture(circuit, options);
+    if captured {
+        require_trigger_privilege(circuit);
+        for source in circuit.sources.iter().filter(|source| source.capturable) {
+            capture::install(source.relid, &source.columns);
+        }
+        for (number, block) in circuit.blocks.iter().enumerate() {
+            if let Operator::Accumulate(accumulate) = &block.operator {
+                state::create(circuit.view, number as i16, accumulate);
+            }
+        }
+    }
+    stream_table::set_captured(circuit.view, captured);
+}
+
+/// The reverse of `attach`, for a view that has no rows any more or is going away.
+pub fn detach(view: pg_sys::Oid) {
+    state::drop_all(view);
+    stream_table::set_captured(view, false);
+    dependency::sources_of(view).iter().for_each(|dependency| capture::shrink(dependency.source));
+}
+
+/// Brings a registered view in line with its query and options as they are now. Its contents, if any, are recomputed
+/// by the next refresh.
+pub fn resync(view: pg_sys::Oid) {
+    let Some(row) = stream_table::get(view) else { return };
+    let circuit = circuit_of(view);
+    let options = Stored::read(view).options();
+    stream_table::set_definition(view, define(&circuit, &options));
+    let before = dependency::sources_of(view);
+    state::drop_all(view);
+    dependency::replace(view, &dependencies(&circuit));
+    if row.frontier.is_some() {
+        attach_circuit(&circuit, &options);
+        stream_table::set_reinit(view, "its query, options or sources changed");
+    }
+    before.iter().for_each(|dependency| capture::shrink(dependency.source));
+}
+
+/// Leaves a plain materialized view with the rows it has.
+pub fn release(view: pg_sys::Oid) {
+    detach(view);
+    exec::apply::drop_hash_indexes(view);
+    Stored::default().write(view);
+    forget(view);
+    resync_dependants(view);
+}
+
+/// Forgets a view that is not a stream table any more, existing or not. Its sources may be without readers now.
+pub fn forget(view: pg_sys::Oid) {
+    let sources = dependency::sources_of(view);
+    dependency::replace(view, &[]);
+    state::drop_all(view);
+    stream_table::delete(view);
+    history::delete(view);
+    sources.iter().for_each(|dependency| capture::shrink(dependency.source));
+}
+
+/// Those that read `view` read something else now: a plain view instead of a stream table or the reverse.
+pub fn resync_dependants(view: pg_sys::Oid) {
+    dependency::dependants_of(view).into_iter().for_each(resync);
+}

@@ -1,0 +1,72 @@
+//! Statements that change tables stream tables read: capture is told at their end, and finds what it means.
+
+use super::redefinition;
+use crate::capture;
+use crate::catalog::stream_table;
+use crate::pg::depend::Object;
+use crate::pg::names::RangeVar;
+use crate::pg::statement::{self, AlterRelation};
+use crate::pg::utility::{Call, Verdict};
+use pgrx::pg_sys::{self, NodeTag};
+use std::cell::RefCell;
+
+thread_local!(static CHANGED: RefCell<Vec<pg_sys::Oid>> = const { RefCell::new(Vec::new()) });
+
+pub fn before(call: &Call) -> Verdict {
+    if stream_table::none() {
+        return Verdict::Pass;
+    }
+    if is_about_subscriptions(call.tag()) {
+        return Verdict::Core(None, Box::new(|_| capture::on_subscription_change()));
+    }
+    if let Some(view) = statement::replaced_view(call) {
+        return Verdict::Core(None, Box::new(move |_| view_replaced(view)));
+    }
+    let alter = AlterRelation::of(call);
+    if let Some(alter) = alter.filter(AlterRelation::detaches_concurrently) {
+        alter.relation().find().into_iter().for_each(capture::before_detach_concurrently);
+    }
+    let mut tables = existing(call, alter);
+    let created = statement::created_table(call);
+    let after = move |_: &Call| {
+        tables.extend(created.and_then(RangeVar::find_where_created));
+        tables.into_iter().for_each(capture::on_ddl);
+    };
+    Verdict::Core(None, Box::new(after))
+}
+
+pub fn is_about_subscriptions(tag: NodeTag) -> bool {
+    use NodeTag::*;
+    matches!(tag, T_CreateSubscriptionStmt | T_AlterSubscriptionStmt | T_DropSubscriptionStmt)
+}
+
+/// The tables a statement names whose shape, members or constraints it changes. Found now: it may rename them.
+fn existing(call: &Call, alter: Option<AlterRelation>) -> Vec<pg_sys::Oid> {
+    let relatives = alter.map(|alter| alter.relatives()).unwrap_or_default();
+    let renamed = statement::renamed_column_of(call);
+    let indexed = statement::indexed_table(call);
+    let named = alter.map(|alter| alter.relation()).into_iter().chain(relatives).chain(renamed).chain(indexed);
+    named.filter_map(RangeVar::find).collect()
+}
+
+/// A table or one of its indexes is being dropped.
+pub fn note(table: pg_sys::Oid) {
+    CHANGED.with_borrow_mut(|changed| changed.push(table));
+}
+
+pub fn pending() -> bool {
+    CHANGED.with_borrow(|changed| !changed.is_empty())
+}
+
+pub fn settle() {
+    CHANGED.take().into_iter().for_each(capture::on_ddl);
+}
+
+/// A plain view that was there before may have a new query.
+fn view_replaced(view: RangeVar) {
+    let Some(relid) = view.find_where_created() else { return };
+    let used = Object { class: pg_sys::RelationRelationId, object: relid };
+    for user in redefinition::users_of(vec![used]) {
+        stream_table::set_reinit(user, "a view it reads was redefined");
+    }
+}

@@ -1,0 +1,6 @@
+//! What users can see of the extension's state. Most of it are views and SQL functions in the extension script; here is
+//! what they need from the library.
+
+mod advice;
+mod functions;
+mod verdict;

@@ -1,0 +1,73 @@
+//! How a query would be maintained, as rows for validate_query.
+
+use crate::circuit::{Circuit, Operator, Refusal, Source};
+use crate::commands::refusal;
+use crate::pg::facts;
+
+/// A row of validate_query.
+pub struct Finding {
+    pub check: String,
+    pub result: String,
+    pub severity: &'static str,
+}
+
+pub const INFO: &str = "INFO";
+pub const WARNING: &str = "WARNING";
+pub const ERROR: &str = "ERROR";
+
+pub fn finding(check: &str, result: impl Into<String>, severity: &'static str) -> Finding {
+    Finding { check: check.to_owned(), result: result.into(), severity }
+}
+
+pub fn of(circuit: &Circuit) -> Vec<Finding> {
+    let mut findings = vec![maintenance(circuit)];
+    findings.extend(circuit.refusal.iter().chain(&circuit.further_refusals).map(reason));
+    if circuit.refusal.is_none() {
+        findings.push(operator(circuit));
+        findings.push(matching(circuit));
+    }
+    findings.extend(circuit.sources.iter().map(source));
+    if circuit.settings_dependent {
+        findings.push(finding("settings", "The result depends on settings, which are pinned at creation.", INFO));
+    }
+    findings
+}
+
+fn maintenance(circuit: &Circuit) -> Finding {
+    match &circuit.refusal {
+        None => finding("maintenance", "DIFFERENTIAL: only what changed is computed.", INFO),
+        Some(refusal) if refusal.fatal => finding("maintenance", "The query cannot be a stream table.", ERROR),
+        Some(_) if circuit.always_recompute => {
+            finding("maintenance", "FULL: recomputed and compared at every refresh.", WARNING)
+        }
+        Some(_) => finding("maintenance", "FULL: recomputed and compared when a source has changed.", WARNING),
+    }
+}
+
+fn reason(refusal: &Refusal) -> Finding {
+    let severity = if refusal.fatal { ERROR } else { WARNING };
+    finding("reason", format!("{} {}", refusal::text(refusal), refusal.hint), severity)
+}
+
+fn operator(circuit: &Circuit) -> Finding {
+    let stateful = circuit.blocks.iter().any(|block| matches!(block.operator, Operator::Accumulate(_)));
+    let text = if stateful { "Groups are kept in a state table." } else { "No state beside the view." };
+    finding("state", text, INFO)
+}
+
+fn matching(circuit: &Circuit) -> Finding {
+    let text = match &circuit.key {
+        Some(key) if key.is_empty() => "At most one row.".to_owned(),
+        Some(key) => format!("Rows are found by a unique key of {} column(s).", key.len()),
+        None => "Rows are found by their image: the query has no key that is known to be unique.".to_owned(),
+    };
+    finding("key", text, INFO)
+}
+
+fn source(source: &Source) -> Finding {
+    let name = facts::relation_name(source.relid);
+    match source.capturable {
+        true => finding("source", format!("{name}: changes of {} column(s) are captured.", source.columns.len()), INFO),
+        false => finding("source", format!("{name}: changes cannot be captured."), WARNING),
+    }
+}
