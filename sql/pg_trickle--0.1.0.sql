@@ -15,6 +15,10 @@ CREATE FUNCTION pgtrickle_internal.require_preload() RETURNS void
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'require_preload_wrapper';
 SELECT pgtrickle_internal.require_preload();
 
+-- What the engine makes of a materialized view's query: for tests and for looking at it.
+CREATE FUNCTION pgtrickle_internal.circuit(view regclass) RETURNS text
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'circuit_text_wrapper';
+
 -- One row per stream table. Its schedule, refresh_mode and cdc_mode stand in pg_class.reloptions only.
 CREATE TABLE pgtrickle_internal.stream_table (
     relid              oid         PRIMARY KEY,

@@ -1,6 +1,6 @@
 //! What can be maintained of an aggregate, read from pg_aggregate: never from its name.
 
-use super::{Ability, Refusal, functions};
+use super::Ability;
 use crate::pg::facts;
 use crate::pg::handle::Node;
 use pgrx::pg_sys;
@@ -29,8 +29,8 @@ pub fn ignores_order(aggref: Aggref) -> bool {
     has_own_order || matches!(ability(aggref), Ability::Invertible | Ability::InsertOnly { extremum: Some(_) })
 }
 
-/// What speaks against the functions behind an aggregate.
-pub fn refusals(aggref: Aggref) -> Vec<Refusal> {
+/// The functions behind an aggregate.
+pub fn functions(aggref: Aggref) -> Vec<pg_sys::Oid> {
     let facts = facts::aggregate(aggref.aggfnoid);
     let support = [
         facts.aggtransfn,
@@ -41,8 +41,7 @@ pub fn refusals(aggref: Aggref) -> Vec<Refusal> {
         facts.aggserialfn,
         facts.aggdeserialfn,
     ];
-    let given = support.into_iter().filter(|function| *function != pg_sys::InvalidOid);
-    given.filter_map(functions::refusal).collect()
+    support.into_iter().filter(|function| *function != pg_sys::InvalidOid).collect()
 }
 
 /// DISTINCT, ORDER BY and ordered-set aggregates look at their input as a whole. (A DISTINCT minimum is the minimum.)

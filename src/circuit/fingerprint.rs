@@ -3,6 +3,7 @@
 //! When it differs from the one stored with the view, the stored rows answer another query: recompute.
 
 use super::Source;
+use super::functions::Findings;
 use crate::pg::facts;
 use crate::pg::query::Query;
 use crate::pg::relation::Relation;
@@ -12,12 +13,14 @@ use std::fmt::Write;
 /// Bumped when the same query would be stored or maintained differently.
 const FORMAT: u64 = 1;
 
-/// The rewritten query's text (row security and plain views included), the types of the columns it reads, and the
-/// name it runs under if that shows in the result. Constraints do not count: they change no row.
-pub fn of(query: Query, sources: &[Source], shows_owner: bool) -> i64 {
+/// The rewritten query's text (row security and plain views included), the types of the columns it reads, the
+/// definitions of the functions it calls directly, and the name it runs under if that shows in the result.
+/// Constraints do not count: they change no row.
+pub fn of(query: Query, sources: &[Source], functions: &Findings) -> i64 {
     let mut text = query.text();
     sources.iter().for_each(|source| describe(source, &mut text));
-    if shows_owner {
+    functions.replaceable.iter().for_each(|&function| text.push_str(&facts::definition(function.into())));
+    if functions.owner {
         text.push_str(&facts::current_user());
     }
     facts::hash(text.as_bytes(), FORMAT) as i64

@@ -11,6 +11,7 @@ use crate::pg::handle::Any;
 use crate::pg::query::Query;
 use crate::pg::walk::{self, Scope, Visit};
 use pgrx::pg_sys;
+use std::collections::BTreeSet;
 
 #[derive(Default)]
 pub struct Findings {
@@ -19,6 +20,8 @@ pub struct Findings {
     pub settings: bool,
     /// The name of the user the query runs as is part of the result.
     pub owner: bool,
+    /// Functions that are not part of the server, whose definition may be replaced.
+    pub replaceable: BTreeSet<u32>,
 }
 
 /// Looks at every function, operator and conversion of a query and everything inside it.
@@ -32,8 +35,7 @@ pub fn survey(query: Query) -> Findings {
     findings
 }
 
-/// What speaks against a function.
-pub fn refusal(oid: pg_sys::Oid) -> Option<Refusal> {
+fn refusal(oid: pg_sys::Oid) -> Option<Refusal> {
     match kind_of(oid) {
         Kind::Refused(reason) => {
             Some(reason.refuse(format!("The query calls function {}.", facts::function_signature(oid))))
@@ -47,6 +49,9 @@ impl Findings {
         self.refusals.extend(refusal(oid));
         self.settings |= matches!(kind_of(oid), Kind::Settings);
         self.owner |= matches!(kind_of(oid), Kind::Owner);
+        if !facts::is_builtin(oid) {
+            self.replaceable.insert(oid.to_u32());
+        }
     }
 
     /// Nodes that compute something without naming a function.
@@ -58,7 +63,7 @@ impl Findings {
         } else if node.is::<pg_sys::JsonConstructorExpr>() || node.is::<pg_sys::JsonExpr>() {
             self.settings = true;
         } else if let Some(aggref) = node.cast::<pg_sys::Aggref>() {
-            self.refusals.extend(aggregate::refusals(aggref));
+            aggregate::functions(aggref).into_iter().for_each(|function| self.add(function));
         }
     }
 

@@ -16,7 +16,14 @@ use std::collections::{BTreeMap, BTreeSet};
 /// View columns (0-based) that are unique together; no column at all means there is at most one row.
 pub fn of(query: Query) -> Option<Vec<usize>> {
     let key = if query.is_grouped() { group_keys(query) } else { Knowledge::of_join(query)?.smallest_key() };
-    key.filter(|key| key.len() <= pg_sys::INDEX_MAX_KEYS as usize)
+    key.filter(|key| is_indexable(query, key))
+}
+
+/// A unique index over these columns is possible.
+fn is_indexable(query: Query, key: &[usize]) -> bool {
+    let outputs = query.outputs();
+    let typid = |&column: &usize| query::type_of(outputs[column].expression()).typid;
+    key.len() <= pg_sys::INDEX_MAX_KEYS as usize && key.iter().map(typid).all(|typid| facts::default_ordering(typid).is_some())
 }
 
 /// The output columns that are the group keys, when all of them are there.

@@ -32,7 +32,8 @@ fn holds(entry: Entry, input: usize) -> bool {
 }
 
 /// The query reads its columns from this leg alone.
-fn become_leg(mut query: Query, leg: Entry) {
+fn become_leg(mut query: Query, mut leg: Entry) {
+    leg.inFromCl = true;
     let outputs = leg.child(|leg| leg.subquery).expect("a leg is a subquery").outputs();
     for (target, output) in query.outputs().into_iter().zip(outputs) {
         let of = query::type_of(output.expression());

@@ -165,12 +165,13 @@ pub fn build_query(query: Query) -> Circuit {
 }
 
 fn analyse(view: pg_sys::Oid, analyzed: Query) -> Circuit {
-    let rewritten = query::rewritten(analyzed);
+    // Recomputing spells out rows as well: the same value must have one image.
+    let rewritten = normalise::rows::spell_out(query::rewritten(analyzed));
     let functions = functions::survey(rewritten);
     let normal = normalise::normalised(rewritten.copy());
     let (sources, obstacles) = source::survey(normal);
+    let fingerprint = fingerprint::of(rewritten, &sources, &functions);
     let mut refusals = [functions.refusals, obstacles, shape::refusals(normal)].concat();
-    let fingerprint = fingerprint::of(rewritten, &sources, functions.owner);
     let key = if refusals.is_empty() { key::of(normal) } else { None };
     let blocks = if refusals.is_empty() { blocks(normal, &mut refusals) } else { vec![] };
     let always_recompute = refusals.iter().any(|refusal| refusal.always);

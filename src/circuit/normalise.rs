@@ -13,8 +13,10 @@ mod distinct;
 mod groups;
 
 mod lift;
+mod limits;
 mod order;
 mod outputs;
+pub mod rows;
 
 pub struct Rewrite {
     pub name: &'static str,
@@ -37,6 +39,11 @@ pub const REWRITES: &[Rewrite] = &[
         name: "flatten grouping",
         reason: "grouping expressions stand where they are used; the grouping step belongs to the operator",
         apply: groups::flatten,
+    },
+    Rewrite {
+        name: "drop idle limits",
+        reason: "OFFSET 0 and LIMIT ALL cut nothing off; they are written to steer the planner",
+        apply: limits::drop_idle,
     },
     Rewrite {
         name: "drop orders",

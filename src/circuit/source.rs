@@ -2,7 +2,7 @@
 
 use super::reason::{self, Reason};
 use super::{Refusal, Source};
-use crate::catalog::stream_table;
+use crate::catalog::{self, stream_table};
 use crate::pg::facts;
 use crate::pg::handle::Node;
 use crate::pg::query::{Entry, Query};
@@ -87,7 +87,7 @@ fn obstacle(relid: pg_sys::Oid) -> Option<Refusal> {
     let refuse = |reason: &Reason, what: &str| {
         Some(reason.refuse(format!("The query reads {what} \"{}\".", facts::relation_name(relid))))
     };
-    if facts::is_server_relation(relid) {
+    if facts::is_server_relation(relid) || facts::schema_of(relid) == catalog::schema() {
         return refuse(&reason::SYSTEM_CATALOG, "system catalog");
     }
     match facts::relation_kind(relid) {

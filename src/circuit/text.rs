@@ -42,11 +42,24 @@ impl Block {
             format!("template{}", query::sql(self.template.node())),
             format!("inputs {}", inputs.collect::<Vec<_>>().join(", ")),
         ];
+        lines.extend((0..self.inputs.len()).filter_map(|input| self.term_of(input)));
         match &self.operator {
             Operator::Pass => lines.push("pass".into()),
             Operator::Accumulate(accumulate) => lines.extend(accumulate.lines()),
         }
         lines
+    }
+}
+
+impl Block {
+    /// The query behind an input's terms where that is not the whole template. The planner must take both.
+    fn term_of(&self, input: usize) -> Option<String> {
+        let term = self.template.node().copy();
+        super::legs::keep_only(term, input);
+        query::plan(self.template.node());
+        query::plan(term);
+        let (whole, part) = (query::sql(self.template.node()), query::sql(term));
+        (whole != part).then(|| format!("terms of input {input}{part}"))
     }
 }
 

@@ -56,6 +56,26 @@ pub fn is_builtin(oid: pg_sys::Oid) -> bool {
     oid.to_u32() < pg_sys::FirstNormalObjectId
 }
 
+/// What a function does, as far as its own catalog row says: source text, library, parsed body.
+pub fn definition(function: pg_sys::Oid) -> String {
+    let columns = [pg_sys::Anum_pg_proc_prosrc, pg_sys::Anum_pg_proc_probin, pg_sys::Anum_pg_proc_prosqlbody];
+    // SAFETY: these columns are text (or stored as such); a null datum is not looked at.
+    unsafe {
+        let tuple = pg_sys::SearchSysCache1(Cache::PROCOID as i32, pg_sys::Datum::from(function));
+        if tuple.is_null() {
+            return found(None, "function", function);
+        }
+        let text = |column: u32| {
+            let mut is_null = false;
+            let datum = pg_sys::SysCacheGetAttr(Cache::PROCOID as i32, tuple, column as i16, &mut is_null);
+            if is_null { String::new() } else { string(pg_sys::text_to_cstring(datum.cast_mut_ptr())) }
+        };
+        let definition = columns.map(text).join("\0");
+        pg_sys::ReleaseSysCache(tuple);
+        definition
+    }
+}
+
 /// `name(argument types)`, for messages.
 pub fn function_signature(oid: pg_sys::Oid) -> String {
     // SAFETY: returns a palloc'd string.
@@ -181,6 +201,11 @@ pub fn relation_name(relation: pg_sys::Oid) -> String {
 pub fn relation_kind(relation: pg_sys::Oid) -> (u8, u8) {
     let read = |form: &pg_sys::FormData_pg_class| (form.relkind as u8, form.relpersistence as u8);
     found(row(Cache::RELOID, relation, read), "relation", relation)
+}
+
+pub fn schema_of(relation: pg_sys::Oid) -> pg_sys::Oid {
+    // SAFETY: a syscache look-up.
+    unsafe { pg_sys::get_rel_namespace(relation) }
 }
 
 /// Catalogs, toast tables and the information schema: changed by the server, not by statements.

@@ -51,6 +51,7 @@ tagged! {
     RelabelType = T_RelabelType,
     SetOperationStmt = T_SetOperationStmt,
     SortGroupClause = T_SortGroupClause,
+    RowExpr = T_RowExpr,
     SQLValueFunction = T_SQLValueFunction,
     SubLink = T_SubLink,
     TargetEntry = T_TargetEntry,

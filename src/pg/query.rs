@@ -192,6 +192,16 @@ pub fn null(of: TypeOf) -> Any {
     null.expect("palloc does not return null").any()
 }
 
+/// A row of a composite type.
+pub fn row(columns: &[Any], typid: pg_sys::Oid) -> Node<pg_sys::RowExpr> {
+    let mut row = Node::<pg_sys::RowExpr>::make();
+    row.args = to_list(columns);
+    row.row_typeid = typid;
+    row.row_format = pg_sys::CoercionForm::COERCE_IMPLICIT_CAST;
+    row.location = -1;
+    row
+}
+
 /// A named output column.
 pub fn target(expression: Any, number: i16, name: &str) -> Target {
     let name = node::cstring(name);
@@ -288,6 +298,13 @@ pub fn and(a: Option<Any>, b: Option<Any>) -> Option<Any> {
     unsafe { Node::from_raw(pg_sys::make_and_qual(pointer(a), pointer(b))) }
 }
 
+/// The expression with what is constant in it computed.
+pub fn folded(expression: Any) -> Any {
+    // SAFETY: a live expression; without a planner's root only immutable functions are called.
+    let folded = unsafe { Node::from_raw(pg_sys::eval_const_expressions(std::ptr::null_mut(), expression.as_ptr())) };
+    folded.expect("a folded expression is an expression")
+}
+
 /// The expression converted implicitly to a type, as the server converts the legs of a UNION.
 pub fn converted(expression: Any, typid: pg_sys::Oid) -> Any {
     // SAFETY: no parse state is needed for an expression of a known type.
@@ -332,6 +349,12 @@ pub fn list_tree<T>(items: &[Node<T>]) -> Tree<pg_sys::List> {
 pub fn list_nodes(tree: &Tree<pg_sys::List>) -> Vec<Target> {
     // SAFETY: the tree is alive and a list of nodes.
     unsafe { list::iter(tree.as_ptr()).filter_map(|target| Node::from_raw(target)).collect() }
+}
+
+/// Plans a copy of the query, which raises the server's error when the tree is not sound.
+pub fn plan(query: Query) {
+    // SAFETY: a private copy of a complete query without parameters.
+    unsafe { pg_sys::pg_plan_query(query.copy().as_ptr(), c"".as_ptr(), 0, std::ptr::null_mut()) };
 }
 
 /// The query as SQL, for people.

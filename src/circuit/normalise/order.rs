@@ -37,9 +37,13 @@ fn drop_order(mut query: Query) {
     let clauses: [Vec<Node<pg_sys::SortGroupClause>>; 2] =
         [query.list(|query| query.groupClause), query.list(|query| query.distinctClause)];
     let used: Vec<u32> = clauses.iter().flatten().map(|clause| clause.tleSortGroupRef).collect();
+    if !query.windowClause.is_null() {
+        return;
+    }
     let mut targets = query.targets();
-    if query.windowClause.is_null() {
-        targets.retain(|target| !target.resjunk || used.contains(&target.ressortgroupref));
+    targets.retain(|target| !target.resjunk || used.contains(&target.ressortgroupref));
+    for target in targets.iter_mut().filter(|target| !used.contains(&target.ressortgroupref)) {
+        target.ressortgroupref = 0;
     }
     query.set_targets(&targets);
 }

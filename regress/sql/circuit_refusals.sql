@@ -1,0 +1,120 @@
+CREATE SCHEMA circuit_refusals;
+SET search_path = circuit_refusals, public;
+\pset format unaligned
+\pset tuples_only on
+
+-- The circuit of a query, as the stage sees it: a plain materialized view will do.
+CREATE FUNCTION circuit(query text) RETURNS SETOF text LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE 'CREATE MATERIALIZED VIEW circuit_view AS ' || query || ' WITH NO DATA';
+    RETURN NEXT '--- ' || query;
+    RETURN QUERY SELECT line FROM regexp_split_to_table(pgtrickle_internal.circuit('circuit_view'), E'\n') line;
+    DROP MATERIALIZED VIEW circuit_view;
+END $$;
+
+CREATE TABLE orders (id int PRIMARY KEY, customer int NOT NULL, status text, amount numeric, placed timestamptz, weight float8);
+CREATE TABLE customers (id int PRIMARY KEY, name text NOT NULL, email text UNIQUE, region int, profile json);
+
+-- Only what is said about maintaining the query.
+CREATE FUNCTION verdict(query text) RETURNS SETOF text LANGUAGE sql AS $$
+    SELECT line FROM circuit(query) line WHERE line ~ '^(---|refused|recomputed|inputs|depends)'
+$$;
+
+-- Shapes: recomputed when something has changed. Each with the nearest shape that is maintained.
+SELECT verdict('SELECT o.id, c.name FROM orders o LEFT JOIN customers c ON c.id = o.customer');
+SELECT verdict('SELECT o.id, c.name FROM orders o RIGHT JOIN customers c ON c.id = o.customer');
+SELECT verdict('SELECT o.id, c.name FROM orders o FULL JOIN customers c ON c.id = o.customer');
+SELECT verdict('SELECT o.id, c.name FROM orders o JOIN customers c ON c.id = o.customer');
+SELECT verdict('SELECT id FROM orders WHERE EXISTS (SELECT FROM customers WHERE id = customer)');
+SELECT verdict('SELECT id FROM orders WHERE customer NOT IN (SELECT id FROM customers)');
+SELECT verdict('SELECT id, (SELECT max(region) FROM customers) AS r FROM orders');
+SELECT verdict('SELECT id FROM orders WHERE customer IN (1, 2, 3)');
+SELECT verdict('SELECT o.id, c.n FROM orders o, LATERAL (SELECT count(*) AS n FROM customers WHERE id = o.customer) c');
+SELECT verdict('SELECT o.id, c.name FROM orders o, (SELECT * FROM customers) c');
+SELECT verdict('SELECT o.id, g FROM orders o, generate_series(1, o.customer) g');
+SELECT verdict('SELECT o.id, g FROM orders o, generate_series(1, 3) g, (VALUES (1), (2)) v');
+SELECT verdict('SELECT id, generate_series(1, 3) AS g FROM orders');
+SELECT verdict('SELECT id, rank() OVER (ORDER BY amount) AS r FROM orders');
+SELECT verdict('SELECT DISTINCT ON (customer) customer, id FROM orders ORDER BY customer, id');
+SELECT verdict('SELECT id FROM orders INTERSECT SELECT id FROM customers');
+SELECT verdict('SELECT id FROM orders OFFSET 3');
+SELECT verdict('SELECT id FROM (SELECT * FROM orders OFFSET 0) o LIMIT ALL');
+SELECT verdict('SELECT customer, status, count(*) FROM orders GROUP BY CUBE (customer, status)');
+SELECT verdict('SELECT customer, grouping(customer) AS g FROM orders GROUP BY customer');
+SELECT verdict('SELECT customer, count(*) FROM orders GROUP BY GROUPING SETS ((customer))');
+SELECT verdict('SELECT max(n) FROM (SELECT count(*) AS n FROM orders GROUP BY customer) c');
+SELECT verdict('SELECT id FROM orders UNION ALL SELECT count(*)::int FROM customers');
+CREATE TABLE parent (a int PRIMARY KEY);
+CREATE TABLE child () INHERITS (parent);
+SELECT verdict('SELECT a FROM ONLY parent');
+SELECT verdict('SELECT a FROM parent UNION ALL SELECT a FROM ONLY child');
+
+-- What capture cannot see: recomputed at every refresh.
+CREATE FOREIGN DATA WRAPPER circuit_fdw;
+CREATE SERVER circuit_server FOREIGN DATA WRAPPER circuit_fdw;
+CREATE FOREIGN TABLE elsewhere (a int) SERVER circuit_server;
+SELECT verdict('SELECT a FROM elsewhere');
+CREATE TABLE parted (a int, b int) PARTITION BY RANGE (a);
+CREATE TABLE parted_1 PARTITION OF parted FOR VALUES FROM (0) TO (10);
+SELECT verdict('SELECT b FROM parted');
+CREATE FOREIGN TABLE parted_2 PARTITION OF parted FOR VALUES FROM (10) TO (20) SERVER circuit_server;
+SELECT verdict('SELECT b FROM parted');
+SELECT verdict('SELECT relname FROM pg_class');
+SELECT verdict('SELECT view FROM pgtrickle_internal.dependency');
+CREATE MATERIALIZED VIEW plain_view AS SELECT id FROM orders;
+SELECT verdict('SELECT id FROM plain_view');
+CREATE UNLOGGED TABLE scratch (a int);
+SELECT verdict('SELECT a FROM scratch');
+CREATE SEQUENCE numbers;
+SELECT verdict('SELECT last_value FROM numbers');
+SELECT verdict('SELECT id, xmin::text AS x FROM orders');
+SELECT verdict('SELECT tableoid AS t FROM orders');
+
+-- Functions. The clock:
+SELECT verdict('SELECT id FROM orders WHERE placed > now() - interval ''1 day''');
+SELECT verdict('SELECT id FROM orders WHERE placed::date = CURRENT_DATE');
+SELECT verdict('SELECT id, age(placed) FROM orders');
+SELECT verdict('SELECT id, age(placed, timestamptz ''2020-01-01'') FROM orders');
+-- the session, the catalogs, and what functions of users may read:
+SELECT verdict('SELECT id FROM orders WHERE status = session_user');
+SELECT verdict('SELECT id FROM orders WHERE status = current_setting(''app.status'')');
+SELECT verdict('SELECT id FROM orders WHERE has_table_privilege(status, ''SELECT'')');
+CREATE FUNCTION looks_up(int) RETURNS text STABLE LANGUAGE sql AS 'SELECT name FROM customers WHERE id = $1';
+CREATE FUNCTION adds_one(int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT $1 + 1';
+SELECT verdict('SELECT id, looks_up(customer) FROM orders');
+SELECT verdict('SELECT id, adds_one(customer) FROM orders');
+-- Settings are pinned, and the owner stays the owner.
+SELECT verdict('SELECT id, placed::text, to_char(placed, ''Day''), placed + interval ''1 day'' AS next FROM orders');
+SELECT verdict('SELECT id, json_build_object(''placed'', placed) FROM orders');
+SELECT verdict('SELECT id FROM orders WHERE status = current_user');
+
+-- No single right result: not a stream table at all.
+SELECT verdict('SELECT id, random() FROM orders');
+SELECT verdict('SELECT id, clock_timestamp() AS t FROM orders');
+SELECT verdict('SELECT id, nextval(''numbers'') FROM orders');
+CREATE FUNCTION unmarked(int) RETURNS int LANGUAGE sql AS 'SELECT $1';
+SELECT verdict('SELECT id, unmarked(customer) FROM orders');
+SELECT verdict('SELECT id FROM orders TABLESAMPLE bernoulli (10)');
+SELECT verdict('SELECT id FROM orders FOR UPDATE');
+
+-- The gravest reason comes first, the others follow.
+SELECT verdict('SELECT o.id, random() FROM orders o LEFT JOIN customers c ON c.id = o.customer WHERE placed > now() LIMIT 3');
+
+-- Row security counts: its columns, and what it does.
+CREATE ROLE circuit_reader;
+GRANT ALL ON SCHEMA circuit_refusals TO circuit_reader;
+GRANT SELECT ON ALL TABLES IN SCHEMA circuit_refusals TO circuit_reader;
+ALTER TABLE orders ENABLE ROW LEVEL SECURITY;
+CREATE POLICY paid ON orders USING (status = 'paid');
+SET ROLE circuit_reader;
+CREATE MATERIALIZED VIEW secured AS SELECT id FROM orders;
+RESET ROLE;
+SELECT pgtrickle_internal.circuit('secured');
+DROP POLICY paid ON orders;
+CREATE POLICY known ON orders USING (customer IN (SELECT id FROM customers));
+SELECT pgtrickle_internal.circuit('secured');
+
+SET client_min_messages = warning;
+DROP SCHEMA circuit_refusals CASCADE;
+DROP FOREIGN DATA WRAPPER circuit_fdw CASCADE;
+DROP ROLE circuit_reader;
