@@ -1,14 +1,15 @@
-//! What a backend knows about the sources a table feeds, so that a trigger need not ask the catalog.
+//! What a backend knows about sources, so that triggers and scans need not ask the catalog.
 //!
-//! An entry is made at a table's first captured statement and dropped after an invalidation of anything it was made
+//! For a table, the sources it feeds. An entry is made at a table's first captured statement and dropped after an invalidation of anything it was made
 //! from: the table, its ancestors, or a buffer segment (sent when the captured columns or the active segment change).
 //! The list of columns only grows under a lock that excludes writers, so a statement in progress never misses a
-//! column; a stale active segment does no harm.
+//! column; a stale active segment does no harm. For a source, its segments, which stay the same until they are dropped.
 
 use super::family;
 use super::image::Image;
 use crate::catalog;
 use crate::catalog::source::{Level, Source};
+use crate::error::cannot_happen;
 use crate::pg::relation::Relation;
 use hashbrown::HashMap;
 use pgrx::pg_sys;
@@ -40,22 +41,39 @@ impl Feeds {
     }
 }
 
-thread_local!(static CACHE: RefCell<HashMap<pg_sys::Oid, Rc<Feeds>>> = RefCell::default());
+thread_local! {
+    static FEEDS: RefCell<HashMap<pg_sys::Oid, Rc<Feeds>>> = RefCell::default();
+    static SEGMENTS: RefCell<HashMap<pg_sys::Oid, [pg_sys::Oid; 2]>> = RefCell::default();
+}
 
 /// What `table`, which a trigger is running for, feeds.
 pub fn feeds(table: pg_sys::Relation) -> Rc<Feeds> {
     // SAFETY: an open relation.
     let relid = unsafe { (*table).rd_id };
-    if let Some(feeds) = CACHE.with_borrow(|cache| cache.get(&relid).filter(|feeds| !feeds.stale.get()).cloned()) {
+    if let Some(feeds) = FEEDS.with_borrow(|cache| cache.get(&relid).filter(|feeds| !feeds.stale.get()).cloned()) {
         return feeds;
     }
+    listen();
     // SAFETY: open by contract.
     let feeds = Rc::new(unsafe { look_up(table, relid) });
-    CACHE.with_borrow_mut(|cache| {
+    FEEDS.with_borrow_mut(|cache| {
         cache.retain(|_, feeds| !feeds.stale.get());
         cache.insert(relid, feeds.clone());
     });
     feeds
+}
+
+/// The segments of a captured source.
+pub fn segments(source: pg_sys::Oid) -> [pg_sys::Oid; 2] {
+    if let Some(segments) = SEGMENTS.with_borrow(|cache| cache.get(&source).copied()) {
+        return segments;
+    }
+    listen();
+    let Some(found) = catalog::source::get(source) else {
+        cannot_happen(format!("changes of relation {} are not captured", source.to_u32()))
+    };
+    SEGMENTS.with_borrow_mut(|cache| cache.insert(source, found.segments));
+    found.segments
 }
 
 unsafe fn look_up(table: pg_sys::Relation, relid: pg_sys::Oid) -> Feeds {
@@ -86,20 +104,23 @@ unsafe fn feed(table: pg_sys::Relation, relid: pg_sys::Oid, source: &Source) -> 
     }
 }
 
-/// Registers for invalidations.
-pub fn register() {
-    // SAFETY: the callback lives as long as the library.
-    unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(invalidate), pg_sys::Datum::from(0usize)) };
+/// Registers for invalidations, once per backend.
+fn listen() {
+    thread_local!(static LISTENING: Cell<bool> = const { Cell::new(false) });
+    if !LISTENING.replace(true) {
+        // SAFETY: the callback lives as long as the library.
+        unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(invalidate), pg_sys::Datum::from(0usize)) };
+    }
 }
 
-/// Marks entries that depend on `relid` (all, if none is named). They may be in use: they go at the next look-up.
+/// Forgets what depends on `relid` (everything, if none is named). Feeds may be in use: they go at the next look-up.
 #[pgrx::pg_guard]
 extern "C-unwind" fn invalidate(_arg: pg_sys::Datum, relid: pg_sys::Oid) {
-    CACHE.with_borrow(|cache| {
-        for feeds in cache.values() {
-            if relid == pg_sys::InvalidOid || feeds.watched.contains(&relid) {
-                feeds.stale.set(true);
-            }
+    let all = relid == pg_sys::InvalidOid;
+    FEEDS.with_borrow(|cache| {
+        for feeds in cache.values().filter(|feeds| all || feeds.watched.contains(&relid)) {
+            feeds.stale.set(true);
         }
     });
+    SEGMENTS.with_borrow_mut(|cache| cache.retain(|_, segments| !all && !segments.contains(&relid)));
 }

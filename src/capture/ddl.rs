@@ -44,7 +44,7 @@ fn sync(before: &Source, altered: Option<pg_sys::Oid>) {
         return;
     }
     let members = family::members(relid, pg_sys::AccessShareLock);
-    let columns = install::columns_now(before);
+    let columns = install::live(relid, &before.columns);
     let mut now = Source { level: family::level(&members), members, columns, ..before.clone() };
     changed_contents(before, &now);
     fingerprint::take(&mut now);

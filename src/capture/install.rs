@@ -7,7 +7,7 @@
 
 use super::{family, fingerprint, segment, triggers};
 use crate::catalog::source::{self, Source};
-use crate::catalog::{self, SOURCE, dependency};
+use crate::catalog::{SOURCE, dependency};
 use crate::pg::relation::Relation;
 use pgrx::pg_sys;
 
@@ -38,10 +38,10 @@ mod lock {
     }
 }
 
-/// Captures at least `columns` (attribute numbers; 0: the whole row) of `relid` from now on, and keeps its changes from being trimmed
+/// Captures at least `columns` (attribute numbers) of `relid` from now on, and keeps its changes from being trimmed
 /// until the end of the transaction. A snapshot taken after this call contains whatever is not captured.
 ///
-/// `relid` is something `capturable` or a stream table, whose own refreshes capture it (DeltaWriter).
+/// `relid` is a table the circuit found capturable, or a stream table, whose own refreshes capture it (DeltaWriter).
 pub fn install(relid: pg_sys::Oid, columns: &[i16]) {
     lock::use_(relid);
     let source = match source::get(relid).filter(|source| captures(source, columns)) {
@@ -52,7 +52,7 @@ pub fn install(relid: pg_sys::Oid, columns: &[i16]) {
 }
 
 fn captures(source: &Source, columns: &[i16]) -> bool {
-    live(source.relid, columns).iter().all(|column| source.columns.contains(column))
+    columns.iter().all(|column| source.columns.contains(column))
 }
 
 fn widen(relid: pg_sys::Oid, columns: &[i16]) -> Source {
@@ -106,18 +106,11 @@ fn set_columns(source: &mut Source, columns: Vec<i16>) {
     segment::invalidate(source.segments);
 }
 
-/// The columns among `wanted` that exist, ascending; 0 stands for all.
-fn live(relid: pg_sys::Oid, wanted: &[i16]) -> Vec<i16> {
+/// The columns among `wanted` that (still) exist, ascending.
+pub fn live(relid: pg_sys::Oid, wanted: &[i16]) -> Vec<i16> {
     let mut columns = Relation::open(relid, pg_sys::AccessShareLock).live_columns();
-    columns.retain(|attno| wanted.contains(attno) || wanted.contains(&0));
+    columns.retain(|attno| wanted.contains(attno));
     columns
-}
-
-/// What is to be captured of `source` after its definition changed: as before, and new columns of whole rows.
-pub fn columns_now(source: &Source) -> Vec<i16> {
-    let whole_row = columns_read(source.relid).contains(&0);
-    let wanted: Vec<i16> = source.columns.iter().copied().chain(whole_row.then_some(0)).collect();
-    live(source.relid, &wanted)
 }
 
 /// Brings the triggers of `members`, on which ShareRowExclusiveLock is held, in line with the catalog.
@@ -177,25 +170,6 @@ pub fn pin(relid: pg_sys::Oid) {
     if let Some(source) = source::get(relid) {
         segment::pin(source.segments);
     }
-}
-
-/// Why changes of a relation cannot be captured; None when they can.
-pub fn obstacle(relid: pg_sys::Oid) -> Option<&'static str> {
-    family::members(relid, pg_sys::AccessShareLock).into_iter().find_map(|member| {
-        let relation = Relation::open(member, pg_sys::AccessShareLock);
-        let form = relation.form();
-        let stream_table = form.relkind as u8 == pg_sys::RELKIND_MATVIEW && catalog::stream_table::exists(member);
-        match form.relkind as u8 {
-            _ if form.oid.to_u32() < pg_sys::FirstNormalObjectId => Some("it is a system catalog"),
-            _ if form.relpersistence as u8 != pg_sys::RELPERSISTENCE_PERMANENT => {
-                Some("it is an unlogged or temporary table")
-            }
-            pg_sys::RELKIND_RELATION | pg_sys::RELKIND_PARTITIONED_TABLE => None,
-            _ if stream_table => None,
-            pg_sys::RELKIND_FOREIGN_TABLE => Some("it is a foreign table or has one as a child"),
-            _ => Some("it is not a table"),
-        }
-    })
 }
 
 /// Reserves the source's row for a change until the end of the transaction, if nobody else is changing it.

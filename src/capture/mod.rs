@@ -33,11 +33,6 @@ pub use ddl::{before_detach_concurrently, on_ddl, on_subscription_change};
 pub use delta_writer::DeltaWriter;
 pub use frontier::Frontier;
 pub use in_use::in_use;
-pub use install::{install, obstacle, pin, shrink, uninstall};
+pub use install::{install, pin, shrink, uninstall};
 pub use scan::{BufferScan, Pending};
 pub use trim::trim;
-
-/// Registers the trigger function's cache for invalidations.
-pub fn register() {
-    cache::register();
-}

@@ -9,12 +9,12 @@
 //! The order of versions means nothing.
 
 use super::buffer::{CAPACITY, NEGATIVE, StoredRow, WIDE_OFFSET, max_align};
+use super::cache;
 use super::frontier::Frontier;
-use crate::catalog::source;
-use crate::error::cannot_happen;
 use crate::pg::relation::Relation;
 use crate::pg::server;
 use pgrx::pg_sys;
+use std::mem::MaybeUninit;
 use std::ptr::null_mut;
 
 /// Bytes of versions copied under one guard: several rows, few enough to stay in the processor's first cache.
@@ -23,7 +23,7 @@ const BATCH: usize = 3 * CAPACITY;
 /// A scan of the pending versions of one source.
 pub struct BufferScan {
     walk: Walk,
-    batch: Box<[u64]>,
+    batch: Box<[MaybeUninit<u64>]>,
     /// Versions still to be returned: bytes `at..end` behind `base`, which is the batch or inside a wide payload.
     base: *mut u8,
     at: usize,
@@ -40,7 +40,7 @@ impl BufferScan {
     pub fn begin(source: pg_sys::Oid, frontier: &Frontier, snapshot: pg_sys::Snapshot) -> Self {
         Self {
             walk: Walk::begin(source, frontier, snapshot),
-            batch: vec![0; BATCH / 8].into_boxed_slice(),
+            batch: Box::new_uninit_slice(BATCH / 8),
             base: null_mut(),
             at: 0,
             end: 0,
@@ -158,11 +158,8 @@ struct Walk {
 
 impl Walk {
     fn begin(source: pg_sys::Oid, frontier: &Frontier, snapshot: pg_sys::Snapshot) -> Self {
-        let Some(source) = source::get(source) else {
-            cannot_happen(format!("changes of relation {} are not captured", source.to_u32()))
-        };
         let open = |segment| Relation::open(segment, pg_sys::AccessShareLock);
-        let segments = source.segments.into_iter().map(open).filter(|segment| segment.blocks() > 0).collect();
+        let segments = cache::segments(source).into_iter().map(open).filter(|segment| segment.blocks() > 0).collect();
         Self { frontier: frontier.clone(), snapshot, segments, next: 0, scan: null_mut() }
     }
 

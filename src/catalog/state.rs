@@ -16,7 +16,7 @@ const VIEW: i16 = 1;
 const BLOCK: i16 = 2;
 const RELID: i16 = 3;
 
-const FILLFACTOR: i32 = 70;
+const FILLFACTOR: (&str, &str) = ("fillfactor", "70");
 
 /// Creates and registers the state table of a block.
 pub fn create(view: pg_sys::Oid, block: i16, spec: &Accumulate) -> pg_sys::Oid {
@@ -61,6 +61,7 @@ fn columns(spec: &Accumulate) -> Vec<Column> {
         typid: key.typid,
         typmod: key.typmod,
         collation: key.collation,
+        plain: false,
     });
     let numbered = || (1..).zip(&definitions);
     let counts = numbered().filter(|(_, definition)| definition.has_count());

@@ -15,6 +15,8 @@ pub struct Column {
     pub typid: pg_sys::Oid,
     pub typmod: i32,
     pub collation: pg_sys::Oid,
+    /// Never compressed nor moved out of the row.
+    pub plain: bool,
 }
 
 impl Column {
@@ -22,12 +24,12 @@ impl Column {
     pub fn new(name: impl Into<String>, typid: pg_sys::Oid) -> Self {
         // SAFETY: a syscache look-up.
         let collation = unsafe { pg_sys::get_typcollation(typid) };
-        Self { name: name.into(), typid, typmod: -1, collation }
+        Self { name: name.into(), typid, typmod: -1, collation, plain: false }
     }
 }
 
-/// Creates a logged heap in `schema`, owned by the schema's owner.
-pub fn create(schema: pg_sys::Oid, name: &str, columns: &[Column], fillfactor: i32) -> pg_sys::Oid {
+/// Creates a logged heap in `schema`, owned by the schema's owner, with a storage option.
+pub fn create(schema: pg_sys::Oid, name: &str, columns: &[Column], option: (&str, &str)) -> pg_sys::Oid {
     let _member = Member::begin();
     // SAFETY: arguments as DefineRelation passes them for a plain table; the relation is new and invisible to others.
     unsafe {
@@ -47,7 +49,7 @@ pub fn create(schema: pg_sys::Oid, name: &str, columns: &[Column], fillfactor: i
             false,
             false,
             pg_sys::OnCommitAction::ONCOMMIT_NOOP,
-            reloptions(fillfactor),
+            reloptions(option),
             false,
             true,
             true,
@@ -176,16 +178,19 @@ unsafe fn describe(columns: &[Column]) -> pg_sys::TupleDesc {
         for (number, column) in (1i16..).zip(columns) {
             pg_sys::TupleDescInitEntry(desc, number, cstring(&column.name), column.typid, column.typmod, 0);
             pg_sys::TupleDescInitEntryCollation(desc, number, column.collation);
+            if column.plain {
+                (*pg_sys::TupleDescAttr(desc, i32::from(number) - 1)).attstorage = pg_sys::TYPSTORAGE_PLAIN as i8;
+            }
         }
         desc
     }
 }
 
-unsafe fn reloptions(fillfactor: i32) -> Datum {
+unsafe fn reloptions((name, value): (&str, &str)) -> Datum {
     // SAFETY: a list of one DefElem.
     unsafe {
-        let value = pg_sys::makeInteger(fillfactor);
-        let option = pg_sys::makeDefElem(cstring("fillfactor"), value.cast(), -1);
+        let value = pg_sys::makeString(cstring(value));
+        let option = pg_sys::makeDefElem(cstring(name), value.cast(), -1);
         let (none, namespaces) = (Datum::from(0usize), std::ptr::null());
         pg_sys::transformRelOptions(none, list::make([option]), std::ptr::null(), namespaces, false, false)
     }
