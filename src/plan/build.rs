@@ -54,9 +54,9 @@ pub fn full(circuit: &Circuit, target: &Target, mode: apply::Mode) -> Plan {
             finish(block, target, query, accumulate::Mode::Rebuild, mode)
         }
         _ => {
-            let query = circuit.query.copy();
-            // SAFETY: a private copy without junk columns.
+            // SAFETY: a private copy, below a query that leaves its junk columns behind.
             let child = unsafe {
+                let query = query::select_subquery(circuit.query.copy());
                 query::append_weight(query, query::int8(1).cast());
                 plan(query)
             };

@@ -181,7 +181,7 @@ pub unsafe fn select_subquery(subquery: *mut pg_sys::Query) -> *mut pg_sys::Quer
         let rte = subquery_entry(subquery);
         (*rte).inFromCl = true;
         let query = select_from(rte);
-        for target in list::iter::<pg_sys::TargetEntry>((*subquery).targetList) {
+        for target in columns(subquery) {
             let var = pg_sys::makeVarFromTargetEntry(1, target);
             append_column(query, var.cast(), &node::string((*target).resname));
         }
@@ -288,10 +288,16 @@ pub unsafe fn union_all(queries: &[*mut pg_sys::Query]) -> *mut pg_sys::Query {
     }
 }
 
+/// The visible target columns.
+unsafe fn columns(query: *mut pg_sys::Query) -> impl Iterator<Item = *mut pg_sys::TargetEntry> {
+    // SAFETY: only reads.
+    unsafe { list::iter::<pg_sys::TargetEntry>((*query).targetList).filter(|&target| !(*target).resjunk) }
+}
+
 unsafe fn subquery_entry(query: *mut pg_sys::Query) -> *mut pg_sys::RangeTblEntry {
     // SAFETY: plain node construction.
     unsafe {
-        let names = list::iter::<pg_sys::TargetEntry>((*query).targetList).map(|t| pg_sys::makeString((*t).resname));
+        let names = columns(query).map(|target| pg_sys::makeString((*target).resname));
         let rte: *mut pg_sys::RangeTblEntry = node::make(pg_sys::NodeTag::T_RangeTblEntry);
         (*rte).rtekind = pg_sys::RTEKind::RTE_SUBQUERY;
         (*rte).subquery = query;

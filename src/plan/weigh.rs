@@ -31,13 +31,17 @@ pub struct Readings<'a> {
 ///
 /// `readings` describes every input of the template.
 pub fn weigh(template: &Tree<pg_sys::Query>, readings: &Readings) -> *mut pg_sys::Query {
-    let query = template.copy();
+    let mut query = template.copy();
     // SAFETY: only the copy is changed.
     unsafe {
         if let Some(input) = readings.input {
             legs::keep_only(Node::from_raw(query).expect("a copy of a query"), input);
         }
         if !realise(query, readings) {
+            if !(*query).setOperations.is_null() {
+                // The columns of a set operation are those of its legs and nothing else.
+                query = query::select_subquery(query);
+            }
             query::append_weight(query, query::int8(1).cast());
         }
     }
@@ -62,7 +66,7 @@ unsafe fn realise_union(query: *mut pg_sys::Query, readings: &Readings) -> bool 
         }
         for &rte in &branches {
             if !realise((*rte).subquery, readings) {
-                query::append_weight((*rte).subquery, query::int8(1).cast());
+                add_unit_weight(rte);
             }
             query::name_weight(rte);
         }
@@ -70,6 +74,17 @@ unsafe fn realise_union(query: *mut pg_sys::Query, readings: &Readings) -> bool 
         let column = query::last_column((*branches[leftmost as usize - 1]).subquery);
         query::append_weight(query, query::int8_var(leftmost, column).cast());
         true
+    }
+}
+
+/// Weight 1 for an entry's subquery that has none.
+unsafe fn add_unit_weight(rte: *mut pg_sys::RangeTblEntry) {
+    // SAFETY: a private subquery entry. The columns of a set operation are those of its legs and nothing else.
+    unsafe {
+        if !(*(*rte).subquery).setOperations.is_null() {
+            (*rte).subquery = query::select_subquery((*rte).subquery);
+        }
+        query::append_weight((*rte).subquery, query::int8(1).cast());
     }
 }
 

@@ -13,7 +13,7 @@ use crate::identity::{as_owner, as_owner_with};
 use crate::error::{cannot_happen, error};
 use crate::exec::apply;
 use crate::catalog::history;
-use crate::pg::clock;
+use crate::pg::{clock, names};
 use crate::pg::relation::Relation;
 use crate::plan::build::{self, Plan, Target};
 use crate::plan::cache::{self, Entry, Magnitudes};
@@ -77,6 +77,8 @@ pub fn run(
     check_order(view, old.as_ref(), &new);
     refuse_if_in_use(entry);
     let work = match &old {
+        // A view just adopted has rows of unknown age: they are compared.
+        None if view == target && names::is_populated(view) => Work::Recompute(Recompute::Always, None),
         None if view == target => Work::Recompute(Recompute::Populate, None),
         None => unpopulated(view),
         Some(frontier) => decide(entry, &row, frontier, snapshot),
@@ -96,7 +98,7 @@ fn decide(entry: &Entry, row: &StreamTable, frontier: &Frontier, snapshot: Refre
     if stream_table::reinit(row.relid).is_some() {
         return Work::Recompute(Recompute::Reinitialize, None);
     }
-    if entry.circuit.always_recompute {
+    if !row.captured || entry.circuit.always_recompute {
         return Work::Recompute(Recompute::Always, None);
     }
     let pending = pending(entry, frontier, snapshot);
@@ -194,6 +196,7 @@ pub fn preview(view: pg_sys::Oid, probe: &mut Probe) {
     // SAFETY: as any reader of the view.
     unsafe { pg_sys::LockRelationOid(view, pg_sys::AccessShareLock as i32) };
     let entry = entry(view);
+    entry.lock_relations();
     super::snapshot::with_refresh_snapshot(false, |snapshot| {
         let (plan, costs) = preview_plan(&entry, view, snapshot);
         let frontier = snapshot.frontier();

@@ -6,7 +6,8 @@
 use super::step;
 use crate::capture;
 use crate::catalog::{self, stream_table};
-use crate::plan::cache::Entry;
+use crate::commands::registration;
+use crate::plan::cache::{self, Entry};
 use hashbrown::HashMap;
 use pgrx::pg_sys;
 use std::rc::Rc;
@@ -40,7 +41,7 @@ pub fn lock(view: pg_sys::Oid) -> Vec<Member> {
         }
         let members: Vec<_> = order.iter().map(|&(_, view)| Member { view, entry: step::entry(view) }).collect();
         members.iter().for_each(|member| member.entry.lock_relations());
-        if members.iter().any(|member| !member.entry.is_valid()) || !members.iter().all(|member| locked_upstream(&member.entry, &order)) {
+        if members.iter().any(|member| !member.entry.is_valid() || resync(member)) || !members.iter().all(|member| locked_upstream(&member.entry, &order)) {
             continue;
         }
         return members;
@@ -68,6 +69,16 @@ fn upstream(entry: &Entry) -> impl Iterator<Item = pg_sys::Oid> {
 /// False when the definition changed while we waited and the view now reads a stream table we have not locked.
 fn locked_upstream(entry: &Entry, order: &[(usize, pg_sys::Oid)]) -> bool {
     upstream(entry).all(|source| order.iter().any(|&(_, oid)| oid == source))
+}
+
+/// Follows a query that became another one, say because a plain view below it was replaced. True if it had to.
+fn resync(member: &Member) -> bool {
+    let stale = stream_table::get(member.view).is_some_and(|row| row.fingerprint != member.entry.circuit.fingerprint);
+    if stale {
+        registration::resync(member.view);
+        cache::forget(member.view);
+    }
+    stale
 }
 
 /// Excludes other refreshes of the same view until the end of the transaction, and nobody else.
