@@ -166,7 +166,13 @@ impl Provider for Apply {
         node.end_outer();
     }
 
-    fn explain(&self, _node: Node, to: Explain) {
+    fn explain(&self, node: Node, to: Explain) {
+        // SAFETY: the plan is live; a catalog lookup, null when the view is gone.
+        unsafe {
+            if (*node.plan()).scan.scanrelid == 0 {
+                to.text(c"Materialized View", &tree::string(pg_sys::get_rel_name(self.spec.view)));
+            }
+        }
         if to.analyze() {
             to.integer(c"Rows Inserted", self.counters.inserted);
             to.integer(c"Rows Updated", self.counters.updated);
@@ -180,12 +186,8 @@ impl Apply {
     fn run(&mut self, node: Node) {
         // SAFETY: the executor state is live; its snapshot outlives the run.
         let snapshot = unsafe { (*node.estate()).es_snapshot };
-        let kept: &[usize] = match &self.spec.index {
-            ApplyIndex::Key { columns, .. } => columns,
-            _ => &[],
-        };
         // SAFETY: as above.
-        let mut writer = unsafe { Writer::open(self.spec.view, snapshot, kept) };
+        let mut writer = unsafe { Writer::open(self.spec.view, snapshot, self.spec.index.columns()) };
         check_child(&writer, node.outer());
         // SAFETY: the child's rows are of the view's shape, as just checked.
         unsafe {

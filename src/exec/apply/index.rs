@@ -29,6 +29,16 @@ pub enum ApplyIndex {
     None,
 }
 
+impl ApplyIndex {
+    /// The columns it finds rows by.
+    pub fn columns(&self) -> &[usize] {
+        match self {
+            Self::Key { columns, .. } | Self::Hash { columns, .. } => columns,
+            Self::Single | Self::None => &[],
+        }
+    }
+}
+
 /// The view's apply index. `key` as in `Circuit::key`.
 pub fn find(view: Oid, key: Option<&[usize]>) -> ApplyIndex {
     let view = Relation::open(view, pg_sys::AccessShareLock);

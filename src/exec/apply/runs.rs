@@ -139,6 +139,7 @@ impl Runs {
     /// # Safety
     /// The child's rows, if any, have the reader's shape followed by a weight.
     pub unsafe fn next(&mut self, reader: &Reader, grouping: &mut Grouping) -> Option<&[Change]> {
+        pgrx::check_for_interrupts!();
         self.recycle();
         // SAFETY: by contract.
         let head = self.ahead.take().or_else(|| unsafe { self.fetch(reader, grouping) })?;

@@ -32,7 +32,7 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Opens the view. `kept` are the columns (0-based) whose values updates leave alone.
+    /// Opens the view. `kept` are the columns (0-based) whose values updates leave alone, which is a hint to indexes.
     ///
     /// # Safety
     /// `snapshot` is registered or active until `end`.
