@@ -77,26 +77,36 @@ pub fn wrap(child: *mut pg_sys::Plan, node: ApplyNode) -> *mut pg_sys::Plan {
 }
 
 /// Gives a finished statement whose top node is a TrickleApply an entry for the view, so that EXPLAIN says which one.
+/// Not for Populate: the executor opens no unpopulated view.
 ///
 /// # Safety
-/// `stmt` is a private statement; the view is populated and locked when it runs.
+/// `stmt` is a private statement; the view is locked when it runs.
 pub unsafe fn name_target(stmt: *mut pg_sys::PlannedStmt) {
     // SAFETY: plain node construction; the top node is ours by contract.
     unsafe {
         let scan: *mut pg_sys::CustomScan = (*stmt).planTree.cast();
-        let private = list::iter::<pg_sys::List>((*scan).custom_private).next();
-        let view = pg_sys::Oid::from(list::ints(private.expect("written by `wrap`")).next().expect("written by `wrap`") as u32);
+        let spec = Spec::of(scan);
+        if spec.mode == Mode::Populate {
+            return;
+        }
+        (*stmt).rtable = pg_sys::lappend((*stmt).rtable, target_entry(spec.view).cast());
+        let index = (*(*stmt).rtable).length;
+        (*stmt).unprunableRelids = pg_sys::bms_add_member((*stmt).unprunableRelids, index);
+        (*scan).scan.scanrelid = index as u32;
+        (*scan).custom_relids = pg_sys::bms_make_singleton(index);
+    }
+}
+
+unsafe fn target_entry(view: pg_sys::Oid) -> *mut pg_sys::RangeTblEntry {
+    // SAFETY: plain node construction; the view exists.
+    unsafe {
         let entry: *mut pg_sys::RangeTblEntry = tree::make(pg_sys::NodeTag::T_RangeTblEntry);
         (*entry).rtekind = pg_sys::RTEKind::RTE_RELATION;
         (*entry).relid = view;
         (*entry).relkind = pg_sys::RELKIND_MATVIEW as i8;
         (*entry).rellockmode = pg_sys::AccessShareLock as i32;
         (*entry).eref = pg_sys::makeAlias(pg_sys::get_rel_name(view), std::ptr::null_mut());
-        (*stmt).rtable = pg_sys::lappend((*stmt).rtable, entry.cast());
-        let index = (*(*stmt).rtable).length;
-        (*stmt).unprunableRelids = pg_sys::bms_add_member((*stmt).unprunableRelids, index);
-        (*scan).scan.scanrelid = index as u32;
-        (*scan).custom_relids = pg_sys::bms_make_singleton(index);
+        entry
     }
 }
 
@@ -120,9 +130,13 @@ struct Spec {
 }
 
 impl Spec {
-    fn of(node: Node) -> Self {
-        // SAFETY: written by `wrap`.
-        let numbers: Vec<i32> = unsafe { list::ints(node.private(0)) }.collect();
+    /// # Safety
+    /// `scan` was made by `wrap`.
+    unsafe fn of(scan: *mut pg_sys::CustomScan) -> Self {
+        // SAFETY: custom_private holds the one list `wrap` wrote.
+        let private = unsafe { list::iter::<pg_sys::List>((*scan).custom_private) }.next().expect("written by `wrap`");
+        // SAFETY: an integer list.
+        let numbers: Vec<i32> = unsafe { list::ints(private) }.collect();
         let oid = |number: i32| pg_sys::Oid::from(number as u32);
         let columns = || numbers[5..].iter().map(|&column| column as usize).collect();
         let index = match numbers[3] {
@@ -148,7 +162,9 @@ impl Provider for Apply {
 
     fn begin(node: Node, flags: i32) -> Self {
         node.begin_outer(flags);
-        Self { spec: Spec::of(node), counters: Counters::default(), done: false }
+        // SAFETY: the plan is ours.
+        let spec = unsafe { Spec::of(node.plan()) };
+        Self { spec, counters: Counters::default(), done: false }
     }
 
     fn next(&mut self, node: Node) -> *mut pg_sys::TupleTableSlot {

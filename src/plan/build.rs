@@ -191,6 +191,7 @@ fn wrap(stmt: *mut pg_sys::PlannedStmt, top: impl FnOnce(*mut pg_sys::Plan) -> *
         let child = (*stmt).planTree;
         let (cost, rows) = ((*child).total_cost, (*child).plan_rows);
         (*stmt).planTree = top(child);
+        apply::name_target(stmt);
         Plan { stmt: Tree::new(stmt), cost, rows }
     }
 }
