@@ -6,7 +6,8 @@
 //! 3. Versions of pending rows are copied into private memory, as many as a batch holds under one guard: the shared
 //!    page must not be written, and consumers need plain minimal tuples without the sign bit.
 //!
-//! The order of versions means nothing.
+//! The order of versions means nothing. A scan that an error cuts short is dropped without calling the server: its
+//! resource owner closes what is open.
 
 use super::buffer::{CAPACITY, NEGATIVE, StoredRow, WIDE_OFFSET, max_align};
 use super::cache;
@@ -108,6 +109,7 @@ impl BufferScan {
 
     pub fn end(mut self) {
         self.rescan();
+        self.walk.end();
     }
 }
 
@@ -127,7 +129,9 @@ impl Pending {
     pub fn count(source: pg_sys::Oid, frontier: &Frontier, snapshot: pg_sys::Snapshot) -> Self {
         let mut walk = Walk::begin(source, frontier, snapshot);
         // SAFETY: nothing in the closure has a destructor or panics.
-        unsafe { server::guarded(|| walk.count()) }
+        let pending = unsafe { server::guarded(|| walk.count()) };
+        walk.end();
+        pending
     }
 
     /// Counts what is pending now.
@@ -150,7 +154,8 @@ impl Pending {
 struct Walk {
     frontier: Frontier,
     snapshot: pg_sys::Snapshot,
-    segments: Vec<Relation>,
+    /// Open until `end`.
+    segments: Vec<pg_sys::Relation>,
     /// The next segment to scan, and the scan of the one before.
     next: usize,
     scan: pg_sys::TableScanDesc,
@@ -158,9 +163,18 @@ struct Walk {
 
 impl Walk {
     fn begin(source: pg_sys::Oid, frontier: &Frontier, snapshot: pg_sys::Snapshot) -> Self {
-        let open = |segment| Relation::open(segment, pg_sys::AccessShareLock);
-        let segments = cache::segments(source).into_iter().map(open).filter(|segment| segment.blocks() > 0).collect();
+        let open = |segment| {
+            let segment = Relation::open(segment, pg_sys::AccessShareLock);
+            (segment.blocks() > 0).then(|| segment.into_raw())
+        };
+        let segments = cache::segments(source).into_iter().filter_map(open).collect();
         Self { frontier: frontier.clone(), snapshot, segments, next: 0, scan: null_mut() }
+    }
+
+    fn end(&mut self) {
+        self.rewind();
+        // SAFETY: opened by `begin`, closed once; the locks stay.
+        self.segments.drain(..).for_each(|segment| unsafe { pg_sys::relation_close(segment, pg_sys::NoLock as i32) });
     }
 
     fn rewind(&mut self) {
@@ -201,7 +215,7 @@ impl Walk {
         let flags = pg_sys::ScanOptions::SO_TYPE_SEQSCAN | pg_sys::ScanOptions::SO_ALLOW_PAGEMODE;
         // SAFETY: inside a guard; the segment stays open as long as the scan.
         self.scan = unsafe {
-            server::heap_beginscan(segment.as_ptr(), self.snapshot, 0, null_mut(), null_mut(), flags)
+            server::heap_beginscan(*segment, self.snapshot, 0, null_mut(), null_mut(), flags)
         };
         true
     }
@@ -249,14 +263,5 @@ impl Walk {
             pending.bytes += size as u64;
         }
         pending
-    }
-}
-
-impl Drop for Walk {
-    fn drop(&mut self) {
-        // During error unwinding the resource owner releases the scan's buffers.
-        if !std::thread::panicking() {
-            self.rewind();
-        }
     }
 }

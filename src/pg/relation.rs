@@ -20,6 +20,11 @@ impl Relation {
         (!relation.is_null()).then(|| Self(relation))
     }
 
+    /// Leaves closing to the caller, for what may be dropped after an error.
+    pub fn into_raw(self) -> pg_sys::Relation {
+        std::mem::ManuallyDrop::new(self).0
+    }
+
     pub fn as_ptr(&self) -> pg_sys::Relation {
         self.0
     }
