@@ -3,15 +3,17 @@
 //! Statement triggers fire when their statement ends. A refresh running inside it (a function called by an UPDATE, a
 //! user's trigger) would see the table's new rows but not their delta: it must be refused.
 
-use crate::catalog::source::Source;
+use crate::catalog::source;
 use pgrx::pg_sys;
 
 /// To be asked before the refresh opens any source.
-pub fn in_use(source: &Source) -> bool {
-    // SAFETY: look-ups in this backend's own state.
+pub fn in_use(relid: pg_sys::Oid) -> bool {
+    // SAFETY: look-ups in this backend's own state; a transaction without an id has written nothing.
     unsafe {
-        let wrote = pg_sys::GetTopFullTransactionIdIfAny().value != 0;
-        wrote && source.members.iter().any(|&member| is_being_written(member) || has_queued_events(member))
+        pg_sys::GetTopFullTransactionIdIfAny().value != 0
+            && source::get(relid).is_some_and(|source| {
+                source.members.into_iter().any(|member| is_being_written(member) || has_queued_events(member))
+            })
     }
 }
 

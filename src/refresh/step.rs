@@ -7,7 +7,7 @@ use super::{Action, Initiator, Outcome};
 use crate::capture;
 use crate::capture::Pending;
 use crate::capture::frontier::Frontier;
-use crate::catalog::{self, stream_table::{self, StreamTable}};
+use crate::catalog::stream_table::{self, StreamTable};
 use crate::circuit;
 use crate::identity::{as_owner, as_owner_with};
 use crate::error::{cannot_happen, error};
@@ -283,7 +283,7 @@ fn check_order(view: pg_sys::Oid, old: Option<&Frontier>, new: &Frontier) {
 /// Changes of a statement still running are in its table but not yet captured.
 fn refuse_if_in_use(entry: &Entry) {
     for source in entry.circuit.sources.iter().filter(|source| source.capturable) {
-        if catalog::source::get(source.relid).is_some_and(|source| capture::in_use(&source)) {
+        if capture::in_use(source.relid) {
             error(
                 PgSqlErrorCode::ERRCODE_OBJECT_IN_USE,
                 format!("cannot refresh while a statement of this session is changing \"{}\"", name(source.relid)),
