@@ -124,7 +124,9 @@ pub unsafe fn plan(
     // SAFETY: by contract.
     unsafe {
         let rte = *(*root).simple_rte_array.add(scanrelid as usize);
-        let (columns, whole_row) = needed(scanrelid, tlist, quals, (*rte).relid);
+        // The planner may put another target list into the node later, over the columns the relation is asked for.
+        let asked = (*(**(*root).simple_rel_array.add(scanrelid as usize)).reltarget).exprs;
+        let (columns, whole_row) = needed(scanrelid, [tlist, quals, asked], (*rte).relid);
         let scan: *mut pg_sys::CustomScan = node::make(pg_sys::NodeTag::T_CustomScan);
         (*scan).scan.plan.targetlist = tlist;
         (*scan).scan.plan.qual = quals;
@@ -141,15 +143,13 @@ pub unsafe fn plan(
 /// Highest attribute number read, and whether the whole row is.
 unsafe fn needed(
     scanrelid: pg_sys::Index,
-    tlist: *mut pg_sys::List,
-    quals: *mut pg_sys::List,
+    expressions: [*mut pg_sys::List; 3],
     relid: pg_sys::Oid,
 ) -> (i32, bool) {
     // SAFETY: pull_varattnos only reads the expressions.
     unsafe {
         let mut attributes = std::ptr::null_mut();
-        pg_sys::pull_varattnos(tlist.cast(), scanrelid, &raw mut attributes);
-        pg_sys::pull_varattnos(quals.cast(), scanrelid, &raw mut attributes);
+        expressions.into_iter().for_each(|list| pg_sys::pull_varattnos(list.cast(), scanrelid, &raw mut attributes));
         let offset = pg_sys::FirstLowInvalidHeapAttributeNumber;
         let (mut highest, mut whole_row) = (0, false);
         let mut member = pg_sys::bms_next_member(attributes, -1);
