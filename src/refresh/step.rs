@@ -70,21 +70,25 @@ pub fn run(
     initiator: Initiator,
     probe: Option<&mut Probe>,
 ) -> Outcome {
-    let (view, entry) = (member.view, &member.entry);
+    let view = member.view;
     let Some(row) = stream_table::get(view) else { not_a_stream_table(view) };
     let old = row.frontier.as_deref().map(decode);
     let new = snapshot.frontier();
     check_order(view, old.as_ref(), &new);
-    refuse_if_in_use(entry);
+    refuse_if_in_use(&member.entry);
+    let entry = match &member.entry.target.index {
+        apply::ApplyIndex::None if old.is_some() => with_index(&member.entry),
+        _ => member.entry.clone(),
+    };
     let work = match &old {
         // A view just adopted has rows of unknown age: they are compared.
         None if view == target && names::is_populated(view) => Work::Recompute(Recompute::Always, None),
         None if view == target => Work::Recompute(Recompute::Populate, None),
         None => unpopulated(view),
-        Some(frontier) => decide(entry, &row, frontier, snapshot),
+        Some(frontier) => decide(&entry, &row, frontier, snapshot),
     };
     let started = clock::now();
-    let outcome = as_owner_with(view, &row.pinned, || perform(entry, &work, old.as_ref(), snapshot, probe));
+    let outcome = as_owner_with(view, &row.pinned, || perform(&entry, &work, old.as_ref(), snapshot, probe));
     if outcome.action != Action::NoData {
         snapshot.advance();
         stream_table::set_frontier(view, &new.to_bytes(), started);
@@ -252,11 +256,10 @@ fn recompute_plan(entry: &Rc<Entry>, why: &Recompute, snapshot: RefreshSnapshot)
 
 /// The view's entry, with the index that finds stored rows: it may have been dropped, or never made.
 fn with_index(entry: &Rc<Entry>) -> Rc<Entry> {
-    if !matches!(entry.target.index, apply::ApplyIndex::None) {
+    let view = entry.circuit.view;
+    if apply::ensure_index(view, entry.circuit.key.as_deref()) == entry.target.index {
         return entry.clone();
     }
-    let view = entry.circuit.view;
-    apply::ensure_index(view, entry.circuit.key.as_deref());
     cache::forget(view);
     self::entry(view)
 }
