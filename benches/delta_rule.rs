@@ -1,7 +1,8 @@
 //! Cost of the rule itself: terms for blocks of few and many inputs, one and all of them changed.
 
 use bitvec::vec::BitVec;
-use criterion::{BenchmarkId, Criterion, black_box, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use std::hint::black_box;
 
 #[path = "../src/delta/mod.rs"]
 #[allow(dead_code)]

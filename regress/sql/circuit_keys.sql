@@ -80,5 +80,12 @@ SELECT key('SELECT count(*) FROM orders');
 SELECT key('SELECT DISTINCT status, amount FROM orders');
 SELECT key('SELECT id FROM orders UNION SELECT id FROM customers');
 
+-- A stream table is keyed by the index it is applied through.
+CREATE MATERIALIZED VIEW totals WITH (pg_trickle.incremental) AS SELECT customer, sum(amount) AS total FROM orders GROUP BY customer;
+SELECT key('SELECT total, customer FROM totals');
+SELECT key('SELECT c.id, t.total FROM customers c JOIN totals t ON t.customer = c.id');
+CREATE MATERIALIZED VIEW bag WITH (pg_trickle.incremental) AS SELECT status FROM orders;
+SELECT key('SELECT status FROM bag');
+
 SET client_min_messages = warning;
 DROP SCHEMA circuit_keys CASCADE;

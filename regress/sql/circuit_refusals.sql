@@ -63,6 +63,8 @@ SELECT verdict('SELECT relname FROM pg_class');
 SELECT verdict('SELECT view FROM pgtrickle_internal.dependency');
 CREATE MATERIALIZED VIEW plain_view AS SELECT id FROM orders;
 SELECT verdict('SELECT id FROM plain_view');
+CREATE MATERIALIZED VIEW stream_table WITH (pg_trickle.incremental) AS SELECT id FROM orders;
+SELECT verdict('SELECT id FROM stream_table');
 CREATE UNLOGGED TABLE scratch (a int);
 SELECT verdict('SELECT a FROM scratch');
 CREATE SEQUENCE numbers;

@@ -149,7 +149,7 @@ pub struct Refusal {
 /// the view's owner and set the settings pinned with it.
 pub fn build(view: pg_sys::Oid) -> Circuit {
     let relation = Relation::open(view, pg_sys::AccessShareLock);
-    let scratch = Scratch::new();
+    let scratch = Scratch::make();
     let circuit = scratch.run(|| {
         let query = query::of_view(&relation);
         let query = query.unwrap_or_else(|| error::cannot_happen(format!("\"{}\" has no query", relation.name())));
@@ -160,7 +160,7 @@ pub fn build(view: pg_sys::Oid) -> Circuit {
 
 /// The circuit a view with this analyzed query would have. The query is used up.
 pub fn build_query(query: Query) -> Circuit {
-    let scratch = Scratch::new();
+    let scratch = Scratch::make();
     scratch.run(|| analyse(pg_sys::InvalidOid, query)).moved()
 }
 

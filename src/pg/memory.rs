@@ -48,7 +48,7 @@ pub struct Scratch(pg_sys::MemoryContext);
 
 impl Scratch {
     /// A child of the current context.
-    pub fn new() -> Self {
+    pub fn make() -> Self {
         let name = c"pg_trickle scratch".as_ptr();
         let (min, init, max) = (pg_sys::ALLOCSET_DEFAULT_MINSIZE, pg_sys::ALLOCSET_DEFAULT_INITSIZE, pg_sys::ALLOCSET_DEFAULT_MAXSIZE);
         // SAFETY: the current context is valid; the name is static.
