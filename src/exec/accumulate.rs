@@ -238,6 +238,7 @@ impl Accumulate {
             input.skip();
         }
         removals.drain(|slot| {
+            pgrx::check_for_interrupts!();
             let (row, weight) = input.split(slot);
             fold.remove(row, -weight);
             keys.count_row(row.first(keys.count()), weight);

@@ -38,6 +38,9 @@ impl Layout {
         if self.by_value {
             return self.word(a) == self.word(b);
         }
+        if a.value() == b.value() {
+            return true;
+        }
         // SAFETY: by-reference values of this layout by contract.
         unsafe {
             match self.length {

@@ -107,6 +107,21 @@ pub fn table_of_index(index: pg_sys::Oid) -> Option<pg_sys::Oid> {
     valid(unsafe { pg_sys::IndexGetRelation(index, true) })
 }
 
+/// A function's owner.
+pub fn function_owner(function: pg_sys::Oid) -> pg_sys::Oid {
+    let cache = pg_sys::SysCacheIdentifier::PROCOID as i32;
+    // SAFETY: the row is read before it is released.
+    unsafe {
+        let tuple = pg_sys::SearchSysCache1(cache, function.into());
+        if tuple.is_null() {
+            crate::error::cannot_happen(format!("cache lookup failed for function {}", function.to_u32()));
+        }
+        let owner = (*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_proc>()).proowner;
+        pg_sys::ReleaseSysCache(tuple);
+        owner
+    }
+}
+
 /// Whether a schema is a member of the extension.
 pub fn is_member_of(schema: pg_sys::Oid, extension: &str) -> bool {
     // SAFETY: catalog look-ups.

@@ -21,6 +21,7 @@ pub mod definition;
 mod extremum;
 mod netting;
 mod ordered;
+mod permission;
 mod transition;
 pub mod value;
 pub mod witness;
@@ -56,6 +57,7 @@ impl Fold {
         desc: pg_sys::TupleDesc,
         parent: *mut pg_sys::PlanState,
     ) -> Self {
+        definitions.iter().for_each(permission::check);
         // SAFETY: the context is freed with the executor state.
         let scratch = unsafe { pg_sys::CreateExprContext((*parent).state) };
         // SAFETY: by contract.

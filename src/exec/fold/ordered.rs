@@ -94,6 +94,7 @@ impl Ordered {
             pg_sys::tuplesort_performsort(self.sort);
             let [mut current, mut last] = self.sorted;
             while self.next_sorted(current) {
+                pgrx::check_for_interrupts!();
                 if !(previous && self.is_same(current, last)) {
                     pg_sys::slot_getallattrs(current);
                     for (index, value) in values.iter_mut().enumerate() {
