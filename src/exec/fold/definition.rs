@@ -35,10 +35,17 @@ pub struct Functions {
 }
 
 impl Definition {
-    /// The moving-aggregate functions for an invertible aggregate, the plain ones for others.
+    /// The moving-aggregate functions for an invertible aggregate, the plain ones for others. Where they do not
+    /// allow to keep a state, the aggregate is recomputed.
     pub fn resolve(aggregate: &Aggregate) -> Self {
+        let (best, keeps_state) = Self::with_ability(aggregate, aggregate.ability);
+        if keeps_state { best } else { Self::with_ability(aggregate, Ability::Recompute).0 }
+    }
+
+    /// And whether its state can be kept: it must survive the final function, and an internal one must be stored.
+    fn with_ability(aggregate: &Aggregate, ability: Ability) -> (Self, bool) {
         let aggref = aggregate.aggref.as_ptr();
-        let moving = aggregate.ability == Ability::Invertible;
+        let moving = ability == Ability::Invertible;
         // SAFETY: the Aggref is live; the syscache row is pinned until released.
         unsafe {
             let aggfnoid = (*aggref).aggfnoid;
@@ -55,7 +62,7 @@ impl Definition {
             let text = pg_sys::SysCacheGetAttr(cache, tuple, attribute as i16, &mut null);
             let this = Self {
                 aggref,
-                ability: aggregate.ability,
+                ability,
                 arguments: aggregate.arguments.clone(),
                 filter: aggregate.filter,
                 functions: Functions::of(form, moving, transtype),
@@ -63,20 +70,10 @@ impl Definition {
                 final_extra: if moving { form.aggmfinalextra } else { form.aggfinalextra },
                 initial: initial_value((!null).then_some(text), transtype),
             };
+            let finish_modifies = if moving { form.aggmfinalmodify } else { form.aggfinalmodify } != b'r' as i8;
             pg_sys::ReleaseSysCache(tuple);
-            this.check();
-            this
-        }
-    }
-
-    /// An internal state that must be kept needs functions to store it and to load it back.
-    fn check(&self) {
-        let Functions { serialize, deserialize, combine, .. } = self.functions;
-        let storable = [serialize, deserialize, combine].iter().all(|&function| function != pg_sys::InvalidOid);
-        if self.ability != Ability::Recompute && self.transtype == pg_sys::INTERNALOID && !storable {
-            // SAFETY: the Aggref is live.
-            let aggregate = unsafe { (*self.aggref).aggfnoid };
-            cannot_happen(format!("state of aggregate {} cannot be stored", aggregate.to_u32()));
+            let keeps_state = !finish_modifies && (transtype != pg_sys::INTERNALOID || this.functions.can_store());
+            (this, keeps_state)
         }
     }
 
@@ -191,6 +188,11 @@ impl Functions {
             deserialize: stored(form.aggdeserialfn),
             combine: stored(form.aggcombinefn),
         }
+    }
+
+    /// An internal state can be stored and loaded back.
+    fn can_store(&self) -> bool {
+        [self.serialize, self.deserialize, self.combine].iter().all(|&function| function != pg_sys::InvalidOid)
     }
 }
 
