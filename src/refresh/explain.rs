@@ -39,7 +39,7 @@ pub unsafe fn explain(
 
 fn analyze(view: pg_sys::Oid, probe: &mut Probe) {
     let wave = wave::lock(view);
-    let fresh = wave.iter().any(wave::Member::is_unpopulated);
+    let fresh = wave.iter().any(wave::Member::wants_fresh_snapshot);
     snapshot::with_refresh_snapshot(fresh, |snapshot| {
         for member in &wave {
             let probe = (member.view == view).then_some(&mut *probe);

@@ -30,9 +30,15 @@ impl RefreshSnapshot {
     }
 }
 
+/// What the transaction's own snapshot contains.
+pub fn of_transaction() -> Frontier {
+    // SAFETY: a valid MVCC snapshot, used at once.
+    unsafe { Frontier::now(pg_sys::GetTransactionSnapshot()) }
+}
+
 /// Runs `work` under a fresh snapshot, or the transaction's own in REPEATABLE READ and above. With `fresh` always a fresh
 /// one: a first population must see what was committed before capture began, which may be after the transaction's
-/// snapshot.
+/// snapshot, and so must what follows it in the same transaction.
 pub fn with_refresh_snapshot<R>(fresh: bool, work: impl FnOnce(RefreshSnapshot) -> R) -> R {
     // SAFETY: push and pop are paired; after an error the transaction's abort pops.
     unsafe {

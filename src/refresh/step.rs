@@ -316,7 +316,7 @@ fn name(relid: pg_sys::Oid) -> String {
     Relation::open(relid, pg_sys::NoLock).name()
 }
 
-fn decode(bytes: &[u8]) -> Frontier {
+pub fn decode(bytes: &[u8]) -> Frontier {
     Frontier::from_bytes(bytes).unwrap_or_else(|_| cannot_happen("a stored frontier is malformed"))
 }
 

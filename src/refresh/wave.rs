@@ -3,7 +3,7 @@
 //! Refresh locks are taken ancestors first, by (depth, oid): depth is a property of the graph, so any two waves take the
 //! locks they share in the same order and cannot deadlock on them.
 
-use super::step;
+use super::{snapshot, step};
 use crate::capture;
 use crate::catalog::{self, stream_table};
 use crate::commands::registration;
@@ -19,13 +19,18 @@ pub struct Member {
 }
 
 impl Member {
-    /// Nobody protects the changes after our snapshot until we commit, so they are pinned.
-    pub fn is_unpopulated(&self) -> bool {
-        let unpopulated = stream_table::get(self.view).is_some_and(|row| row.frontier.is_none());
-        if unpopulated {
-            self.entry.circuit.sources.iter().for_each(|source| capture::pin(source.relid));
+    /// Whether the transaction's own snapshot may be too old: capture may have begun after it, or this transaction
+    /// populated the view at a later one.
+    pub fn wants_fresh_snapshot(&self) -> bool {
+        let Some(row) = stream_table::get(self.view) else { return false };
+        match row.frontier.as_deref() {
+            None => {
+                // Until we commit, nobody protects what comes after our snapshot.
+                self.entry.circuit.sources.iter().for_each(|source| capture::pin(source.relid));
+                true
+            }
+            Some(frontier) => row.is_own && !step::decode(frontier).precedes(&snapshot::of_transaction()),
         }
-        unpopulated
     }
 }
 
