@@ -29,7 +29,7 @@ CREATE TABLE order_items (
 );
 
 -- The same data each time.
-SELECT setseed(0.18);
+SELECT setseed(0.18) \g /dev/null
 
 INSERT INTO customers
 SELECT n,
