@@ -1,0 +1,229 @@
+//! Runs an episode on a server: one connection per session, one database per job, everything thrown away afterwards.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use postgres::{Client, Config, NoTls, SimpleQueryMessage};
+
+use crate::author::{MAIN, SESSIONS};
+use crate::check::comparison;
+use crate::dice::scramble;
+use crate::episode::Episode;
+use crate::schema::SIDE_SCHEMA;
+use crate::sql::ViewId;
+use crate::step::{Action, Step};
+
+pub const SCHEMA: &str = "gen";
+
+/// How an episode failed.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Failure {
+    /// Views differ from their queries: view, surplus, row.
+    Mismatch(Vec<String>),
+    /// The server reported an error that the step does not account for.
+    Error { code: String, message: String },
+    /// The connection broke under a statement: most likely a crash.
+    Lost(String),
+    /// Another backend crashed, and the server ended this session with all others.
+    Collateral(String),
+}
+
+#[derive(Default)]
+pub struct Outcome {
+    pub checks: u64,
+    /// Steps that failed in a way they may.
+    pub tolerated: BTreeSet<usize>,
+    /// The failure, and the position of the step it happened at.
+    pub failure: Option<(usize, Failure)>,
+}
+
+/// The connections of one job.
+pub struct Sessions {
+    config: Config,
+    clients: Vec<Client>,
+    /// Leaves out every so many refreshes, to prove that a wrong view is noticed.
+    pub sabotage: bool,
+}
+
+impl Sessions {
+    pub fn connect(config: &Config) -> Result<Sessions, postgres::Error> {
+        let clients = (0..SESSIONS).map(|_| config.connect(NoTls)).collect::<Result<_, _>>()?;
+        Ok(Sessions { config: config.clone(), clients, sabotage: false })
+    }
+
+    /// Connects again after a crash, once the server is back.
+    pub fn reconnect(&mut self, patience: Duration) -> Result<(), postgres::Error> {
+        let start = Instant::now();
+        loop {
+            match Sessions::connect(&self.config) {
+                Ok(fresh) => {
+                    self.clients = fresh.clients;
+                    return Ok(());
+                }
+                Err(error) if start.elapsed() > patience => return Err(error),
+                Err(_) => sleep(Duration::from_millis(200)),
+            }
+        }
+    }
+
+    /// Runs the steps in order, up to the first failure.
+    pub fn run(&mut self, episode: &Episode) -> Result<Outcome, postgres::Error> {
+        self.clean_up()?;
+        self.clients[MAIN].batch_execute(&format!("CREATE SCHEMA {SCHEMA}"))?;
+        for session in 0..SESSIONS {
+            self.clients[session].batch_execute(&session_setup(episode).join("; "))?;
+        }
+        let mut outcome = Outcome::default();
+        let mut in_transaction = [false; SESSIONS];
+        for (position, step) in episode.steps.iter().enumerate() {
+            if let Err(failure) = self.run_step(episode, step, in_transaction[step.session], &mut outcome) {
+                outcome.failure = Some((position, failure));
+                break;
+            }
+            if let Some(open) = step.control.as_ref().and_then(|c| c.0.opens()) {
+                in_transaction[step.session] = open;
+            }
+        }
+        Ok(outcome)
+    }
+
+    /// Ends what an episode left open and removes what it made. Sessions start over as if new.
+    pub fn clean_up(&mut self) -> Result<(), postgres::Error> {
+        for client in &mut self.clients {
+            client.batch_execute("ROLLBACK")?;
+            client.batch_execute("DISCARD ALL")?;
+            client.batch_execute("SET client_min_messages = error")?;
+        }
+        let main = &mut self.clients[MAIN];
+        let prepared = main.query("SELECT gid FROM pg_prepared_xacts WHERE database = current_database()", &[])?;
+        for row in prepared {
+            main.batch_execute(&format!("ROLLBACK PREPARED '{}'", row.get::<_, String>(0)))?;
+        }
+        main.batch_execute(&format!("DROP SCHEMA IF EXISTS {SCHEMA}, {SIDE_SCHEMA} CASCADE"))
+    }
+
+    fn run_step(
+        &mut self,
+        episode: &Episode,
+        step: &Step,
+        in_transaction: bool,
+        outcome: &mut Outcome,
+    ) -> Result<(), Failure> {
+        let guarded = in_transaction && !step.may_fail.is_empty();
+        if guarded {
+            self.send(step.session, "SAVEPOINT guard")?;
+        }
+        let result = self.act(episode, step, outcome);
+        let tolerated = matches!(&result, Err(Failure::Error { code, .. }) if step.may_fail.contains(&code.as_str()));
+        if tolerated {
+            outcome.tolerated.insert(step.id);
+        } else {
+            result?;
+        }
+        if guarded {
+            self.send(step.session, if tolerated { "ROLLBACK TO guard" } else { "RELEASE guard" })?;
+        }
+        Ok(())
+    }
+
+    fn act(&mut self, episode: &Episode, step: &Step, outcome: &mut Outcome) -> Result<(), Failure> {
+        match &step.action {
+            Action::Run(sql) => {
+                let text = sql.as_statement(&episode.catalog);
+                if self.sabotage && text.starts_with("REFRESH") && scramble(step.id as u64).is_multiple_of(8) {
+                    return Ok(());
+                }
+                self.execute(step, &text)
+            }
+            Action::Copy { sql, lines } => self.copy(step.session, &sql.as_statement(&episode.catalog), lines),
+            Action::Check(views) => self.check(episode, step.session, views, outcome),
+            Action::Reconnect => {
+                self.clients[step.session] = self.config.connect(NoTls).map_err(failure)?;
+                self.send(step.session, &session_setup(episode).join("; "))
+            }
+        }
+    }
+
+    /// Most statements go by the simple protocol, some by the extended one.
+    fn execute(&mut self, step: &Step, text: &str) -> Result<(), Failure> {
+        let plain = ["INSERT", "UPDATE", "DELETE", "MERGE", "REFRESH"].iter().any(|word| text.starts_with(word));
+        if plain && scramble(step.id as u64).is_multiple_of(5) {
+            self.clients[step.session].execute(text, &[]).map(|_| ()).map_err(failure)
+        } else {
+            self.send(step.session, text)
+        }
+    }
+
+    fn send(&mut self, session: usize, text: &str) -> Result<(), Failure> {
+        self.clients[session].simple_query(text).map(|_| ()).map_err(failure)
+    }
+
+    fn copy(&mut self, session: usize, sql: &str, lines: &[String]) -> Result<(), Failure> {
+        let mut writer = self.clients[session].copy_in(sql).map_err(failure)?;
+        // An error met while sending is the server's, which finish() reports as such.
+        let sent = lines.iter().try_for_each(|line| writer.write_all(format!("{line}\n").as_bytes()));
+        let finished = writer.finish().map(|_| ()).map_err(failure);
+        finished?;
+        sent.map_err(|e| Failure::Lost(e.to_string()))
+    }
+
+    fn check(
+        &mut self,
+        episode: &Episode,
+        session: usize,
+        views: &[ViewId],
+        outcome: &mut Outcome,
+    ) -> Result<(), Failure> {
+        let messages = self.clients[session].simple_query(&comparison(&episode.catalog, views)).map_err(failure)?;
+        outcome.checks += views.len() as u64;
+        let row = |m: &SimpleQueryMessage| match m {
+            SimpleQueryMessage::Row(r) => {
+                Some(format!("{} {} {}", r.get(0).unwrap_or("?"), r.get(1).unwrap_or("?"), r.get(2).unwrap_or("?")))
+            }
+            _ => None,
+        };
+        let rows: Vec<String> = messages.iter().filter_map(row).collect();
+        if rows.is_empty() { Ok(()) } else { Err(Failure::Mismatch(rows)) }
+    }
+}
+
+/// What every session of an episode starts with.
+pub fn session_setup(episode: &Episode) -> Vec<String> {
+    let fixed = [
+        format!("SET search_path = {SCHEMA}"),
+        "SET client_min_messages = error".to_string(),
+        "SET statement_timeout = '60s'".to_string(),
+        "SET lock_timeout = '3s'".to_string(),
+        "SET jit = off".to_string(),
+    ];
+    fixed.into_iter().chain(episode.settings.iter().map(|s| format!("SET {s}"))).collect()
+}
+
+fn failure(error: postgres::Error) -> Failure {
+    match error.as_db_error() {
+        Some(db) if matches!(db.code().code(), "57P01" | "57P02" | "57P03") => {
+            Failure::Collateral(db.message().to_string())
+        }
+        Some(db) => {
+            let detail = db.detail().map(|d| format!(" DETAIL: {d}")).unwrap_or_default();
+            let hint = db.hint().map(|h| format!(" HINT: {h}")).unwrap_or_default();
+            Failure::Error { code: db.code().code().to_string(), message: format!("{}{detail}{hint}", db.message()) }
+        }
+        None => Failure::Lost(error.to_string()),
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        match self {
+            Failure::Mismatch(rows) => {
+                write!(f, "views differ from their queries (view, surplus, row):\n  {}", rows.join("\n  "))
+            }
+            Failure::Error { code, message } => write!(f, "unexpected error {code}: {message}"),
+            Failure::Lost(message) => write!(f, "connection lost: {message}"),
+            Failure::Collateral(message) => write!(f, "the server ended the session: {message}"),
+        }
+    }
+}
