@@ -32,6 +32,11 @@ impl Member {
             Some(frontier) => row.is_own && !step::decode(frontier).precedes(&snapshot::of_transaction()),
         }
     }
+
+    /// Throws away changes of its sources that every view has seen.
+    pub fn trim_sources(&self) {
+        self.entry.circuit.sources.iter().for_each(|source| capture::trim(source.relid));
+    }
 }
 
 /// Locks `view` and its ancestors for refreshing and returns them in topological order, `view` last.
