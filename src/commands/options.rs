@@ -84,12 +84,18 @@ impl Stored {
         for change in changes {
             match change {
                 OptionChange::Set(options) => self.apply(options),
-                OptionChange::Reset(options) => options.iter().filter_map(bare).for_each(|name| {
-                    require_known(&name).unwrap_or_else(|report| report.raise());
-                    self.reset(&name);
-                }),
+                OptionChange::Reset(options) => options.iter().filter(|o| is_ours(o)).for_each(|o| self.reset_by(o)),
             }
         }
+    }
+
+    fn reset_by(&mut self, option: &RawOption) {
+        let name = bare(option).unwrap_or_default();
+        require_known(&name).unwrap_or_else(|report| report.raise());
+        if option.value.is_some() {
+            error(PgSqlErrorCode::ERRCODE_SYNTAX_ERROR, "RESET must not include values for parameters").raise()
+        }
+        self.reset(&name);
     }
 
     /// Nothing but perhaps `incremental = false`.

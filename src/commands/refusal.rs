@@ -2,16 +2,18 @@
 
 use super::options::unsupported;
 use crate::circuit::Refusal;
+use crate::pg::names;
+use pgrx::pg_sys;
 
 /// `CODE: sentence`, as shown by explain_refresh_mode.
 pub fn text(refusal: &Refusal) -> String {
     format!("{}: {}", refusal.code, refusal.detail)
 }
 
-pub fn raise(refusal: &Refusal) -> ! {
-    let message = match refusal.fatal {
-        true => "query cannot be maintained as a stream table",
-        false => "query cannot be maintained incrementally",
-    };
-    unsupported(message).detail(format!("{} Reason code: {}.", refusal.detail, refusal.code)).hint(refusal.hint).raise()
+pub fn raise(view: pg_sys::Oid, refusal: &Refusal) -> ! {
+    let how = if refusal.fatal { "as a stream table" } else { "incrementally" };
+    unsupported(&format!("query of \"{}\" cannot be maintained {how}", names::display(view)))
+        .detail(format!("{} Reason code: {}.", refusal.detail, refusal.code))
+        .hint(refusal.hint)
+        .raise()
 }

@@ -43,8 +43,8 @@ fn circuit_of(view: pg_sys::Oid) -> Circuit {
 /// Whether the view is maintained incrementally, or why not; raises when that is not what was asked for.
 fn define(circuit: &Circuit, options: &Options) -> Definition {
     let (effective_mode, downgrade_reason) = match (&circuit.refusal, options.refresh_mode) {
-        (Some(refusal), _) if refusal.fatal => refusal::raise(refusal),
-        (Some(refusal), RefreshMode::Differential) => refusal::raise(refusal),
+        (Some(refusal), _) if refusal.fatal => refusal::raise(circuit.view, refusal),
+        (Some(refusal), RefreshMode::Differential) => refusal::raise(circuit.view, refusal),
         (Some(refusal), RefreshMode::Auto) => ("FULL", Some(refusal::text(refusal))),
         (_, RefreshMode::Full) => ("FULL", None),
         (None, _) => ("DIFFERENTIAL", None),
@@ -85,7 +85,8 @@ pub fn attach(view: pg_sys::Oid) {
     attach_circuit(&circuit_of(view), &Stored::read(view).options());
 }
 
-fn attach_circuit(circuit: &Circuit, options: &Options) {
+/// Whether there is anything to capture.
+fn attach_circuit(circuit: &Circuit, options: &Options) -> bool {
     let captured = wants_capture(circuit, options);
     if captured {
         require_trigger_privilege(circuit);
@@ -99,6 +100,7 @@ fn attach_circuit(circuit: &Circuit, options: &Options) {
         }
     }
     stream_table::set_captured(circuit.view, captured);
+    captured
 }
 
 /// The reverse of `attach`, for a view that has no rows any more or is going away.
@@ -118,8 +120,7 @@ pub fn resync(view: pg_sys::Oid) {
     let before = dependency::sources_of(view);
     state::drop_all(view);
     dependency::replace(view, &dependencies(&circuit));
-    if row.frontier.is_some() {
-        attach_circuit(&circuit, &options);
+    if row.frontier.is_some() && attach_circuit(&circuit, &options) {
         stream_table::set_reinit(view, "its query, options or sources changed");
     }
     before.iter().for_each(|dependency| capture::shrink(dependency.source));

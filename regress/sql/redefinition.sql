@@ -1,0 +1,106 @@
+-- What a stream table's query uses is changed in place: its contents follow at the next refresh.
+CREATE TABLE t (a int PRIMARY KEY, b int);
+INSERT INTO t SELECT g, g FROM generate_series(1, 3) g;
+CREATE VIEW due AS SELECT pgt_name, needs_reinit FROM pgtrickle.pgt_stream_tables WHERE needs_reinit ORDER BY 1;
+
+-- A function, called directly, in an operator, in an aggregate, in a generated column, under a plain view.
+CREATE FUNCTION f(int) RETURNS int IMMUTABLE LANGUAGE sql RETURN $1 * 10;
+CREATE OPERATOR *** (PROCEDURE = f, RIGHTARG = int);
+CREATE FUNCTION step(int, int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT coalesce($1, 0) + f($2)';
+CREATE AGGREGATE total (int) (SFUNC = step, STYPE = int);
+CREATE VIEW through AS SELECT a, f(b) FROM t;
+CREATE MATERIALIZED VIEW direct WITH (pg_trickle.incremental) AS SELECT a, f(b) FROM t;
+CREATE MATERIALIZED VIEW by_operator WITH (pg_trickle.incremental) AS SELECT a, *** b AS f FROM t;
+CREATE MATERIALIZED VIEW by_aggregate WITH (pg_trickle.incremental) AS SELECT total(b) FROM t;
+CREATE MATERIALIZED VIEW by_view WITH (pg_trickle.incremental) AS SELECT * FROM through;
+CREATE MATERIALIZED VIEW unconcerned WITH (pg_trickle.incremental) AS SELECT a FROM t;
+TABLE due;
+CREATE OR REPLACE FUNCTION f(int) RETURNS int IMMUTABLE LANGUAGE sql RETURN $1 * 100;
+TABLE due;
+REFRESH MATERIALIZED VIEW direct;
+REFRESH MATERIALIZED VIEW by_operator;
+REFRESH MATERIALIZED VIEW by_view;
+SELECT d.a, d.f, o.f, v.f FROM direct d JOIN by_operator o USING (a) JOIN by_view v USING (a) ORDER BY 1;
+TABLE due;
+SELECT action FROM pgtrickle.get_refresh_history('direct', 1);
+CREATE OR REPLACE FUNCTION step(int, int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT coalesce($1, 0) + $2';
+TABLE due;
+REFRESH MATERIALIZED VIEW by_aggregate;
+TABLE by_aggregate;
+CREATE FUNCTION unrelated() RETURNS int LANGUAGE sql RETURN 1;
+ALTER FUNCTION f(int) COST 1;
+TABLE due;
+REFRESH MATERIALIZED VIEW direct;
+BEGIN;
+CREATE OR REPLACE FUNCTION f(int) RETURNS int IMMUTABLE LANGUAGE sql RETURN 0;
+ROLLBACK;
+REFRESH MATERIALIZED VIEW by_operator;
+REFRESH MATERIALIZED VIEW by_view;
+TABLE due;
+
+-- A plain view with another query, reading another table.
+CREATE TABLE u (a int, b int);
+INSERT INTO u VALUES (7, 7);
+CREATE OR REPLACE VIEW through AS SELECT a, b AS f FROM u;
+TABLE due;
+REFRESH MATERIALIZED VIEW by_view;
+TABLE by_view;
+SELECT source_table FROM pgtrickle.list_sources('by_view');
+INSERT INTO u VALUES (8, 8);
+DELETE FROM t WHERE a = 3;
+REFRESH MATERIALIZED VIEW by_view;
+TABLE by_view ORDER BY a;
+SELECT action FROM pgtrickle.get_refresh_history('by_view', 2);
+
+-- Types: an enum label renamed under a text.
+CREATE TYPE mood AS ENUM ('sad', 'happy');
+CREATE TABLE m (a int PRIMARY KEY, mood mood);
+INSERT INTO m VALUES (1, 'sad');
+CREATE MATERIALIZED VIEW moods WITH (pg_trickle.incremental) AS SELECT a, mood::text FROM m;
+ALTER TYPE mood RENAME VALUE 'sad' TO 'blue';
+REFRESH MATERIALIZED VIEW moods;
+TABLE moods;
+CREATE DOMAIN small AS int CHECK (VALUE < 1000);
+CREATE MATERIALIZED VIEW smalls WITH (pg_trickle.incremental) AS SELECT a, b::small FROM t;
+ALTER DOMAIN small DROP CONSTRAINT small_check;
+TABLE due;
+CREATE TEXT SEARCH CONFIGURATION conf (COPY = simple);
+CREATE MATERIALIZED VIEW words WITH (pg_trickle.incremental) AS SELECT a, to_tsvector('conf', mood::text) FROM m;
+ALTER TEXT SEARCH CONFIGURATION conf ALTER MAPPING FOR asciiword WITH english_stem;
+TABLE due;
+
+-- The table itself.
+CREATE TABLE g (a int PRIMARY KEY, b int, c int GENERATED ALWAYS AS (b * 2) STORED, d int GENERATED ALWAYS AS (b * 3) VIRTUAL);
+INSERT INTO g VALUES (1, 1);
+CREATE MATERIALIZED VIEW gen WITH (pg_trickle.incremental) AS SELECT a, c, d FROM g;
+ALTER TABLE g ALTER COLUMN c SET EXPRESSION AS (b * 20);
+REFRESH MATERIALIZED VIEW gen;
+TABLE gen;
+ALTER TABLE g ALTER COLUMN d SET EXPRESSION AS (b * 30);
+REFRESH MATERIALIZED VIEW gen;
+TABLE gen;
+CREATE MATERIALIZED VIEW whole WITH (pg_trickle.incremental) AS SELECT a, row_to_json(m)::text FROM m;
+ALTER TABLE m ADD COLUMN more int DEFAULT 5;
+REFRESH MATERIALIZED VIEW whole;
+TABLE whole;
+ALTER TABLE m RENAME COLUMN more TO less;
+REFRESH MATERIALIZED VIEW whole;
+TABLE whole;
+
+-- Nothing captured is lost by switching triggers off.
+ALTER TABLE t DISABLE TRIGGER ALL;
+INSERT INTO t VALUES (9, 9);
+ALTER TABLE t ENABLE TRIGGER ALL;
+REFRESH MATERIALIZED VIEW unconcerned;
+SELECT count(*) FROM unconcerned WHERE a = 9;
+SELECT DISTINCT enabled FROM pgtrickle.trigger_inventory();
+
+SET client_min_messages = warning;
+DROP TABLE t, u, m, g CASCADE;
+DROP VIEW due;
+DROP AGGREGATE total(int);
+DROP OPERATOR *** (NONE, int);
+DROP FUNCTION f, step, unrelated;
+DROP TEXT SEARCH CONFIGURATION conf;
+DROP DOMAIN small;
+DROP TYPE mood;
