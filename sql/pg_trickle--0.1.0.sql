@@ -258,8 +258,9 @@ CREATE FUNCTION pgtrickle.get_refresh_history(name text, max_rows integer DEFAUL
                    status text, rows_inserted bigint, rows_deleted bigint, duration_ms double precision, error_message text)
     LANGUAGE sql STABLE
 BEGIN ATOMIC
-    SELECT h.refresh_id, h.data_timestamp, h.start_time, h.end_time, h.action, h.status, h.rows_inserted, h.rows_deleted,
-           h.duration_ms, h.error_message
+    -- An updated row is one deleted and one inserted.
+    SELECT h.refresh_id, h.data_timestamp, h.start_time, h.end_time, h.action, h.status, h.rows_inserted + h.rows_updated,
+           h.rows_deleted + h.rows_updated, h.duration_ms, h.error_message
       FROM pgtrickle.pgt_refresh_history h
      WHERE h.pgt_relid = pgtrickle.stream_table(name)
      ORDER BY h.refresh_id DESC

@@ -2,7 +2,7 @@
 //!
 //! When it differs from the one stored with the view, the stored rows answer another query: recompute.
 
-use super::Source;
+use super::{Refusal, Source};
 use super::functions::Findings;
 use crate::pg::facts;
 use crate::pg::query::Query;
@@ -15,7 +15,7 @@ const FORMAT: u64 = 1;
 
 /// The rewritten query's text (row security and plain views included), the types of the columns it reads, the
 /// definitions of the functions it calls directly, and the name it runs under if that shows in the result.
-/// Constraints do not count: they change no row.
+/// Constraints do not count here: they change no row.
 pub fn of(query: Query, sources: &[Source], functions: &Findings) -> i64 {
     let mut text = query.text();
     sources.iter().for_each(|source| describe(source, &mut text));
@@ -24,6 +24,12 @@ pub fn of(query: Query, sources: &[Source], functions: &Findings) -> i64 {
         text.push_str(&facts::current_user());
     }
     facts::hash(text.as_bytes(), FORMAT) as i64
+}
+
+/// The same with the way the rows are maintained: by which key they are found, why not incrementally.
+pub fn maintained(fingerprint: i64, key: Option<&[usize]>, refusals: &[Refusal]) -> i64 {
+    let codes: Vec<&str> = refusals.iter().map(|refusal| refusal.code).collect();
+    facts::hash(format!("{key:?} {codes:?}").as_bytes(), fingerprint as u64) as i64
 }
 
 fn describe(source: &Source, text: &mut String) {

@@ -174,6 +174,7 @@ fn analyse(view: pg_sys::Oid, analyzed: Query) -> Circuit {
     let mut refusals = [functions.refusals, obstacles, shape::refusals(normal)].concat();
     let key = if refusals.is_empty() { key::of(normal) } else { None };
     let blocks = if refusals.is_empty() { blocks(normal, &mut refusals) } else { vec![] };
+    let fingerprint = fingerprint::maintained(fingerprint, key.as_deref(), &refusals);
     let always_recompute = refusals.iter().any(|refusal| refusal.always);
     let (refusal, further_refusals) = by_gravity(refusals);
     Circuit {

@@ -118,6 +118,7 @@ pub fn resync(view: pg_sys::Oid) {
     let options = Stored::read(view).options();
     stream_table::set_definition(view, define(&circuit, &options));
     let before = dependency::sources_of(view);
+    exec::apply::demote_outdated(view, circuit.key.as_deref());
     state::drop_all(view);
     dependency::replace(view, &dependencies(&circuit));
     if row.frontier.is_some() && attach_circuit(&circuit, &options) {
@@ -129,7 +130,7 @@ pub fn resync(view: pg_sys::Oid) {
 /// Leaves a plain materialized view with the rows it has.
 pub fn release(view: pg_sys::Oid) {
     detach(view);
-    exec::apply::drop_hash_indexes(view);
+    exec::apply::drop_own_indexes(view);
     Stored::default().write(view);
     forget(view);
     resync_dependants(view);

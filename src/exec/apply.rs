@@ -26,7 +26,7 @@ mod spill;
 mod writer;
 
 pub use index::ApplyIndex;
-pub use make_index::{drop_hash_indexes, ensure as ensure_index};
+pub use make_index::{demote_outdated, drop_own_indexes, ensure as ensure_index};
 pub use writer::Counters;
 
 use crate::error;

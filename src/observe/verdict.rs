@@ -26,7 +26,7 @@ pub fn of(circuit: &Circuit) -> Vec<Finding> {
         findings.push(operator(circuit));
         findings.push(matching(circuit));
     }
-    findings.extend(circuit.sources.iter().map(source));
+    findings.extend(circuit.sources.iter().map(|source| source_of(circuit, source)));
     if circuit.settings_dependent {
         findings.push(finding("settings", "The result depends on settings, which are pinned at creation.", INFO));
     }
@@ -64,9 +64,10 @@ fn matching(circuit: &Circuit) -> Finding {
     finding("key", text, INFO)
 }
 
-fn source(source: &Source) -> Finding {
+fn source_of(circuit: &Circuit, source: &Source) -> Finding {
     let name = facts::relation_name(source.relid);
     match source.capturable {
+        true if circuit.always_recompute => finding("source", format!("{name}: read anew at every refresh."), INFO),
         true => finding("source", format!("{name}: changes of {} column(s) are captured.", source.columns.len()), INFO),
         false => finding("source", format!("{name}: changes cannot be captured."), WARNING),
     }

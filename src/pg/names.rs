@@ -91,6 +91,12 @@ pub fn is_index(relid: pg_sys::Oid) -> bool {
     kind(relid) == Some(pg_sys::RELKIND_INDEX)
 }
 
+/// The oid of our extension.
+pub fn extension() -> pg_sys::Oid {
+    // SAFETY: a look-up by name; raises when it is not installed.
+    unsafe { pg_sys::get_extension_oid(cstring("pg_trickle"), false) }
+}
+
 /// The owner of an installed extension.
 pub fn extension_owner(name: &str) -> Option<pg_sys::Oid> {
     let oid = 1;

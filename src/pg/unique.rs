@@ -1,5 +1,6 @@
 //! Unique keys of a relation that hold at every moment and for the types' own equality.
 
+use super::catalog_table::{CatalogTable, value};
 use super::relation::Relation;
 use super::{facts, list};
 use pgrx::pg_sys;
@@ -13,6 +14,32 @@ pub fn keys(relation: &Relation) -> Vec<Vec<i16>> {
         .into_iter()
         .filter_map(|index| key_of(relation, &Relation::open(index, pg_sys::AccessShareLock)))
         .collect()
+}
+
+/// The columns of a unique index.
+pub fn columns(index: &Relation) -> Option<Vec<i16>> {
+    // SAFETY: an open index has its pg_index row with indnkeyatts columns.
+    unsafe {
+        let form = &*(*index.as_ptr()).rd_index;
+        form.indisunique.then(|| form.indkey.values.as_slice(form.indnkeyatts as usize).to_vec())
+    }
+}
+
+/// Makes a unique index an ordinary one in place. Nobody may be inserting into the table.
+pub fn demote(index: pg_sys::Oid) {
+    let pg_index = CatalogTable::open_for_write(pg_sys::IndexRelationId);
+    let no = [(column::UNIQUE, value(false)), (column::NULLS_NOT_DISTINCT, value(false))];
+    if let Some(row) = pg_index.get(BY_INDEX, column::INDEX, index) {
+        pg_index.update(&row, &no);
+    }
+}
+
+/// pg_index.
+const BY_INDEX: pg_sys::Oid = pg_sys::Oid::from_u32(pg_sys::IndexRelidIndexId);
+mod column {
+    pub const INDEX: i16 = 1;
+    pub const UNIQUE: i16 = 5;
+    pub const NULLS_NOT_DISTINCT: i16 = 6;
 }
 
 /// The first columns of all indexes that can be used.

@@ -4,7 +4,7 @@ use super::index::{ApplyIndex, find, hash_arguments, hash_function, sorted};
 use crate::error;
 use crate::pg::image::HASH_CHUNK;
 use crate::pg::relation::Relation;
-use crate::pg::{list, node};
+use crate::pg::{list, names, node, unique};
 use pgrx::pg_sys::{self, Oid};
 
 /// Finds the view's apply index or makes it, as the view's owner. `key` as in `Circuit::key`. The caller holds
@@ -21,14 +21,15 @@ pub fn ensure(view: Oid, key: Option<&[usize]>) -> ApplyIndex {
     }
 }
 
-/// Drops the view's row_image_hash indexes, when it becomes a plain materialized view.
-pub fn drop_hash_indexes(view: Oid) {
+/// Drops the indexes made by `ensure`, when the view becomes a plain materialized view: a hash index needs the
+/// extension, and a unique one may refuse rows that the plain view is to hold one day.
+pub fn drop_own_indexes(view: Oid) {
     let view = Relation::open(view, pg_sys::AccessExclusiveLock);
     // SAFETY: as in `find`.
     for index in unsafe { list::oids(pg_sys::RelationGetIndexList(view.as_ptr())) } {
         let index = Relation::open(index, pg_sys::AccessExclusiveLock);
         // SAFETY: the index is open; a hash call is only inspected.
-        if unsafe { hash_arguments(index.as_ptr()) }.is_some() {
+        if is_own(index.oid()) || unsafe { hash_arguments(index.as_ptr()) }.is_some() {
             let address = relation_address(index.oid());
             drop(index);
             // SAFETY: nothing but the view uses the index.
@@ -37,6 +38,34 @@ pub fn drop_hash_indexes(view: Oid) {
             };
         }
     }
+}
+
+/// Lets own unique indexes accept duplicates when their columns do not include the view's key (any more). Not dropped:
+/// that would exclude readers. The caller keeps other refreshes of the view out.
+pub fn demote_outdated(view: Oid, key: Option<&[usize]>) {
+    let relation = Relation::open(view, pg_sys::RowExclusiveLock);
+    // SAFETY: as in `find`.
+    for index in unsafe { list::oids(pg_sys::RelationGetIndexList(relation.as_ptr())) }.filter(|&index| is_own(index)) {
+        let columns = unique::columns(&Relation::open(index, pg_sys::AccessShareLock));
+        let holds = |columns: &[i16]| key.is_some_and(|key| key.iter().all(|&column| columns.contains(&(column as i16 + 1))));
+        if columns.is_some_and(|columns| !holds(&columns)) {
+            unique::demote(index);
+            // SAFETY: relation caches list which indexes are unique.
+            unsafe { pg_sys::CacheInvalidateRelcacheByRelid(view) };
+        }
+    }
+}
+
+/// Marks an index as made by `ensure`. A dump carries the mark (ALTER INDEX ... DEPENDS ON EXTENSION).
+fn mark_own(index: Oid) {
+    let extension = object_address(pg_sys::ExtensionRelationId, names::extension());
+    // SAFETY: adds a dependency row.
+    unsafe { pg_sys::recordDependencyOn(&relation_address(index), &extension, pg_sys::DependencyType::DEPENDENCY_AUTO_EXTENSION) };
+}
+
+fn is_own(index: Oid) -> bool {
+    // SAFETY: a catalog look-up; a list of oids in the current context.
+    unsafe { list::oids(pg_sys::getAutoExtensionsOfObject(pg_sys::RelationRelationId, index)).any(|oid| oid == names::extension()) }
 }
 
 /// The index to make when there is none.
@@ -89,11 +118,14 @@ fn make_index(view: Oid, key: Option<&[usize]>) -> ApplyIndex {
         Wanted::Nothing => ApplyIndex::None,
         Wanted::Key(columns) => {
             let parameters = columns.iter().map(|&column| column_element(&relation, column));
-            ApplyIndex::Key { index: define(&relation, parameters, true), columns }
+            let index = define(&relation, parameters, true);
+            mark_own(index);
+            ApplyIndex::Key { index, columns }
         }
         Wanted::Hash(columns) => {
             let index = define(&relation, [hash_element(&relation, &columns)].into_iter(), false);
             follow_extension(index);
+            mark_own(index);
             ApplyIndex::Hash { index, columns }
         }
     }
