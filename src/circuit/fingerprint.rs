@@ -2,11 +2,13 @@
 //!
 //! When it differs from the one stored with the view, the stored rows answer another query: recompute.
 
-use super::{Refusal, Source};
 use super::functions::Findings;
+use super::{Refusal, Source};
 use crate::pg::facts;
+use crate::pg::handle::Any;
 use crate::pg::query::Query;
 use crate::pg::relation::Relation;
+use crate::pg::walk::{self, Scope};
 use pgrx::pg_sys;
 use std::fmt::Write;
 
@@ -18,7 +20,8 @@ const FORMAT: u64 = 1;
 /// Constraints do not count here: they change no row.
 pub fn of(query: Query, sources: &[Source], functions: &Findings) -> i64 {
     let mut text = query.text();
-    sources.iter().for_each(|source| describe(source, &mut text));
+    let names = reads_whole_rows(query);
+    sources.iter().for_each(|source| describe(source, names, &mut text));
     functions.replaceable.iter().for_each(|&function| text.push_str(&facts::definition(function.into())));
     if functions.owner {
         text.push_str(&facts::current_user());
@@ -32,13 +35,25 @@ pub fn maintained(fingerprint: i64, key: Option<&[usize]>, refusals: &[Refusal])
     facts::hash(format!("{key:?} {codes:?}").as_bytes(), fingerprint as u64) as i64
 }
 
-fn describe(source: &Source, text: &mut String) {
+/// A whole row shows the names of its columns (row_to_json).
+fn reads_whole_rows(query: Query) -> bool {
+    let whole = |node: Any| {
+        let spelled_out = node.cast::<pg_sys::RowExpr>().is_some_and(|row| row.row_typeid != pg_sys::RECORDOID);
+        spelled_out || node.cast::<pg_sys::Var>().is_some_and(|var| var.varattno == 0)
+    };
+    walk::any(query, Scope::EXPRESSIONS, |node, _| whole(node))
+}
+
+fn describe(source: &Source, names: bool, text: &mut String) {
     let relation = Relation::open(source.relid, pg_sys::NoLock);
     for attribute in relation.attributes().into_iter().filter(|attribute| !attribute.attisdropped) {
         if source.columns.contains(&attribute.attnum) {
             let (typid, collation) = (attribute.atttypid.to_u32(), attribute.attcollation.to_u32());
             write!(text, " {}:{typid}:{}:{collation}", attribute.attnum, attribute.atttypmod)
                 .expect("a String takes any text");
+        }
+        if names {
+            text.push_str(pgrx::name_data_to_str(&attribute.attname));
         }
         if attribute.attgenerated as u8 == pg_sys::ATTRIBUTE_GENERATED_VIRTUAL {
             text.push_str(&relation.generation_expression(attribute.attnum).text());
