@@ -9,7 +9,6 @@ use super::family;
 use super::image::Image;
 use crate::catalog;
 use crate::catalog::source::{Level, Source};
-use crate::error::cannot_happen;
 use crate::pg::relation::Relation;
 use hashbrown::HashMap;
 use pgrx::pg_sys;
@@ -63,17 +62,15 @@ pub fn feeds(table: pg_sys::Relation) -> Rc<Feeds> {
     feeds
 }
 
-/// The segments of a captured source.
-pub fn segments(source: pg_sys::Oid) -> [pg_sys::Oid; 2] {
+/// The segments of a source; None when it is not captured.
+pub fn segments(source: pg_sys::Oid) -> Option<[pg_sys::Oid; 2]> {
     if let Some(segments) = SEGMENTS.with_borrow(|cache| cache.get(&source).copied()) {
-        return segments;
+        return Some(segments);
     }
     listen();
-    let Some(found) = catalog::source::get(source) else {
-        cannot_happen(format!("changes of relation {} are not captured", source.to_u32()))
-    };
-    SEGMENTS.with_borrow_mut(|cache| cache.insert(source, found.segments));
-    found.segments
+    let segments = catalog::source::get(source)?.segments;
+    SEGMENTS.with_borrow_mut(|cache| cache.insert(source, segments));
+    Some(segments)
 }
 
 unsafe fn look_up(table: pg_sys::Relation, relid: pg_sys::Oid) -> Feeds {

@@ -1,8 +1,7 @@
 //! After DDL: triggers on new members, recomputation where contents changed without a statement on them.
 
 use super::frontier::Frontier;
-use super::install::{self, arm};
-use super::{Pending, family, fingerprint, segment, triggers};
+use super::{Pending, family, fingerprint, install, lock, segment, triggers};
 use crate::catalog::source::{self, Source};
 use crate::catalog::{dependency, stream_table};
 use crate::error::cannot_happen;
@@ -19,14 +18,14 @@ pub fn on_ddl(relid: pg_sys::Oid) {
     let above = family::ancestors(relid);
     for source in sources {
         if source.members.contains(&relid) || above.contains(&source.relid) {
-            sync(&source, Some(relid));
+            sync(source.relid, Some(relid));
         }
     }
 }
 
 /// To be called after CREATE, ALTER and DROP SUBSCRIPTION: the triggers a source needs may have changed.
 pub fn on_subscription_change() {
-    source::all().iter().for_each(|source| sync(source, None));
+    source::all().iter().for_each(|source| sync(source.relid, None));
 }
 
 /// To be called before ALTER TABLE .. DETACH PARTITION CONCURRENTLY, with its parent: the partition's rows vanish when
@@ -37,37 +36,47 @@ pub fn before_detach_concurrently(parent: pg_sys::Oid) {
     }
 }
 
-/// Brings capture of `before` in line with the current definition, after DDL on `altered`.
-fn sync(before: &Source, altered: Option<pg_sys::Oid>) {
-    let relid = before.relid;
-    if Relation::try_open(relid, pg_sys::AccessShareLock).is_none() {
-        return;
+/// Brings capture of a source in line with its current definition, after DDL on `altered`.
+fn sync(relid: pg_sys::Oid, altered: Option<pg_sys::Oid>) {
+    if let Some((before, now)) = compare(relid) {
+        if before != now {
+            lock_changed(&before, &now);
+            lock::alter(relid);
+            compare(relid).into_iter().for_each(|(before, now)| follow(&before, now));
+        }
+        // What ALTER TABLE .. DISABLE TRIGGER did is undone under the lock it took.
+        altered.into_iter().filter(|relid| now.members.contains(relid)).for_each(triggers::reconcile);
     }
+}
+
+/// A source as we remember it and as it is; None when the table or its capture is gone.
+fn compare(relid: pg_sys::Oid) -> Option<(Source, Source)> {
+    Relation::try_open(relid, pg_sys::AccessShareLock)?;
+    let before = source::get(relid)?;
     let members = family::members(relid, pg_sys::AccessShareLock);
     let columns = install::live(relid, &before.columns);
     let mut now = Source { level: family::level(&members), members, columns, ..before.clone() };
-    changed_contents(before, &now);
     fingerprint::take(&mut now);
-    if now.level != before.level {
-        install::exclude_writers(relid);
-    }
-    if now != *before {
-        source::update(&now);
-        segment::invalidate(now.segments);
-    }
-    rearm(before, &now);
-    // What ALTER TABLE .. DISABLE TRIGGER did is undone under the lock it took.
-    altered.into_iter().filter(|relid| now.members.contains(relid)).for_each(triggers::reconcile);
+    Some((before, now))
 }
 
-/// Triggers of members that came, went, or need others than before.
-fn rearm(before: &Source, now: &Source) {
+/// Locks the tables whose triggers change (those the DDL statement names are locked already) and returns them.
+fn lock_changed(before: &Source, now: &Source) -> Vec<pg_sys::Oid> {
+    if before.level != now.level {
+        install::exclude_writers(now.relid);
+    }
     let all = before.level != now.level;
     let came = now.members.iter().filter(|&member| all || !before.members.contains(member));
     let went = before.members.iter().filter(|&member| !now.members.contains(member));
-    // The DDL statement holds a stronger lock on what it names.
     let there = |member: &pg_sys::Oid| Relation::try_open(*member, pg_sys::ShareRowExclusiveLock).is_some();
-    arm(&came.chain(went).copied().filter(there).collect::<Vec<_>>());
+    came.chain(went).copied().filter(there).collect()
+}
+
+fn follow(before: &Source, now: Source) {
+    changed_contents(before, &now);
+    source::update(&now);
+    segment::invalidate(now.segments);
+    install::arm(&lock_changed(before, &now));
 }
 
 fn changed_contents(before: &Source, now: &Source) {

@@ -1,49 +1,20 @@
 //! Starting, widening and ending the capture of a source.
 //!
-//! Whoever begins to use a source holds an object lock on it to the end of the transaction (`Use`), so that nobody
-//! narrows or ends its capture meanwhile; those who would (`Narrow`) do not wait but leave it for another time.
 //! Capture starts or widens under ShareRowExclusiveLock on all members: afterwards every transaction that captured less
 //! has ended, so a snapshot taken from then on contains all that was not captured.
 
-use super::{family, fingerprint, segment, triggers};
+use super::{family, fingerprint, lock, segment, triggers};
 use crate::catalog::source::{self, Source};
-use crate::catalog::{SOURCE, dependency};
+use crate::catalog::dependency;
 use crate::pg::relation::Relation;
 use pgrx::pg_sys;
-
-/// Object locks on a source; one per purpose, so that users of a source do not exclude each other.
-mod lock {
-    use super::{SOURCE, pg_sys};
-
-    /// Waits only for `narrow`.
-    pub fn use_(source: pg_sys::Oid) {
-        take(source, pg_sys::AccessShareLock);
-    }
-
-    /// One at a time.
-    pub fn widen(source: pg_sys::Oid) {
-        take(source, pg_sys::ShareUpdateExclusiveLock);
-    }
-
-    /// False while anybody else uses the source.
-    pub fn narrow(source: pg_sys::Oid) -> bool {
-        let mode = pg_sys::AccessExclusiveLock as i32;
-        // SAFETY: a conditional lock on (our catalog, source).
-        unsafe { pg_sys::ConditionalLockDatabaseObject(SOURCE.oid(), source, 0, mode) }
-    }
-
-    fn take(source: pg_sys::Oid, mode: u32) {
-        // SAFETY: a lock on (our catalog, source).
-        unsafe { pg_sys::LockDatabaseObject(SOURCE.oid(), source, 0, mode as i32) };
-    }
-}
 
 /// Captures at least `columns` (attribute numbers) of `relid` from now on, and keeps its changes from being trimmed
 /// until the end of the transaction. A snapshot taken after this call contains whatever is not captured.
 ///
 /// `relid` is a table the circuit found capturable, or a stream table, whose own refreshes capture it (DeltaWriter).
 pub fn install(relid: pg_sys::Oid, columns: &[i16]) {
-    lock::use_(relid);
+    lock::keep(relid);
     let source = match source::get(relid).filter(|source| captures(source, columns)) {
         Some(source) => source,
         None => widen(relid, columns),
@@ -56,11 +27,12 @@ fn captures(source: &Source, columns: &[i16]) -> bool {
 }
 
 fn widen(relid: pg_sys::Oid, columns: &[i16]) -> Source {
-    lock::widen(relid);
+    let members = exclude_writers(relid);
+    lock::alter(relid);
     match source::get(relid) {
         Some(source) if captures(&source, columns) => source,
         Some(source) => grow(source, columns),
-        None => start(relid, columns),
+        None => start(relid, columns, members),
     }
 }
 
@@ -72,8 +44,7 @@ pub fn exclude_writers(relid: pg_sys::Oid) -> Vec<pg_sys::Oid> {
     family::members(relid, mode)
 }
 
-fn start(relid: pg_sys::Oid, columns: &[i16]) -> Source {
-    let members = exclude_writers(relid);
+fn start(relid: pg_sys::Oid, columns: &[i16], members: Vec<pg_sys::Oid>) -> Source {
     let mut source = Source {
         relid,
         segments: segment::create(relid),
@@ -92,7 +63,6 @@ fn start(relid: pg_sys::Oid, columns: &[i16]) -> Source {
 }
 
 fn grow(mut source: Source, columns: &[i16]) -> Source {
-    exclude_writers(source.relid);
     let wanted: Vec<i16> = source.columns.iter().chain(columns).copied().collect();
     let columns = live(source.relid, &wanted);
     set_columns(&mut source, columns);
@@ -125,12 +95,13 @@ pub fn arm(members: &[pg_sys::Oid]) {
 /// Stops capturing columns that no view reads any more; everything, when no view is left. To be called after the
 /// dependency rows are gone. While somebody is about to use the source it stays as it is, until the next call.
 pub fn shrink(relid: pg_sys::Oid) {
-    let Some(mut source) = source::get(relid) else { return };
     let exists = Relation::try_open(relid, pg_sys::AccessShareLock).is_some();
     if !exists || dependency::readers_of(relid).is_empty() {
         return uninstall(relid);
     }
-    if lock::narrow(relid) {
+    if let Some(mut source) = source::get(relid)
+        && lock::try_narrow(relid)
+    {
         let columns = live(relid, &columns_read(relid));
         set_columns(&mut source, columns);
     }
@@ -145,22 +116,17 @@ fn columns_read(relid: pg_sys::Oid) -> Vec<i16> {
 
 /// Ends the capture of a source no view reads, which may be gone itself. As `shrink` otherwise.
 pub fn uninstall(relid: pg_sys::Oid) {
-    if let Some(source) = source::get(relid)
-        && dependency::readers_of(relid).is_empty()
-        && lock::narrow(relid)
-    {
-        stop(&source);
+    let Some(source) = source::get(relid) else { return };
+    if !dependency::readers_of(relid).is_empty() {
+        return;
     }
-}
-
-fn stop(source: &Source) {
-    source::delete(source.relid);
-    for &member in &source.members {
-        if Relation::try_open(member, pg_sys::ShareRowExclusiveLock).is_some() {
-            triggers::reconcile(member);
-        }
+    let there = |member: &pg_sys::Oid| Relation::try_open(*member, pg_sys::ShareRowExclusiveLock).is_some();
+    let members: Vec<_> = source.members.into_iter().filter(there).collect();
+    if lock::try_narrow(relid) && dependency::readers_of(relid).is_empty() {
+        source::delete(relid);
+        arm(&members);
+        segment::drop(source.segments);
     }
-    segment::drop(source.segments);
 }
 
 /// Keeps the changes of `relid` from being trimmed until the end of the transaction. A refresh that starts from nothing
@@ -170,11 +136,4 @@ pub fn pin(relid: pg_sys::Oid) {
     if let Some(source) = source::get(relid) {
         segment::pin(source.segments);
     }
-}
-
-/// Reserves the source's row for a change until the end of the transaction, if nobody else is changing it.
-pub fn try_alter(relid: pg_sys::Oid) -> bool {
-    let mode = pg_sys::ShareUpdateExclusiveLock as i32;
-    // SAFETY: a conditional lock on (our catalog, source).
-    unsafe { pg_sys::ConditionalLockDatabaseObject(SOURCE.oid(), relid, 0, mode) }
 }

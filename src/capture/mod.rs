@@ -10,7 +10,7 @@
 //! * [`frontier`] says what a view has seen; [`BufferScan`] and [`Pending`] read what is beyond it (`scan`).
 //! * [`trim`] throws away what every view has seen.
 //!
-//! Locks, in the order they are taken: object lock on the source (install.rs), the members, the segments.
+//! Locks, in the order they are taken: the members, the source's row in our catalog (`lock`), the segments.
 
 mod buffer;
 mod cache;
@@ -22,6 +22,7 @@ pub mod frontier;
 mod image;
 mod in_use;
 mod install;
+mod lock;
 pub mod scan;
 mod segment;
 mod snapshot;

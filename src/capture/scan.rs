@@ -12,6 +12,7 @@
 use super::buffer::{CAPACITY, NEGATIVE, StoredRow, WIDE_OFFSET, max_align};
 use super::cache;
 use super::frontier::Frontier;
+use crate::error::cannot_happen;
 use crate::pg::relation::Relation;
 use crate::pg::server;
 use pgrx::pg_sys;
@@ -167,7 +168,10 @@ impl Walk {
             let segment = Relation::open(segment, pg_sys::AccessShareLock);
             (segment.blocks() > 0).then(|| segment.into_raw())
         };
-        let segments = cache::segments(source).into_iter().filter_map(open).collect();
+        let Some(segments) = cache::segments(source) else {
+            cannot_happen(format!("changes of relation {} are not captured", source.to_u32()))
+        };
+        let segments = segments.into_iter().filter_map(open).collect();
         Self { frontier: frontier.clone(), snapshot, segments, next: 0, scan: null_mut() }
     }
 

@@ -18,7 +18,7 @@
 
 use super::buffer::StoredRow;
 use super::frontier::Frontier;
-use super::{install, segment};
+use super::{cache, lock, segment};
 use crate::catalog::source::{self, Source};
 use crate::catalog::{dependency, stream_table};
 use crate::error::cannot_happen;
@@ -31,23 +31,26 @@ use std::ptr::null_mut;
 /// its way; a truncation flushes WAL and searches the buffer pool once (docs: measured figures).
 const FLIP_BLOCKS: u32 = 64;
 
-/// Does what can be done at once. To be called outside of any statement on the source, before the current transaction
-/// moves a frontier.
+/// Does what can be done at once; only looks when there is nothing to do. To be called with the source locked (in any
+/// mode), before the current transaction moves a frontier.
 pub fn trim(relid: pg_sys::Oid) {
-    let Some(source) = source::get(relid) else { return };
-    let [active, inactive] = [source.active, 1 - source.active]
-        .map(|segment| Relation::open(source.segments[segment], pg_sys::AccessShareLock));
-    if inactive.blocks() > 0 {
-        truncate_if_seen(&source, &inactive);
+    let Some(segments) = cache::segments(relid) else { return };
+    let segments = segments.map(|segment| Relation::open(segment, pg_sys::AccessShareLock));
+    let blocks = segments.each_ref().map(Relation::blocks);
+    let idle = blocks.contains(&0) && blocks.iter().all(|&blocks| blocks < FLIP_BLOCKS);
+    let Some(source) = (!idle).then(|| source::get(relid)).flatten() else { return };
+    let (active, inactive) = (source.active, 1 - source.active);
+    if blocks[inactive] > 0 {
+        truncate_if_seen(&source, &segments[inactive]);
     }
-    if active.blocks() >= FLIP_BLOCKS && inactive.blocks() == 0 {
+    if blocks[active] >= FLIP_BLOCKS && segments[inactive].blocks() == 0 {
         flip(relid);
     }
 }
 
 /// Lets writers use the other segment from now on.
 fn flip(relid: pg_sys::Oid) {
-    if install::try_alter(relid)
+    if lock::try_alter(relid)
         && let Some(mut source) = source::get(relid)
     {
         source.active = 1 - source.active;

@@ -27,6 +27,11 @@ impl Member {
         }
         unpopulated
     }
+
+    /// Throws away changes of its sources that every view has seen.
+    pub fn trim_sources(&self) {
+        self.entry.circuit.sources.iter().for_each(|source| capture::trim(source.relid));
+    }
 }
 
 /// Locks `view` and its ancestors for refreshing and returns them in topological order, `view` last.
