@@ -28,9 +28,8 @@ impl Member {
         unpopulated
     }
 
-    /// Throws away changes of its sources that every view has seen.
-    pub fn trim_sources(&self) {
-        self.entry.circuit.sources.iter().for_each(|source| capture::trim(source.relid));
+    pub fn sources(&self) -> impl Iterator<Item = pg_sys::Oid> {
+        self.entry.circuit.sources.iter().map(|source| source.relid)
     }
 }
 
