@@ -12,14 +12,15 @@
 //!
 //! Races this must survive:
 //! * a writer that still takes the segment for active: its rows are found when all of it is checked under ShareLock;
-//! * a view being created or populated, whose frontier nobody sees yet: it pins the segments (install, pin);
+//! * a view being created or populated, whose frontier nobody sees yet: it pins the segments (install, pin), and if it
+//!   commits while rows are checked it is looked at again;
 //! * a refresh in progress: its committed frontier still is the old one;
-//! * this very transaction having moved a frontier, which it may yet roll back: then nothing is truncated.
+//! * this very transaction having moved a frontier or dropped a view, and rolling that back: it must not have written.
 
 use super::buffer::StoredRow;
 use super::frontier::Frontier;
 use super::{cache, lock, segment};
-use crate::catalog::source::{self, Source};
+use crate::catalog::source;
 use crate::catalog::{dependency, stream_table};
 use crate::error::cannot_happen;
 use crate::pg::relation::Relation;
@@ -31,9 +32,18 @@ use std::ptr::null_mut;
 /// its way; a truncation flushes WAL and searches the buffer pool once (docs: measured figures).
 const FLIP_BLOCKS: u32 = 64;
 
-/// Does what can be done at once; only looks when there is nothing to do. To be called with the source locked (in any
-/// mode), before the current transaction moves a frontier.
-pub fn trim(relid: pg_sys::Oid) {
+/// Does what can be done at once for these sources, which are locked (in any mode); only looks when there is nothing to
+/// do. Does nothing in a transaction that has written something: that might be frontiers or dependencies, and be rolled
+/// back.
+pub fn trim(sources: impl IntoIterator<Item = pg_sys::Oid>) {
+    // SAFETY: asks for this transaction's id.
+    let wrote = unsafe { pg_sys::GetTopFullTransactionIdIfAny() }.value != 0;
+    if !wrote {
+        sources.into_iter().for_each(trim_one);
+    }
+}
+
+fn trim_one(relid: pg_sys::Oid) {
     let Some(segments) = cache::segments(relid) else { return };
     let segments = segments.map(|segment| Relation::open(segment, pg_sys::AccessShareLock));
     let blocks = segments.each_ref().map(Relation::blocks);
@@ -41,7 +51,7 @@ pub fn trim(relid: pg_sys::Oid) {
     let Some(source) = (!idle).then(|| source::get(relid)).flatten() else { return };
     let (active, inactive) = (source.active, 1 - source.active);
     if blocks[inactive] > 0 {
-        truncate_if_seen(&source, &segments[inactive]);
+        truncate_if_seen(relid, &segments[inactive]);
     }
     if blocks[active] >= FLIP_BLOCKS && segments[inactive].blocks() == 0 {
         flip(relid);
@@ -59,30 +69,25 @@ fn flip(relid: pg_sys::Oid) {
     }
 }
 
-fn truncate_if_seen(source: &Source, segment: &Relation) {
-    let Some(frontiers) = committed_frontiers(source.relid) else { return };
+/// 1. ShareLock: no writer is left, and none comes. 2. Check the rows, while readers go on. 3. AccessExclusiveLock: no
+///    view is being populated. 4. Views populated meanwhile may be at an older snapshot than those checked against.
+fn truncate_if_seen(relid: pg_sys::Oid, segment: &Relation) {
+    let seen = frontiers(relid);
     let Some(_no_writers) = Held::take(segment, pg_sys::ShareLock) else { return };
-    if all_seen(segment, &frontiers)
-        && let Some(_nobody) = Held::take(segment, pg_sys::AccessExclusiveLock)
-    {
+    if !all_seen(segment, &seen) {
+        return;
+    }
+    let Some(_nobody) = Held::take(segment, pg_sys::AccessExclusiveLock) else { return };
+    if frontiers(relid).iter().all(|now| seen.iter().any(|then| then.precedes(now))) {
         truncate(segment);
     }
 }
 
-/// The frontiers of all views that have one; None when this transaction has moved one of them.
-fn committed_frontiers(relid: pg_sys::Oid) -> Option<Vec<Frontier>> {
-    let mut frontiers = Vec::new();
-    for view in dependency::dependants_of(relid) {
-        let view = stream_table::get(view)?;
-        if view.is_own {
-            return None;
-        }
-        frontiers.extend(view.frontier.filter(|_| view.captured).map(|bytes| match Frontier::from_bytes(&bytes) {
-            Ok(frontier) => frontier,
-            Err(_) => cannot_happen("malformed frontier"),
-        }));
-    }
-    Some(frontiers)
+/// How far the views that read the buffer are, as far as they are populated.
+fn frontiers(relid: pg_sys::Oid) -> Vec<Frontier> {
+    let views = dependency::readers_of(relid).into_iter().filter_map(stream_table::get);
+    let decode = |bytes: Vec<u8>| Frontier::from_bytes(&bytes).unwrap_or_else(|_| cannot_happen("malformed frontier"));
+    views.filter_map(|view| view.frontier).map(decode).collect()
 }
 
 /// Looks at the newest rows first: they are the ones not seen, if any.

@@ -53,8 +53,6 @@ pub struct StreamTable {
     pub last_error: Option<String>,
     pub last_error_at: Option<pg_sys::TimestampTz>,
     pub created_at: pg_sys::TimestampTz,
-    /// This transaction wrote the row: what it says may yet be rolled back.
-    pub is_own: bool,
 }
 
 /// Column numbers, in table order.
@@ -95,7 +93,6 @@ impl StreamTable {
             last_error: row.get(column::LAST_ERROR),
             last_error_at: row.get(column::LAST_ERROR_AT),
             created_at: row.must(column::CREATED_AT),
-            is_own: row.is_own(),
         }
     }
 }

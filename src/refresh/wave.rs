@@ -37,6 +37,10 @@ impl Member {
     pub fn trim_sources(&self) {
         self.entry.circuit.sources.iter().for_each(|source| capture::trim(source.relid));
     }
+
+    pub fn sources(&self) -> impl Iterator<Item = pg_sys::Oid> {
+        self.entry.circuit.sources.iter().map(|source| source.relid)
+    }
 }
 
 /// Locks `view` and its ancestors for refreshing and returns them in topological order, `view` last.

@@ -1,0 +1,92 @@
+-- Change buffers: small while they are in use, truncated when every view has seen them, never deleted from.
+CREATE SCHEMA capture_buffers;
+SET search_path = capture_buffers;
+-- Refreshes and says what that did and whether the view now equals its query.
+CREATE FUNCTION refresh(view regclass) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    before bigint := (SELECT max(refresh_id) FROM pgtrickle.get_refresh_history(view::text));
+    done record;
+    wrong bigint;
+BEGIN
+    PERFORM pgtrickle.refresh_stream_table(view::text);
+    SELECT * INTO done FROM pgtrickle.get_refresh_history(view::text, 1);
+    EXECUTE format('SELECT count(*) FROM ((SELECT v::text FROM %1$s v EXCEPT ALL SELECT q::text FROM (%2$s) q)
+                    UNION ALL (SELECT q::text FROM (%2$s) q EXCEPT ALL SELECT v::text FROM %1$s v)) x',
+                   view, rtrim(pg_get_viewdef(view), ';')) INTO wrong;
+    RETURN CASE WHEN done.refresh_id = before THEN 'nothing pending'
+                ELSE format('%s: %s inserted, %s deleted', done.action, done.rows_inserted, done.rows_deleted) END
+           || CASE WHEN wrong > 0 THEN format(', %s ROWS WRONG', wrong) ELSE '' END;
+END $$;
+SET pg_trickle.refresh_strategy = delta; -- a recompute would hide what capture missed
+-- The size of the segments of a table, in pages; which one is in use; and whether anything was ever deleted from them.
+CREATE FUNCTION segments(source regclass) RETURNS text LANGUAGE sql AS $$
+    SELECT format('%s pages in use, %s waiting',
+                  pg_relation_size(CASE active WHEN 'a' THEN segment_a ELSE segment_b END) / 8192,
+                  pg_relation_size(CASE active WHEN 'a' THEN segment_b ELSE segment_a END) / 8192)
+    FROM pgtrickle_internal.source WHERE relid = source $$;
+
+CREATE TABLE t (id int PRIMARY KEY, a text);
+CREATE MATERIALIZED VIEW one WITH (pg_trickle.incremental) AS SELECT id, a FROM t;
+CREATE MATERIALIZED VIEW two WITH (pg_trickle.incremental) AS SELECT id, a FROM t WHERE id % 2 = 0;
+
+-- Few changes stay where they are.
+INSERT INTO t SELECT g, repeat('a', 100) FROM generate_series(1, 100) g;
+SELECT refresh('one'), refresh('two');
+SELECT segments('t');
+SELECT refresh('one');
+SELECT segments('t');
+
+-- Many: the next refresh takes the other segment into use, and when both views have seen the first it is emptied.
+INSERT INTO t SELECT g, repeat('a', 100) FROM generate_series(101, 10000) g;
+SELECT segments('t');
+SELECT refresh('one');
+SELECT segments('t');
+INSERT INTO t VALUES (10001, 'next segment');
+SELECT segments('t');
+SELECT refresh('one');
+SELECT segments('t');
+SELECT refresh('two');
+SELECT segments('t');
+SELECT refresh('one');
+SELECT segments('t');
+-- Nothing was lost on the way, for either view.
+UPDATE t SET a = 'x' WHERE id > 9000;
+DELETE FROM t WHERE id <= 50;
+SELECT refresh('one'), refresh('two');
+
+-- Not while a transaction may still roll back to a frontier that needs the rows.
+UPDATE t SET a = repeat('b', 100);
+SELECT refresh('one'), refresh('two');
+SELECT refresh('one');
+SELECT segments('t');
+BEGIN;
+UPDATE t SET a = 'y' WHERE id < 1000;
+SELECT refresh('one'), refresh('two');
+SELECT refresh('one'), refresh('two');
+SELECT segments('t');
+ROLLBACK;
+SELECT refresh('one'), refresh('two');
+SELECT segments('t');
+
+-- Rows too wide for a page.
+CREATE TABLE w (id int, a text);
+CREATE MATERIALIZED VIEW wides WITH (pg_trickle.incremental) AS SELECT id, a FROM w;
+INSERT INTO w SELECT g, (SELECT string_agg(md5((g * i)::text), '') FROM generate_series(1, 2000) i) FROM generate_series(1, 100) g;
+UPDATE w SET id = -id WHERE id % 2 = 0;
+DELETE FROM w WHERE id > 90;
+SELECT refresh('wides');
+SELECT pending_rows, buffer_bytes > 0 AS bytes FROM pgtrickle.change_buffer_sizes() WHERE source_table LIKE '%w';
+INSERT INTO w SELECT g, 'narrow' FROM generate_series(1, 30000) g;
+SELECT refresh('wides');
+SELECT refresh('wides');
+SELECT refresh('wides');
+SELECT segments('w');
+SELECT sum(pg_relation_size(reltoastrelid)) AS toast FROM pg_class
+    WHERE relname LIKE 'changes\_%' AND relnamespace = 'pgtrickle_internal'::regnamespace;
+UPDATE w SET a = a || 'x' WHERE id < 0 OR id = 1;
+SELECT refresh('wides');
+
+SELECT sum(n_tup_upd) AS updated, sum(n_tup_del) AS deleted FROM pg_stat_all_tables WHERE relname LIKE 'changes\_%';
+
+SET client_min_messages = warning;
+DROP SCHEMA capture_buffers CASCADE;
