@@ -1,0 +1,51 @@
+# Without shared_preload_libraries there are no hooks: a stream table would silently be a plain view. Every
+# way in says so, and what was captured by existing triggers meanwhile is not lost.
+use strict;
+use warnings FATAL => 'all';
+
+use Test::More;
+use Trickle;
+
+my $node = trickle_node('preload');
+
+sub preload
+{
+	my ($libraries) = @_;
+	$node->append_conf('postgresql.conf', "shared_preload_libraries = '$libraries'");
+	$node->restart;
+	return;
+}
+
+# Fails with an error that names the setting to change.
+sub refused
+{
+	my ($dbname, $sql, $message) = @_;
+	my ($status, undef, $error) = $node->psql($dbname, $sql);
+	isnt($status, 0, "$message is refused");
+	like($error, qr/shared_preload_libraries/, "$message: the error says why");
+	like($error, qr/HINT:/, "$message: and what to do");
+	return;
+}
+
+$node->safe_psql('postgres', q{
+	CREATE TABLE orders (id int PRIMARY KEY, amount int NOT NULL);
+	INSERT INTO orders SELECT g, g FROM generate_series(1, 100) g;
+	CREATE MATERIALIZED VIEW small WITH (pg_trickle.incremental) AS SELECT id, amount FROM orders WHERE amount < 10;
+});
+
+preload('');
+$node->safe_psql('postgres', 'CREATE DATABASE other');
+refused('other', 'CREATE EXTENSION pg_trickle', 'CREATE EXTENSION');
+refused('postgres', q{SELECT pgtrickle.create_stream_table('t', 'SELECT id FROM orders')}, 'create_stream_table');
+refused('postgres', q{SELECT pgtrickle.refresh_stream_table('small')}, 'refresh_stream_table');
+
+# Writers go on, and are captured.
+$node->safe_psql('postgres', 'UPDATE orders SET amount = amount + 1; DELETE FROM orders WHERE id = 1');
+
+preload('pg_trickle');
+$node->safe_psql('other', 'CREATE EXTENSION pg_trickle');
+$node->safe_psql('postgres', 'INSERT INTO orders VALUES (101, 5)');
+refresh_all($node);
+views_agree($node, 'nothing was lost while the library was not preloaded');
+
+finish();
