@@ -23,7 +23,7 @@ my $views = q{
 	CREATE MATERIALIZED VIEW kinds WITH (pg_trickle.incremental) AS SELECT kind, count(*) AS n FROM events GROUP BY kind;
 	CREATE MATERIALIZED VIEW big WITH (pg_trickle.incremental, pg_trickle.schedule = '1m') AS
 		SELECT customer, total FROM totals WHERE total > 500;
-	INSERT INTO orders VALUES (101, 1, 1);
+	INSERT INTO orders SELECT max(id) + 1, 1, 1 FROM orders;
 	UPDATE events SET day = 3 - day;
 	REFRESH MATERIALIZED VIEW big;
 };
@@ -87,7 +87,7 @@ is(catalog() =~ s/^options fillfactor=80\n//mr, $before, 'DROP EXTENSION leaves 
 is($node->safe_psql('postgres', $contents), $rows, 'the views keep their rows');
 $writer->query_safe('EXECUTE change(2)');
 $writer->quit;
-$node->safe_psql('postgres', 'INSERT INTO orders VALUES (102, 1, 1000); REFRESH MATERIALIZED VIEW totals; REFRESH MATERIALIZED VIEW CONCURRENTLY totals');
+$node->safe_psql('postgres', 'INSERT INTO orders SELECT max(id) + 1, 1, 1000 FROM orders; REFRESH MATERIALIZED VIEW totals; REFRESH MATERIALIZED VIEW CONCURRENTLY totals');
 is($node->safe_psql('postgres', 'SELECT sum(total) FROM totals'), $node->safe_psql('postgres', 'SELECT sum(amount) FROM orders'),
 	'... and are plain materialized views');
 

@@ -17,7 +17,7 @@ use Test::More;
 use Time::HiRes qw(usleep);
 
 our @EXPORT = qw(
-  trickle_node in_background wait_until_done wait_for_lock kill_backend kill_postmaster start_again
+  trickle_node standby_node in_background wait_until_done wait_for_lock kill_backend kill_postmaster start_again
   stream_tables refresh_all views_agree last_actions finish);
 
 my @nodes;
@@ -26,10 +26,9 @@ my @nodes;
 sub template
 {
 	my $path = "$ENV{TESTDATADIR}/initdb";
-	return $path if -e "$path/complete";
-	remove_tree($path, "$path.new");
+	return $path if -e $path;
+	remove_tree("$path.new");
 	system_or_bail('initdb', '--no-sync', '--pgdata' => "$path.new", '--auth' => 'trust', '--encoding' => 'UTF8', '--no-locale');
-	append_to_file("$path.new/complete", '');
 	rename("$path.new", $path) or die "rename: $!";
 	return $path;
 }
@@ -50,6 +49,18 @@ sub trickle_node
 	return $node;
 }
 
+# A started physical standby of a server made with streaming => 1.
+sub standby_node
+{
+	my ($name, $primary) = @_;
+	my $node = PostgreSQL::Test::Cluster->new($name);
+	push @nodes, $node;
+	$primary->backup($name);
+	$node->init_from_backup($primary, $name, has_streaming => 1);
+	$node->start;
+	return $node;
+}
+
 # Statements in a session of their own, which may never come back. Returns its pid and handle.
 sub in_background
 {
@@ -59,11 +70,8 @@ sub in_background
 		[ 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-f', '-', '-d', $node->connstr($dbname // 'postgres') ],
 		'<' => \$session->{in}, '>' => \$session->{out}, '2>' => \$session->{err},
 		IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
-	until ($session->{out} =~ /^pid=(\d+)$/m)
-	{
-		$session->{run}->pump;
-	}
-	$session->{pid} = $1;
+	$session->{run}->pump until $session->{out} =~ /^pid=\d+$/m;
+	($session->{pid}) = $session->{out} =~ /^pid=(\d+)$/m;
 	$session->{in} .= "$sql\n\\echo all done\n";
 	$session->{run}->pump_nb;
 	return $session;
@@ -118,6 +126,7 @@ sub start_again
 	{
 		return if $node->start(fail_ok => 1);
 		usleep(100_000);
+		$node->stop('fast', fail_ok => 1);
 	}
 	die 'the server did not start again';
 }
