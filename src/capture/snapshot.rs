@@ -22,6 +22,13 @@ impl Frontier {
         }
     }
 
+    /// Whether this transaction set it.
+    pub fn is_of_this_transaction(&self) -> bool {
+        // SAFETY: asks for this transaction's id.
+        let xid = unsafe { pg_sys::GetTopFullTransactionIdIfAny() }.value;
+        xid != 0 && self.own_xid() == Some(xid)
+    }
+
     /// Also seen: everything this transaction has done up to and including the current command, whose number no later
     /// command will share.
     pub fn with_own_so_far(&self) -> Self {

@@ -16,6 +16,7 @@ mod snapshot;
 mod step;
 mod wave;
 
+use crate::capture;
 use pgrx::pg_sys;
 use wave::Member;
 
@@ -76,7 +77,7 @@ pub struct Outcome {
 /// The caller has checked that the user may refresh it.
 pub fn refresh(view: pg_sys::Oid, initiator: Initiator) -> Outcome {
     let wave = wave::lock(view);
-    wave.iter().for_each(Member::trim_sources);
+    capture::trim(wave.iter().flat_map(Member::sources));
     let fresh = wave.iter().any(Member::wants_fresh_snapshot);
     snapshot::with_refresh_snapshot(fresh, |snapshot| {
         let mut outcome = None;

@@ -29,15 +29,14 @@ impl Member {
                 self.entry.circuit.sources.iter().for_each(|source| capture::pin(source.relid));
                 true
             }
-            Some(frontier) => row.is_own && !step::decode(frontier).precedes(&snapshot::of_transaction()),
+            Some(bytes) => {
+                let frontier = step::decode(bytes);
+                frontier.is_of_this_transaction() && !frontier.precedes(&snapshot::of_transaction())
+            }
         }
     }
 
     /// Throws away changes of its sources that every view has seen.
-    pub fn trim_sources(&self) {
-        self.entry.circuit.sources.iter().for_each(|source| capture::trim(source.relid));
-    }
-
     pub fn sources(&self) -> impl Iterator<Item = pg_sys::Oid> {
         self.entry.circuit.sources.iter().map(|source| source.relid)
     }
