@@ -15,14 +15,11 @@ const COMMAND: &str = "REFRESH MATERIALIZED VIEW";
 
 pub fn before(call: &Call) -> Verdict {
     let Some(statement) = Refresh::of(call) else { return Verdict::Pass };
-    let Some(view) = statement.relation().find().filter(|relid| stream_table::exists(*relid)) else {
-        return Verdict::Pass;
-    };
+    privilege::require_writable(COMMAND);
+    let Some(view) = lock_stream_table(statement) else { return Verdict::Pass };
     if statement.no_data() {
         return Verdict::Core(None, Box::new(move |_| unpopulate(view)));
     }
-    privilege::require_writable(COMMAND);
-    let view = statement.relation().lock(lock_level(view), Permission::Maintain);
     if statement.concurrently() && !names::is_populated(view) {
         options::unsupported("CONCURRENTLY cannot be used when the materialized view is not populated").raise()
     }
@@ -32,9 +29,38 @@ pub fn before(call: &Call) -> Verdict {
     Verdict::Done
 }
 
-/// Nobody can read a view that is not populated, so populating it may exclude everybody.
-fn lock_level(view: pg_sys::Oid) -> u32 {
-    if names::is_populated(view) { pg_sys::RowExclusiveLock } else { pg_sys::AccessExclusiveLock }
+/// Locks the view as the statement requires; None when it is not a stream table and the server's to refresh. While we
+/// waited the view may have been adopted or released: the server's refresh would replace rows behind a frontier, ours
+/// would go by one that is gone. So it is decided under the lock.
+fn lock_stream_table(statement: Refresh) -> Option<pg_sys::Oid> {
+    let name = statement.relation();
+    loop {
+        let expected = requirement(statement, name.find()?);
+        let view = name.lock(expected.mode, Permission::Maintain);
+        if requirement(statement, view) == expected {
+            return expected.ours.then_some(view);
+        }
+        names::unlock(view, expected.mode);
+    }
+}
+
+/// What a REFRESH of a view needs.
+#[derive(PartialEq, Eq)]
+struct Requirement {
+    ours: bool,
+    mode: u32,
+}
+
+/// As the server's REFRESH, but ours lets readers go on. Nobody can read a view that is not populated, so populating it
+/// may exclude everybody.
+fn requirement(statement: Refresh, view: pg_sys::Oid) -> Requirement {
+    let ours = stream_table::exists(view);
+    let mode = match ours {
+        true if names::is_populated(view) && !statement.no_data() => pg_sys::RowExclusiveLock,
+        false if statement.concurrently() => pg_sys::ExclusiveLock,
+        _ => pg_sys::AccessExclusiveLock,
+    };
+    Requirement { ours, mode }
 }
 
 pub fn before_explain(call: &Call) -> Verdict {

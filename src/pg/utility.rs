@@ -158,15 +158,31 @@ extern "C-unwind" fn before<P: Provider>(plain: *mut Plain) {
 
 #[pgrx::pg_guard]
 extern "C-unwind" fn after<P: Provider>(plain: *const Plain) {
-    // SAFETY: points into the hook's frame; `after` was boxed by `before` and is taken once.
-    unsafe {
-        let plain = &*plain;
-        if !plain.after.is_null() {
-            Box::from_raw(plain.after)(&plain.call);
+    let work = || {
+        // SAFETY: points into the hook's frame; `after` was boxed by `before` and is taken once.
+        unsafe {
+            let plain = &*plain;
+            if !plain.after.is_null() {
+                Box::from_raw(plain.after)(&plain.call);
+            }
         }
-    }
-    if P::pending() {
-        P::settle();
+        if P::pending() {
+            P::settle();
+        }
+    };
+    with_snapshot(work);
+}
+
+/// A statement that commits on its way (DETACH .. CONCURRENTLY, CREATE INDEX CONCURRENTLY) leaves no active snapshot.
+fn with_snapshot(work: impl FnOnce()) {
+    // SAFETY: push and pop are paired; after an error the transaction's abort pops.
+    unsafe {
+        if pg_sys::ActiveSnapshotSet() {
+            return work();
+        }
+        pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
+        work();
+        pg_sys::PopActiveSnapshot();
     }
 }
 
