@@ -80,7 +80,8 @@ fn definition<'a>(
 
 fn required<'a>(argument: &str, value: Option<&'a str>) -> &'a str {
     value.unwrap_or_else(|| {
-        error(PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED, format!("argument \"{argument}\" must not be null")).raise()
+        error(PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED, format!("argument \"{argument}\" must not be null"))
+            .raise()
     })
 }
 

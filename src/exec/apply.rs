@@ -71,7 +71,8 @@ pub fn wrap(child: *mut pg_sys::Plan, node: ApplyNode) -> *mut pg_sys::Plan {
     integers.extend(columns.iter().map(|&column| column as i32));
     // SAFETY: an integer list is a node the server can copy.
     unsafe {
-        let private = integers.into_iter().fold(std::ptr::null_mut(), |list, integer| pg_sys::lappend_int(list, integer));
+        let private =
+            integers.into_iter().fold(std::ptr::null_mut(), |list, integer| pg_sys::lappend_int(list, integer));
         node::plan_over::<Apply>(child, std::ptr::null_mut(), list::make([private])).cast()
     }
 }

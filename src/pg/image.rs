@@ -270,7 +270,8 @@ unsafe fn payload<'a>(value: *const pg_sys::varlena) -> &'a [u8] {
 
 fn is_composite(typid: pg_sys::Oid) -> bool {
     // SAFETY: catalog lookups.
-    typid == pg_sys::RECORDOID || unsafe { pg_sys::get_typtype(pg_sys::getBaseType(typid)) } == pg_sys::TYPTYPE_COMPOSITE as i8
+    typid == pg_sys::RECORDOID
+        || unsafe { pg_sys::get_typtype(pg_sys::getBaseType(typid)) } == pg_sys::TYPTYPE_COMPOSITE as i8
 }
 
 /// The layout of a 0-based column.

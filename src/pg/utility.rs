@@ -137,7 +137,9 @@ unsafe fn execute(call: &Call) {
     unsafe {
         match NEXT {
             Some(next) => next(pstmt, query_string, read_only_tree, context, params, environment, dest, qc),
-            None => standard_ProcessUtility(pstmt, query_string, read_only_tree, context, params, environment, dest, qc),
+            None => {
+                standard_ProcessUtility(pstmt, query_string, read_only_tree, context, params, environment, dest, qc)
+            }
         }
     }
 }

@@ -5,8 +5,8 @@ use super::weigh::{Readings, weigh};
 use crate::circuit::{Accumulate, Block, Circuit, GroupKey, Operator};
 use crate::delta::{self, Reading};
 use crate::exec::{accumulate, apply};
-use crate::pg::tree::Tree;
 use crate::pg::node;
+use crate::pg::tree::Tree;
 use bitvec::slice::BitSlice;
 use pgrx::pg_sys;
 
@@ -37,9 +37,8 @@ impl Target {
 pub fn delta(block: &Block, target: &Target, changed: &BitSlice, pending: &[f64]) -> Plan {
     let linearity: Vec<_> = block.inputs.iter().map(|input| input.linearity).collect();
     let terms = delta::terms(&linearity, changed);
-    let realised = |term: &delta::Term| {
-        weigh(&block.template, &Readings { input: Some(term.input), of: &term.readings, pending })
-    };
+    let realised =
+        |term: &delta::Term| weigh(&block.template, &Readings { input: Some(term.input), of: &term.readings, pending });
     let queries: Vec<_> = terms.iter().map(realised).collect();
     // SAFETY: the queries are private copies.
     let query = unsafe { query::union_all(&queries) };

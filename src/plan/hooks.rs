@@ -10,8 +10,8 @@ use crate::circuit::tag;
 use crate::delta::Reading;
 use crate::pg::handle::Node;
 use crate::pg::node;
-use pgrx::prelude::*;
 use pgrx::pg_sys;
+use pgrx::prelude::*;
 use std::sync::OnceLock;
 
 static PREVIOUS_INFO: OnceLock<pg_sys::get_relation_info_hook_type> = OnceLock::new();

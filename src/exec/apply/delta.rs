@@ -149,7 +149,12 @@ impl Delta {
     }
 
     /// Calls `each` for as many stored rows with the image of `old` as its weight says.
-    unsafe fn find(&mut self, writer: &mut Writer, old: &Change, mut each: impl FnMut(&mut Writer, pg_sys::ItemPointerData)) {
+    unsafe fn find(
+        &mut self,
+        writer: &mut Writer,
+        old: &Change,
+        mut each: impl FnMut(&mut Writer, pg_sys::ItemPointerData),
+    ) {
         self.old.store(self.reader.read(0, old), &[]);
         let row = self.old.row(self.reader.shape.len());
         feed(&mut self.consumers, self.old, old.weight);
@@ -216,7 +221,11 @@ fn describe(desc: pg_sys::TupleDesc, slot: Slot) -> String {
         let row = slot.row((*desc).natts as usize);
         let text = |column: usize| {
             let (mut output, mut varlena) = (pg_sys::InvalidOid, false);
-            pg_sys::getTypeOutputInfo((*pg_sys::TupleDescAttr(desc, column as i32)).atttypid, &mut output, &mut varlena);
+            pg_sys::getTypeOutputInfo(
+                (*pg_sys::TupleDescAttr(desc, column as i32)).atttypid,
+                &mut output,
+                &mut varlena,
+            );
             node::string(pg_sys::OidOutputFunctionCall(output, row.values[column]))
         };
         let values = (0..row.values.len()).map(|column| if row.nulls[column] { "null".into() } else { text(column) });
@@ -235,7 +244,8 @@ impl Late {
     fn begin(writer: &Writer, index: &ApplyIndex) -> Option<Self> {
         // SAFETY: open indexes.
         let others = writer.indexes().iter().copied().filter(|&other| unsafe {
-            (*(*other).rd_index).indisunique && !matches!(index, ApplyIndex::Key { index, .. } if *index == (*other).rd_id)
+            (*(*other).rd_index).indisunique
+                && !matches!(index, ApplyIndex::Key { index, .. } if *index == (*other).rd_id)
         });
         let unique: Vec<pg_sys::Relation> = others.collect();
         // SAFETY: open indexes.

@@ -59,7 +59,8 @@ impl Batch {
         // SAFETY: the row has the descriptor's columns; the tuple lives until the batch is flushed.
         unsafe {
             let (desc, slot) = (self.desc, self.slots[self.filled]);
-            let tuple = self.context.switch_to(|_| pg_sys::heap_form_tuple(desc, row.values.as_ptr(), row.nulls.as_ptr()));
+            let tuple =
+                self.context.switch_to(|_| pg_sys::heap_form_tuple(desc, row.values.as_ptr(), row.nulls.as_ptr()));
             pg_sys::ExecStoreHeapTuple(tuple, slot, false);
             self.bytes += (*tuple).t_len;
         }

@@ -223,7 +223,8 @@ unsafe fn fetch_grouped(child: Child, reader: &Reader, grouping: &Grouping) -> O
             // SAFETY: a live row of the shape.
             let group = unsafe { grouping.group(&reader.shape, row) };
             // SAFETY: the row has the descriptor's columns.
-            let tuple = unsafe { pg_sys::heap_form_minimal_tuple(reader.desc, row.values.as_ptr(), row.nulls.as_ptr(), 0) };
+            let tuple =
+                unsafe { pg_sys::heap_form_minimal_tuple(reader.desc, row.values.as_ptr(), row.nulls.as_ptr(), 0) };
             return Some(Change { tuple, weight, image: 0, group });
         }
     }
