@@ -20,6 +20,7 @@ pub mod reloptions;
 pub mod sequence;
 pub mod server;
 pub mod slot;
+pub mod snapshot;
 pub mod statement;
 pub mod storage;
 pub mod tree;

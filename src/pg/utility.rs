@@ -3,7 +3,7 @@
 //! The entry is a plain frame without destructors and the server's own function is called through a raw import, so an
 //! error of the server passes through it with all its fields. Only the provider's functions run under a guard.
 
-use super::node;
+use super::{node, snapshot};
 use pgrx::pg_sys;
 use std::ffi::{c_char, c_void};
 use std::ptr;
@@ -160,16 +160,17 @@ extern "C-unwind" fn before<P: Provider>(plain: *mut Plain) {
 
 #[pgrx::pg_guard]
 extern "C-unwind" fn after<P: Provider>(plain: *const Plain) {
-    // SAFETY: points into the hook's frame; `after` was boxed by `before` and is taken once.
-    unsafe {
-        let plain = &*plain;
+    // SAFETY: points into the hook's frame.
+    let plain = unsafe { &*plain };
+    snapshot::with_active(|| {
         if !plain.after.is_null() {
-            Box::from_raw(plain.after)(&plain.call);
+            // SAFETY: `after` was boxed by `before` and is taken once.
+            unsafe { Box::from_raw(plain.after)(&plain.call) };
         }
-    }
-    if P::pending() {
-        P::settle();
-    }
+        if P::pending() {
+            P::settle();
+        }
+    });
 }
 
 /// What happened to a catalog object.
