@@ -62,8 +62,3 @@ fn finish(call: &Call, create: &CreateView, stored: Stored) {
         call.complete(pg_sys::CommandTag::CMDTAG_SELECT, outcome.inserted);
     }
 }
-
-/// The view that a CREATE of this name in this search path would find in its way.
-pub fn existing(create: &CreateView) -> Option<pg_sys::Oid> {
-    create.relation().find_where_created().filter(|relid| names::kind(*relid).is_some())
-}

@@ -11,6 +11,15 @@ pub fn may_trigger(relid: pg_sys::Oid, role: pg_sys::Oid) -> bool {
     }
 }
 
+/// The current user may refresh the view.
+pub fn may_maintain(relid: pg_sys::Oid) -> bool {
+    // SAFETY: a catalog look-up.
+    unsafe {
+        let maintain = pg_sys::ACL_MAINTAIN as pg_sys::AclMode;
+        pg_sys::pg_class_aclcheck(relid, pg_sys::GetUserId(), maintain) == pg_sys::AclResult::ACLCHECK_OK
+    }
+}
+
 /// `role` has the owner's rights on the extension.
 pub fn owns_extension(name: &str, role: pg_sys::Oid) -> bool {
     // SAFETY: catalog look-ups.

@@ -271,6 +271,17 @@ impl ExplainRefresh {
         }
     }
 
+    /// EXPLAIN ANALYZE: the refresh is done.
+    pub fn analyzes(&self) -> bool {
+        let stmt: *mut pg_sys::ExplainStmt = self.call.tree();
+        // SAFETY: options of EXPLAIN are DefElems; the last one counts.
+        unsafe {
+            let options = list::iter::<pg_sys::DefElem>((*stmt).options);
+            let analyze = options.filter(|option| string((**option).defname) == "analyze").last();
+            analyze.is_some_and(|option| pg_sys::defGetBoolean(option))
+        }
+    }
+
     /// Has `explain` send its output to the client.
     pub fn answer(&self, view: pg_sys::Oid, explain: Explain) {
         // SAFETY: what ProcessUtility prepares for EXPLAIN.

@@ -65,11 +65,43 @@ impl Call {
         }
     }
 
+    /// Runs `work` as the server runs a utility command on `relation`: event triggers fire at its start and end.
+    pub fn with_events<R>(&self, relation: pg_sys::Oid, work: impl FnOnce() -> R) -> R {
+        if self.context == pg_sys::ProcessUtilityContext::PROCESS_UTILITY_SUBCOMMAND {
+            return work();
+        }
+        let tree = self.tree::<pg_sys::Node>();
+        let none = pg_sys::ObjectAddress { classId: pg_sys::InvalidOid, objectId: pg_sys::InvalidOid, objectSubId: 0 };
+        let address = pg_sys::ObjectAddress { classId: pg_sys::RelationRelationId, objectId: relation, objectSubId: 0 };
+        // SAFETY: the sequence of ProcessUtilitySlow.
+        unsafe {
+            let _state = EventState(pg_sys::EventTriggerBeginCompleteQuery());
+            pg_sys::EventTriggerDDLCommandStart(tree);
+            let result = work();
+            pg_sys::EventTriggerCollectSimpleCommand(address, none, tree);
+            pg_sys::EventTriggerSQLDrop(tree);
+            pg_sys::EventTriggerDDLCommandEnd(tree);
+            result
+        }
+    }
+
     /// Sets the command tag and row count reported to the client.
     pub fn complete(&self, tag: pg_sys::CommandTag::Type, rows: u64) {
         if !self.qc.is_null() {
             // SAFETY: the caller's completion record outlives the statement.
             unsafe { pg_sys::SetQueryCompletion(self.qc, tag, rows) };
+        }
+    }
+}
+
+/// The server's state of event triggers for one command; it has to go even after an error.
+struct EventState(bool);
+
+impl Drop for EventState {
+    fn drop(&mut self) {
+        if self.0 {
+            // SAFETY: begun once; does not raise.
+            unsafe { pg_sys::EventTriggerEndCompleteQuery() };
         }
     }
 }
