@@ -65,12 +65,18 @@ pub unsafe fn choose(
     // SAFETY: open relations by contract.
     let natts = unsafe { (*(*view).rd_att).natts } as usize;
     let mut best = ApplyIndex::None;
-    for index in indexes.filter(|&index| unsafe { usable(index) }) {
-        let oid = unsafe { (*index).rd_id };
-        if let Some(columns) = key.and_then(|key| unsafe { unique_columns(view, index, key) }) {
+    for index in indexes {
+        // SAFETY: open relations by contract.
+        let (oid, unique, hashed) = unsafe {
+            if !usable(index) {
+                continue;
+            }
+            ((*index).rd_id, key.and_then(|key| unique_columns(view, index, key)), hash_arguments(index))
+        };
+        if let Some(columns) = unique {
             return ApplyIndex::Key { index: oid, columns };
         }
-        let Some(columns) = (unsafe { hash_arguments(index) }) else { continue };
+        let Some(columns) = hashed else { continue };
         if key.is_some_and(|key| sorted(key) == columns)
             || (columns.len() == natts && best == ApplyIndex::None)
         {
@@ -85,7 +91,7 @@ unsafe fn usable(index: pg_sys::Relation) -> bool {
     // SAFETY: an open index has all of these.
     unsafe {
         let form = &*(*index).rd_index;
-        (*(*index).rd_rel).relam == Oid::from(pg_sys::BTREE_AM_OID)
+        (*(*index).rd_rel).relam == pg_sys::BTREE_AM_OID
             && form.indisvalid
             && form.indisready
             && form.indislive
@@ -116,14 +122,22 @@ unsafe fn default_equality(view: pg_sys::Relation, index: pg_sys::Relation, i: u
     unsafe {
         let attribute = (*(*index).rd_index).indkey.values.as_slice(i + 1)[i];
         let attribute = &*pg_sys::TupleDescAttr((*view).rd_att, i32::from(attribute) - 1);
-        let opclass = pg_sys::GetDefaultOpClass(attribute.atttypid, pg_sys::BTREE_AM_OID);
-        opclass != pg_sys::InvalidOid
-            && pg_sys::get_opclass_family(opclass) == *(*index).rd_opfamily.add(i)
+        default_family(attribute.atttypid) == Some(*(*index).rd_opfamily.add(i))
             && attribute.attcollation == *(*index).rd_indcollation.add(i)
     }
 }
 
+/// The type's own btree order, if it has one.
+pub fn default_family(typid: Oid) -> Option<Oid> {
+    // SAFETY: type cache entries live for ever.
+    let family = unsafe { (*pg_sys::lookup_type_cache(typid, pg_sys::TYPECACHE_BTREE_OPFAMILY as i32)).btree_opf };
+    (family != pg_sys::InvalidOid).then_some(family)
+}
+
 /// The view columns (ascending in the indexes we make) whose image hash is the one column of this index.
+///
+/// # Safety
+/// The index is open.
 pub unsafe fn hash_arguments(index: pg_sys::Relation) -> Option<Vec<usize>> {
     // SAFETY: an open index; its expressions are a copy.
     unsafe {
