@@ -87,7 +87,10 @@ pub struct Shape(Vec<Layout>);
 
 impl Shape {
     /// All columns of a row type.
-    pub fn of(desc: pg_sys::TupleDesc) -> Self {
+    ///
+    /// # Safety
+    /// The descriptor is live.
+    pub unsafe fn of(desc: pg_sys::TupleDesc) -> Self {
         // SAFETY: a tuple descriptor has natts attributes.
         unsafe { Self((0..(*desc).natts).map(|i| layout_at(desc, i)).collect()) }
     }
@@ -312,7 +315,8 @@ impl Record {
     }
 
     unsafe fn empty(desc: pg_sys::TupleDesc, copy: Option<pg_sys::HeapTupleHeader>) -> Self {
-        let shape = Shape::of(desc);
+        // SAFETY: a pinned descriptor.
+        let shape = unsafe { Shape::of(desc) };
         let natts = shape.len();
         Self { shape, values: vec![Datum::null(); natts], nulls: vec![true; natts], copy }
     }

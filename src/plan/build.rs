@@ -59,7 +59,7 @@ pub fn full(circuit: &Circuit, target: &Target, mode: apply::Mode) -> Plan {
                 query::append_weight(query, query::int8(1).cast());
                 plan(query)
             };
-            wrap(child, |tree| apply::wrap(tree, apply_node(target, mode, false)))
+            wrap(child, |tree| write(tree, apply_node(target, mode, false)))
         }
     }
 }
@@ -81,7 +81,7 @@ fn finish(
         Operator::Pass => {
             // SAFETY: a private query.
             let child = unsafe { plan(query) };
-            wrap(child, |tree| apply::wrap(tree, apply_node(target, mode, false)))
+            wrap(child, |tree| write(tree, apply_node(target, mode, false)))
         }
         Operator::Accumulate(spec) => {
             // SAFETY: a private query whose first columns are the group keys.
@@ -91,7 +91,7 @@ fn finish(
             };
             wrap(child, |tree| {
                 let node = fold_node(block, spec, target, fold);
-                apply::wrap(accumulate::wrap(tree, node), apply_node(target, mode, true))
+                write(accumulate::wrap(tree, node), apply_node(target, mode, true))
             })
         }
     }
@@ -114,6 +114,11 @@ fn fold_node<'a>(
         recompute: restricted(false),
         recompute_nulls: restricted(true),
     }
+}
+
+fn write(tree: *mut pg_sys::Plan, node: apply::ApplyNode) -> *mut pg_sys::Plan {
+    // SAFETY: a finished plan.
+    unsafe { apply::wrap(tree, node) }
 }
 
 fn apply_node(target: &Target, mode: apply::Mode, grouped: bool) -> apply::ApplyNode<'_> {

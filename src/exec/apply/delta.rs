@@ -53,11 +53,14 @@ impl Delta {
             ApplyIndex::Single => (Grouping::One, Some(Vec::new())),
             ApplyIndex::None => (Grouping::Hash((0..natts).collect()), None),
         };
-        let slot = || Slot::make(desc, &raw const pg_sys::TTSOpsVirtual);
+        // SAFETY: the view is open until the slots are dropped.
+        let slot = || unsafe { Slot::make(desc, &raw const pg_sys::TTSOpsVirtual) };
         let (old, new) = (slot(), slot());
         let (finder, late) = (writer.finder(index), Late::begin(writer, index));
         let consumers = DeltaWriter::begin(writer.oid());
-        Self { reader: Reader::new(desc), grouping, key, finder, old, new, late, consumers }
+        // SAFETY: the view's descriptor.
+        let reader = unsafe { Reader::new(desc) };
+        Self { reader, grouping, key, finder, old, new, late, consumers }
     }
 
     pub fn keyed(&self) -> bool {
@@ -108,9 +111,11 @@ impl Delta {
         for old in run.iter().filter(|change| change.weight < 0) {
             let pair = new.iter().position(|change| self.same_key(old, change));
             // SAFETY: live changes.
-            match pair.map(|position| new.swap_remove(position)) {
-                Some(new) => unsafe { self.replace(writer, old, new) },
-                None => unsafe { self.delete(writer, old) },
+            unsafe {
+                match pair.map(|position| new.swap_remove(position)) {
+                    Some(new) => self.replace(writer, old, new),
+                    None => self.delete(writer, old),
+                }
             }
         }
         // SAFETY: live changes.
@@ -194,9 +199,9 @@ impl Delta {
 
     unsafe fn insert_late(&mut self, writer: &mut Writer) {
         let Some(late) = self.late.take() else { return };
-        let row = Slot::make(self.reader.desc, &raw const pg_sys::TTSOpsMinimalTuple);
         // SAFETY: the store holds rows of the view; each stays valid until the next is fetched.
         unsafe {
+            let row = Slot::make(self.reader.desc, &raw const pg_sys::TTSOpsMinimalTuple);
             while pg_sys::tuplestore_gettupleslot(late.rows, true, false, row.as_ptr()) {
                 writer.insert(row);
             }

@@ -1,6 +1,6 @@
 //! Making and dropping a view's apply index (see `index`).
 
-use super::index::{ApplyIndex, find, hash_arguments, hash_function, sorted};
+use super::index::{ApplyIndex, default_family, find, hash_arguments, hash_function, sorted};
 use crate::error;
 use crate::pg::image::HASH_CHUNK;
 use crate::pg::relation::Relation;
@@ -116,9 +116,7 @@ fn widest(view: &Relation, column: usize) -> Option<i32> {
     // SAFETY: `column` is one of the open view's; the rest are catalog lookups.
     unsafe {
         let attribute = &*pg_sys::TupleDescAttr(view.tuple_desc(), column as i32);
-        if pg_sys::GetDefaultOpClass(attribute.atttypid, pg_sys::BTREE_AM_OID) == pg_sys::InvalidOid {
-            return None;
-        }
+        default_family(attribute.atttypid)?;
         let mut typmod = attribute.atttypmod;
         let base = pg_sys::getBaseTypeAndTypmod(attribute.atttypid, &mut typmod);
         let size = match attribute.attlen {

@@ -115,7 +115,8 @@ impl Net {
 
 /// The row in a minimal tuple, deformed into `reader`.
 pub fn read<'a>(reader: Slot, tuple: pg_sys::MinimalTuple, columns: usize) -> Row<'a> {
-    reader.store_minimal(tuple);
+    // SAFETY: a scratch slot for minimal tuples; its caller keeps the tuple as long as the row.
+    unsafe { reader.store_minimal(tuple) };
     reader.row(columns)
 }
 

@@ -54,7 +54,8 @@ impl Batch {
 
     fn add(&mut self, row: Row) {
         if self.filled == self.slots.len() {
-            self.slots.push(Slot::make(self.desc, &raw const pg_sys::TTSOpsHeapTuple).as_ptr());
+            // SAFETY: the view is open until the slot is dropped.
+            self.slots.push(unsafe { Slot::make(self.desc, &raw const pg_sys::TTSOpsHeapTuple) }.as_ptr());
         }
         // SAFETY: the row has the descriptor's columns; the tuple lives until the batch is flushed.
         unsafe {

@@ -24,9 +24,14 @@ pub struct Reader {
 }
 
 impl Reader {
-    pub fn new(desc: pg_sys::TupleDesc) -> Self {
-        let slot = || Slot::make(desc, &raw const pg_sys::TTSOpsMinimalTuple);
-        Self { desc, shape: Shape::of(desc), slots: [slot(), slot()] }
+    /// # Safety
+    /// The descriptor lives until `end`.
+    pub unsafe fn new(desc: pg_sys::TupleDesc) -> Self {
+        // SAFETY: by contract.
+        unsafe {
+            let slot = || Slot::make(desc, &raw const pg_sys::TTSOpsMinimalTuple);
+            Self { desc, shape: Shape::of(desc), slots: [slot(), slot()] }
+        }
     }
 
     /// The view's columns of a change, valid until the next read into the same slot.

@@ -31,7 +31,7 @@ impl Spill {
     }
 
     pub fn put(&self, row: Row, change: Change) {
-        let more = [change.weight, change.image, change.group].map(|number| pg_sys::Datum::from(number));
+        let more = [change.weight, change.image, change.group].map(pg_sys::Datum::from);
         self.input.store(row, &more);
         // SAFETY: the sort copies the row.
         unsafe { pg_sys::tuplesort_puttupleslot(self.sort, self.input.as_ptr()) };

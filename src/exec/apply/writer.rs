@@ -73,6 +73,7 @@ impl Writer {
 
     /// A search for stored rows through `index`, or by scanning the view when that is gone.
     pub fn finder(&self, index: &ApplyIndex) -> Finder {
+        // SAFETY: open indexes.
         let open = |oid| self.indexes().iter().copied().find(|&index| unsafe { (*index).rd_id } == oid);
         // SAFETY: view and indexes stay open until `end`.
         unsafe { Finder::new(self.view, self.snapshot, index, open) }
