@@ -1,5 +1,7 @@
 //! One worker: its own database and sessions, and a loop that plays episodes, reports failures and shrinks them.
 
+use std::collections::BTreeMap;
+use std::error::Error;
 use std::fmt::{Display, Formatter};
 use std::fs;
 use std::io;
@@ -30,6 +32,8 @@ pub struct Board {
     pub errors: AtomicU64,
     pub stop: AtomicBool,
     pub coverage: Mutex<Coverage>,
+    /// How often each kind of failure was met, and in which episode first.
+    pub kinds: Mutex<BTreeMap<String, (u64, u64)>>,
 }
 
 impl Board {
@@ -47,7 +51,17 @@ impl Board {
             errors: zero(),
             stop: AtomicBool::new(false),
             coverage: Mutex::default(),
+            kinds: Mutex::default(),
         }
+    }
+
+    /// Counts a failure; true if its kind has been seen often enough not to be shown again.
+    fn is_familiar(&self, failure: &Failure, episode: u64) -> bool {
+        let mut kinds = self.kinds.lock().expect("no worker panics while it counts");
+        let (count, _) = kinds.entry(shrink::gist(failure)).or_insert((0, episode));
+        *count += 1;
+        let enough = if matches!(failure, Failure::Error { .. }) { 1 } else { 5 };
+        *count > enough
     }
 
     /// The next episode to play, if there is still something to do.
@@ -83,7 +97,10 @@ impl From<io::Error> for Trouble {
 impl Display for Trouble {
     fn fmt(&self, f: &mut Formatter) -> std::fmt::Result {
         match self {
-            Trouble::Server(error) => write!(f, "server: {error}: {}", error.as_db_error().map_or("", |d| d.message())),
+            Trouble::Server(error) => {
+                let cause = error.source().map(|c| format!(": {c}")).unwrap_or_default();
+                write!(f, "server: {error}{cause}")
+            }
             Trouble::File(error) => write!(f, "file: {error}"),
         }
     }
@@ -169,11 +186,14 @@ impl Job<'_> {
         episode.steps.truncate(position + 1);
         let full = self.script(&episode, &outcome, failure, "");
         let path = self.save(&episode, "full", &full)?;
-        println!("FAILED: {}\n{full}\n-- written to {}\n", self.board.options.replay(episode.number), path.display());
+        let is_familiar = self.board.is_familiar(failure, episode.number);
+        let text = if is_familiar { format!("-- {failure}") } else { full };
+        println!("FAILED: {}\n{text}\n-- written to {}\n", self.board.options.replay(episode.number), path.display());
         if matches!(failure, Failure::Lost(_) | Failure::Collateral(_)) {
             self.sessions.reconnect(PATIENCE)?;
         }
-        if self.board.options.shrink_seconds > 0 && !matches!(failure, Failure::Collateral(_)) {
+        let is_own = !matches!(failure, Failure::Collateral(_));
+        if self.board.options.shrink_seconds > 0 && is_own && !is_familiar {
             self.shrink(&episode, failure)?;
         }
         Ok(())

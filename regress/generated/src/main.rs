@@ -121,6 +121,9 @@ fn summarize(board: &Board) {
             println!("{hits:8}  {label}");
         }
     }
+    for (kind, (count, first)) in board.kinds.lock().expect("the workers are gone").iter() {
+        println!("{count:8}  failures, first in episode {first}: {kind}");
+    }
     println!(
         "checks: {}, mismatches: {}, errors: {}, seed: {}",
         board.checks.load(Relaxed),
