@@ -217,6 +217,12 @@ fn failure(error: postgres::Error) -> Failure {
     }
 }
 
+impl Failure {
+    pub fn is_crash(&self) -> bool {
+        matches!(self, Failure::Lost(_) | Failure::Collateral(_))
+    }
+}
+
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         match self {

@@ -55,8 +55,7 @@ pub fn shrink<'a>(
 
 /// Two failures are alike if both are wrong results, crashes, or the same error but for the names and numbers in it.
 pub fn alike(a: &Failure, b: &Failure) -> bool {
-    let is_crash = |f: &Failure| matches!(f, Failure::Lost(_) | Failure::Collateral(_));
-    gist(a) == gist(b) || (is_crash(a) && is_crash(b))
+    gist(a) == gist(b) || (a.is_crash() && b.is_crash())
 }
 
 /// What failures of one kind have in common: an error's message without quoted names and digits.
