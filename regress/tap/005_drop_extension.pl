@@ -47,7 +47,7 @@ sub catalog
 		ORDER BY 1});
 }
 my $ours = q{
-	SELECT relname FROM pg_class WHERE relnamespace = 'pgtrickle_internal'::regnamespace AND relname ~ '^(changes|state)_'
+	SELECT relname FROM pg_class WHERE relnamespace = 'pgtrickle_internal'::regnamespace AND relname ~ '^(changes|state)_[0-9]'
 	UNION ALL SELECT tgname FROM pg_trigger
 	UNION ALL SELECT 'view ' || pgt_name FROM pgtrickle.pgt_stream_tables
 	UNION ALL SELECT 'reads ' || source_relid FROM pgtrickle.pgt_dependencies};

@@ -141,7 +141,8 @@ impl Held {
         // SAFETY: a conditional lock.
         unsafe {
             let wrote = pg_sys::CheckRelationOidLockedByMe(relid, pg_sys::RowExclusiveLock as i32, false);
-            (!wrote && pg_sys::ConditionalLockRelationOid(relid, mode)).then_some(Self { relid, mode })
+            // Not then_some: a value made for nothing would give back a lock we do not have when it is dropped.
+            (!wrote && pg_sys::ConditionalLockRelationOid(relid, mode)).then(|| Self { relid, mode })
         }
     }
 }

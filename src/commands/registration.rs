@@ -122,7 +122,9 @@ pub fn resync(view: pg_sys::Oid) {
     exec::apply::demote_outdated(view, circuit.key.as_deref());
     state::drop_all(view);
     dependency::replace(view, &dependencies(&circuit));
-    if row.frontier.is_some() && attach_circuit(&circuit, &options) {
+    let populated = row.frontier.is_some();
+    // A first population under way has attached the view already.
+    if (populated || row.captured) && attach_circuit(&circuit, &options) && populated {
         stream_table::set_reinit(view, "its query, options or sources changed");
     }
     before.iter().for_each(|dependency| capture::shrink(dependency.source));

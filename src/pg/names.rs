@@ -88,6 +88,12 @@ pub fn lock(relid: pg_sys::Oid, mode: u32) {
     unsafe { pg_sys::LockRelationOid(relid, mode as i32) };
 }
 
+/// Gives back a lock before the end of the transaction, which has seen nothing that it protects.
+pub fn unlock(relid: pg_sys::Oid, mode: u32) {
+    // SAFETY: the caller took the lock.
+    unsafe { pg_sys::UnlockRelationOid(relid, mode as i32) };
+}
+
 pub fn is_index(relid: pg_sys::Oid) -> bool {
     kind(relid) == Some(pg_sys::RELKIND_INDEX)
 }

@@ -1,15 +1,17 @@
-//! Which views a refresh touches, and the locks it takes, in an order all refreshes share.
+//! Which views a refresh touches, and the locks it takes without deadlocks between refreshes.
 //!
-//! Refresh locks are taken ancestors first, by (depth, oid): depth is a property of the graph, so any two waves take the
-//! locks they share in the same order and cannot deadlock on them.
+//! A wave has done nothing yet while it collects its refresh locks. So it never waits for one while it has others: it
+//! lets go of them, waits for the missing one alone, and tries the others again. Neither another wave nor a transaction
+//! that refreshes one ancestor after the other can then end up waiting for us while we wait for it.
 
 use super::{snapshot, step};
 use crate::capture;
-use crate::catalog::{self, stream_table};
+use crate::catalog::stream_table;
 use crate::commands::registration;
 use crate::plan::cache::{self, Entry};
 use hashbrown::HashMap;
 use pgrx::pg_sys;
+use smallvec::SmallVec;
 use std::rc::Rc;
 
 /// A view of the wave with what the backend knows about it.
@@ -49,9 +51,7 @@ pub fn lock(view: pg_sys::Oid) -> Vec<Member> {
         visit(view, &mut depths);
         let mut order: Vec<_> = depths.into_iter().map(|(oid, depth)| (depth, oid)).collect();
         order.sort_unstable_by_key(|&(depth, oid)| (depth, oid.to_u32()));
-        for &(_, oid) in &order {
-            lock_refresh(oid);
-        }
+        lock_all(order.iter().map(|&(_, oid)| oid));
         let members: Vec<_> = order.iter().map(|&(_, view)| Member { view, entry: step::entry(view) }).collect();
         members.iter().for_each(|member| member.entry.lock_relations());
         if members.iter().any(|member| !member.entry.is_valid() || resync(member))
@@ -96,12 +96,46 @@ fn resync(member: &Member) -> bool {
     stale
 }
 
-/// Excludes other refreshes of the same view until the end of the transaction, and nobody else.
-fn lock_refresh(view: pg_sys::Oid) {
-    // SAFETY: an object lock on (our catalog, view), which only refreshes take.
-    unsafe {
-        let class = catalog::STREAM_TABLE.oid();
-        pg_sys::LockDatabaseObject(class, view, 0, pg_sys::ExclusiveLock as i32);
-        pg_sys::LockRelationOid(view, pg_sys::RowExclusiveLock as i32);
+/// Excludes other refreshes of these views, and nobody else, until the end of the transaction.
+fn lock_all(views: impl Iterator<Item = pg_sys::Oid> + Clone) {
+    let mut awaited = None;
+    loop {
+        let mut held: SmallVec<[pg_sys::Oid; 8]> = awaited.into_iter().collect();
+        held.iter().copied().for_each(refresh_lock::wait);
+        let mut others = views.clone().filter(|&view| Some(view) != awaited);
+        awaited = others.find(|&view| {
+            let free = refresh_lock::try_take(view);
+            held.extend(free.then_some(view));
+            !free
+        });
+        if awaited.is_none() {
+            return;
+        }
+        held.into_iter().for_each(refresh_lock::give_back);
+    }
+}
+
+/// An object lock on (our catalog, view), which only refreshes take.
+mod refresh_lock {
+    use crate::catalog::STREAM_TABLE;
+    use pgrx::pg_sys;
+
+    const MODE: i32 = pg_sys::ExclusiveLock as i32;
+
+    pub fn wait(view: pg_sys::Oid) {
+        // SAFETY: a lock by oids.
+        unsafe { pg_sys::LockDatabaseObject(STREAM_TABLE.oid(), view, 0, MODE) };
+    }
+
+    /// False when another transaction has it.
+    pub fn try_take(view: pg_sys::Oid) -> bool {
+        // SAFETY: as above.
+        unsafe { pg_sys::ConditionalLockDatabaseObject(STREAM_TABLE.oid(), view, 0, MODE) }
+    }
+
+    /// Takes back one `wait` or `try_take`; what the transaction took before it keeps.
+    pub fn give_back(view: pg_sys::Oid) {
+        // SAFETY: taken by us.
+        unsafe { pg_sys::UnlockDatabaseObject(STREAM_TABLE.oid(), view, 0, MODE) };
     }
 }
