@@ -7,9 +7,9 @@ use super::options::{Stored, is_ours};
 use super::registration;
 use crate::catalog;
 use crate::error::error;
+use crate::pg;
 use crate::pg::statement::CreateView;
 use crate::pg::utility::{Call, Verdict};
-use crate::pg::{self, names};
 use crate::refresh::{self, Initiator};
 use pgrx::{PgSqlErrorCode, pg_sys};
 

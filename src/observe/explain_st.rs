@@ -2,8 +2,8 @@
 
 use super::functions::{captured_sources, decoded};
 use crate::capture::Pending;
-use crate::catalog::stream_table::{self, StreamTable};
 use crate::catalog::dependency;
+use crate::catalog::stream_table::{self, StreamTable};
 use crate::circuit::{self, Circuit, Operator};
 use crate::commands::functions::stream_table_named;
 use crate::commands::options::Stored;

@@ -4,8 +4,8 @@ use super::{advice, verdict};
 use crate::capture::{Frontier, Pending};
 use crate::catalog::stream_table::{self, StreamTable};
 use crate::catalog::{dependency, source};
-use crate::error::cannot_happen;
 use crate::circuit;
+use crate::error::cannot_happen;
 use crate::pg::{execute, facts, storage};
 use crate::settings;
 use pgrx::iter::TableIterator;
@@ -31,7 +31,8 @@ fn has_pending(view: pg_sys::Oid) -> bool {
 }
 
 pub fn captured_sources(row: &StreamTable) -> Vec<pg_sys::Oid> {
-    let sources = dependency::sources_of(row.relid).into_iter().filter(|dependency| dependency.capturable && row.captured);
+    let sources =
+        dependency::sources_of(row.relid).into_iter().filter(|dependency| dependency.capturable && row.captured);
     sources.map(|dependency| dependency.source).collect()
 }
 
@@ -55,7 +56,14 @@ fn change_buffer_sizes() -> TableIterator<
         for source in captured_sources(&view).into_iter().filter_map(source::get) {
             let pending = Pending::now(source.relid, &frontier).versions as i64;
             let bytes = source.segments.into_iter().map(storage::bytes).sum::<u64>() as i64;
-            rows.push((facts::relation_name(view.relid), facts::relation_name(source.relid), source.relid, source.cdc, pending, bytes));
+            rows.push((
+                facts::relation_name(view.relid),
+                facts::relation_name(source.relid),
+                source.relid,
+                source.cdc,
+                pending,
+                bytes,
+            ));
         }
     }
     TableIterator::new(rows)

@@ -77,9 +77,7 @@ pub unsafe fn choose(
             return ApplyIndex::Key { index: oid, columns };
         }
         let Some(columns) = hashed else { continue };
-        if key.is_some_and(|key| sorted(key) == columns)
-            || (columns.len() == natts && best == ApplyIndex::None)
-        {
+        if key.is_some_and(|key| sorted(key) == columns) || (columns.len() == natts && best == ApplyIndex::None) {
             best = ApplyIndex::Hash { index: oid, columns };
         }
     }
@@ -95,7 +93,11 @@ unsafe fn usable(index: pg_sys::Relation) -> bool {
             && form.indisvalid
             && form.indisready
             && form.indislive
-            && pg_sys::heap_attisnull((*index).rd_indextuple, pg_sys::Anum_pg_index_indpred as i32, std::ptr::null_mut())
+            && pg_sys::heap_attisnull(
+                (*index).rd_indextuple,
+                pg_sys::Anum_pg_index_indpred as i32,
+                std::ptr::null_mut(),
+            )
     }
 }
 
@@ -111,7 +113,8 @@ unsafe fn unique_columns(view: pg_sys::Relation, index: pg_sys::Relation, key: &
         let attributes = form.indkey.values.as_slice(count);
         // Attribute 0 is an expression.
         let columns: Vec<usize> = attributes.iter().map(|&attribute| attribute as usize).collect();
-        let columns: Vec<usize> = columns.into_iter().map(|attribute| attribute.checked_sub(1)).collect::<Option<_>>()?;
+        let columns: Vec<usize> =
+            columns.into_iter().map(|attribute| attribute.checked_sub(1)).collect::<Option<_>>()?;
         (sorted(&columns) == sorted(key) && (0..count).all(|i| default_equality(view, index, i))).then_some(columns)
     }
 }
@@ -154,7 +157,12 @@ pub unsafe fn hash_arguments(index: pg_sys::Relation) -> Option<Vec<usize>> {
 }
 
 /// Appends the columns of a hash call: `row_image_hash([row_image_hash(..),] column, ..)`.
-unsafe fn collect_arguments(call: *mut pg_sys::Node, function: Oid, outermost: bool, columns: &mut Vec<usize>) -> Option<()> {
+unsafe fn collect_arguments(
+    call: *mut pg_sys::Node,
+    function: Oid,
+    outermost: bool,
+    columns: &mut Vec<usize>,
+) -> Option<()> {
     // SAFETY: a live expression tree.
     unsafe {
         let call: *mut pg_sys::FuncExpr = node::is_a(call, pg_sys::NodeTag::T_FuncExpr).then_some(call.cast())?;
@@ -201,13 +209,17 @@ pub unsafe fn columns_read(index: pg_sys::Relation) -> Vec<usize> {
     // SAFETY: an open index; expressions and predicate are copies whose Vars have varno 1.
     unsafe {
         let form = &*(*index).rd_index;
-        let plain = form.indkey.values.as_slice(form.indnkeyatts as usize).iter().map(|&attribute| i32::from(attribute));
+        let plain =
+            form.indkey.values.as_slice(form.indnkeyatts as usize).iter().map(|&attribute| i32::from(attribute));
         let mut members = std::ptr::null_mut();
         pg_sys::pull_varattnos(pg_sys::RelationGetIndexExpressions(index).cast(), 1, &mut members);
         pg_sys::pull_varattnos(pg_sys::RelationGetIndexPredicate(index).cast(), 1, &mut members);
         let mut columns: Vec<usize> = plain.filter_map(|attribute| usize::try_from(attribute - 1).ok()).collect();
         let mut member = -1;
-        while { member = pg_sys::bms_next_member(members, member); member >= 0 } {
+        while {
+            member = pg_sys::bms_next_member(members, member);
+            member >= 0
+        } {
             columns.extend(usize::try_from(member + pg_sys::FirstLowInvalidHeapAttributeNumber - 1).ok());
         }
         columns
