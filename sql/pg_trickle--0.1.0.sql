@@ -284,6 +284,11 @@ CREATE FUNCTION pgtrickle.change_buffer_sizes()
     RETURNS TABLE (stream_table text, source_table text, source_oid oid, cdc_mode text, pending_rows bigint, buffer_bytes bigint)
     LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'change_buffer_sizes_wrapper';
 
+-- The same as EXPLAIN [ANALYZE] REFRESH MATERIALIZED VIEW and what else is known. With with_analyze it refreshes.
+CREATE FUNCTION pgtrickle.explain_st(name text, with_analyze boolean DEFAULT false)
+    RETURNS TABLE (property text, value text)
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'explain_st_wrapper';
+
 CREATE FUNCTION pgtrickle.validate_query(query text)
     RETURNS TABLE (check_name text, result text, severity text)
     LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'validate_query_wrapper';

@@ -11,13 +11,13 @@ pub mod identity;
 
 pub mod capture;
 pub mod circuit;
+pub mod commands;
 pub mod delta;
-pub mod plan;
 pub mod exec;
+pub mod observe;
+pub mod plan;
 pub mod refresh;
 pub mod schedule;
-pub mod observe;
-pub mod commands;
 
 use pgrx::pg_guard;
 

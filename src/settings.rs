@@ -1,6 +1,7 @@
 //! Settings, and whether the server preloaded the library.
 
-use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
+use crate::error::error;
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PgSqlErrorCode, PostgresGucEnum};
 use std::cell::Cell;
 
 /// How a refresh chooses between the delta plan and a recompute.
@@ -31,6 +32,17 @@ pub fn history_retention() -> Option<i32> {
 /// The postmaster loaded the library, so its hooks are in every backend.
 pub fn preloaded() -> bool {
     PRELOADED.get()
+}
+
+/// Raises unless the server preloaded the library.
+pub fn require_preloaded() {
+    if preloaded() {
+        return;
+    }
+    error(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "pg_trickle is not loaded by the server")
+        .detail("The library must be in \"shared_preload_libraries\": changes of tables are captured in every session.")
+        .hint("Add pg_trickle to \"shared_preload_libraries\" in postgresql.conf and restart the server.")
+        .raise()
 }
 
 pub fn register() {

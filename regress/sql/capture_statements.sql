@@ -4,18 +4,17 @@ SET search_path = capture_statements;
 -- Refreshes and says what that did and whether the view now equals its query.
 CREATE FUNCTION refresh(view regclass) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
-    before bigint := (SELECT max(refresh_id) FROM pgtrickle.get_refresh_history(view::text));
+    last bigint := (SELECT max(refresh_id) FROM pgtrickle.pgt_refresh_history WHERE pgt_relid = view);
     done record;
     wrong bigint;
 BEGIN
     PERFORM pgtrickle.refresh_stream_table(view::text);
-    SELECT * INTO done FROM pgtrickle.get_refresh_history(view::text, 1);
-    EXECUTE format('SELECT count(*) FROM ((SELECT v::text FROM %1$s v EXCEPT ALL SELECT q::text FROM (%2$s) q)
-                    UNION ALL (SELECT q::text FROM (%2$s) q EXCEPT ALL SELECT v::text FROM %1$s v)) x',
+    SELECT * INTO done FROM pgtrickle.pgt_refresh_history
+        WHERE pgt_relid = view AND refresh_id > last AND action <> 'NO_DATA' ORDER BY refresh_id DESC LIMIT 1;
+    EXECUTE format('SELECT count(*) FROM ((SELECT stored::text FROM %1$s stored EXCEPT ALL SELECT wanted::text FROM (%2$s) wanted)
+                    UNION ALL (SELECT wanted::text FROM (%2$s) wanted EXCEPT ALL SELECT stored::text FROM %1$s stored)) x',
                    view, rtrim(pg_get_viewdef(view), ';')) INTO wrong;
-    RETURN CASE WHEN done.refresh_id = before THEN 'nothing pending'
-                ELSE format('%s: %s inserted, %s deleted', done.action, done.rows_inserted, done.rows_deleted) END
-           || CASE WHEN wrong > 0 THEN format(', %s ROWS WRONG', wrong) ELSE '' END;
+    RETURN coalesce(done.action || format(' +%s -%s ~%s', done.rows_inserted, done.rows_deleted, done.rows_updated), 'nothing') || CASE WHEN wrong > 0 THEN format(', %s ROWS WRONG', wrong) ELSE '' END;
 END $$;
 SET pg_trickle.refresh_strategy = delta; -- a recompute would hide what capture missed
 
@@ -63,8 +62,8 @@ MERGE INTO item USING generate_series(5, 30) AS g ON id = g
     WHEN MATCHED THEN UPDATE SET price = price * 2
     WHEN NOT MATCHED AND g < 25 THEN INSERT VALUES (g, 'merged', g, 'u');
 SELECT refresh('shelf');
-MERGE INTO item USING (VALUES (1)) AS s (x) ON id > 100
-    WHEN NOT MATCHED THEN INSERT VALUES (100, 'merged', 100, 'u')
+MERGE INTO item USING (VALUES (100)) AS s (x) ON id = x
+    WHEN NOT MATCHED THEN INSERT VALUES (x, 'merged', x, 'u')
     WHEN NOT MATCHED BY SOURCE AND id > 20 THEN DELETE;
 SELECT refresh('shelf');
 

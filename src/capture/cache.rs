@@ -91,7 +91,8 @@ unsafe fn look_up(table: pg_sys::Relation, relid: pg_sys::Oid) -> Feeds {
 
 /// None when the source, an ancestor, is just being dropped.
 unsafe fn feed(table: pg_sys::Relation, relid: pg_sys::Oid, source: &Source) -> Option<Feed> {
-    let parent = if source.relid == relid { None } else { Some(Relation::try_open(source.relid, pg_sys::AccessShareLock)?) };
+    let parent =
+        if source.relid == relid { None } else { Some(Relation::try_open(source.relid, pg_sys::AccessShareLock)?) };
     // SAFETY: both relations are open.
     unsafe {
         let input = (*table).rd_att;

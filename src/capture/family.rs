@@ -63,11 +63,7 @@ fn closure(members: Vec<pg_sys::Oid>) -> Vec<pg_sys::Oid> {
 /// The triggers that see every change of the rows of `members` (a whole family, ascending).
 pub fn level(members: &[pg_sys::Oid]) -> Level {
     let targets = closure(members.to_vec());
-    if targets == members && !targets.iter().any(|&relid| is_subscribed(relid)) {
-        Level::Statement
-    } else {
-        Level::Row
-    }
+    if targets == members && !targets.iter().any(|&relid| is_subscribed(relid)) { Level::Statement } else { Level::Row }
 }
 
 /// A logical-replication subscription feeds the table.

@@ -38,5 +38,7 @@ unsafe fn is_being_written(relid: pg_sys::Oid) -> bool {
 /// close it. Outside of triggers only deferred constraints are queued, which do not concern us.
 unsafe fn has_queued_events(relid: pg_sys::Oid) -> bool {
     // SAFETY: pg_trigger_depth takes no arguments.
-    unsafe { pg_sys::pg_trigger_depth(std::ptr::null_mut()).value() as i32 > 0 && pg_sys::AfterTriggerPendingOnRel(relid) }
+    unsafe {
+        pg_sys::pg_trigger_depth(std::ptr::null_mut()).value() as i32 > 0 && pg_sys::AfterTriggerPendingOnRel(relid)
+    }
 }

@@ -4,8 +4,8 @@
 //! has ended, so a snapshot taken from then on contains all that was not captured.
 
 use super::{family, fingerprint, lock, segment, triggers};
-use crate::catalog::source::{self, Source};
 use crate::catalog::dependency;
+use crate::catalog::source::{self, Source};
 use crate::pg::relation::Relation;
 use pgrx::pg_sys;
 

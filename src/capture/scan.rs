@@ -218,9 +218,7 @@ impl Walk {
         self.next += 1;
         let flags = pg_sys::ScanOptions::SO_TYPE_SEQSCAN | pg_sys::ScanOptions::SO_ALLOW_PAGEMODE;
         // SAFETY: inside a guard; the segment stays open as long as the scan.
-        self.scan = unsafe {
-            server::heap_beginscan(*segment, self.snapshot, 0, null_mut(), null_mut(), flags)
-        };
+        self.scan = unsafe { server::heap_beginscan(*segment, self.snapshot, 0, null_mut(), null_mut(), flags) };
         true
     }
 

@@ -12,6 +12,7 @@ use super::cache::{self, Feed};
 use crate::catalog;
 use crate::error::cannot_happen;
 use crate::pg::server;
+use crate::settings;
 use pgrx::{pg_guard, pg_sys};
 use std::cell::UnsafeCell;
 
@@ -45,6 +46,8 @@ pub extern "C" fn pg_finfo_pgtrickle_capture() -> &'static pg_sys::Pg_finfo_reco
 }
 
 unsafe fn capture(data: &pg_sys::TriggerData) {
+    // Without our hooks in every session changes would be lost unseen: better no writes than that.
+    settings::require_preloaded();
     let feeds = cache::feeds(data.tg_relation);
     // SAFETY: the trigger's own data.
     unsafe {

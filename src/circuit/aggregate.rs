@@ -74,8 +74,8 @@ fn is_storable(facts: &facts::Aggregate, state: pg_sys::Oid) -> bool {
 /// min and max: the result is the first input in the order of the operator, and is itself the state.
 fn extremum(aggref: Aggref, facts: &facts::Aggregate) -> Option<pg_sys::Oid> {
     let arguments = arguments(aggref);
-    let is_its_state = facts.aggfinalfn == pg_sys::InvalidOid
-        && arguments == [transition_type(aggref, facts.aggtranstype)];
+    let is_its_state =
+        facts.aggfinalfn == pg_sys::InvalidOid && arguments == [transition_type(aggref, facts.aggtranstype)];
     (facts.aggsortop != pg_sys::InvalidOid && is_its_state).then_some(facts.aggsortop)
 }
 

@@ -76,7 +76,8 @@ impl Findings {
                 self.refusals.push(reason::SESSION_DEPENDENT_FUNCTION.refuse("The query uses SESSION_USER."));
             }
             _ => self.refusals.push(
-                reason::TIME_DEPENDENT_FUNCTION.refuse("The query uses the current date or time, such as CURRENT_DATE."),
+                reason::TIME_DEPENDENT_FUNCTION
+                    .refuse("The query uses the current date or time, such as CURRENT_DATE."),
             ),
         }
     }
@@ -189,7 +190,8 @@ const CATALOGS: &[&str] = &[
 fn reads_catalogs(name: &str) -> bool {
     let state = name.starts_with("pg_") && !LOOKS_AT_ARGUMENTS_ONLY.contains(&name);
     let privilege = name.starts_with("has_") && name.ends_with("_privilege");
-    let object_name = name.starts_with("to_reg") || (name.starts_with("reg") && (name.ends_with("in") || name.ends_with("out")));
+    let object_name =
+        name.starts_with("to_reg") || (name.starts_with("reg") && (name.ends_with("in") || name.ends_with("out")));
     let whole_table = name.contains("_to_xml");
     state || privilege || object_name || whole_table || CATALOGS.contains(&name)
 }

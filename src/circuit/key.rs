@@ -23,7 +23,8 @@ pub fn of(query: Query) -> Option<Vec<usize>> {
 fn is_indexable(query: Query, key: &[usize]) -> bool {
     let outputs = query.outputs();
     let typid = |&column: &usize| query::type_of(outputs[column].expression()).typid;
-    key.len() <= pg_sys::INDEX_MAX_KEYS as usize && key.iter().map(typid).all(|typid| facts::default_ordering(typid).is_some())
+    key.len() <= pg_sys::INDEX_MAX_KEYS as usize
+        && key.iter().map(typid).all(|typid| facts::default_ordering(typid).is_some())
 }
 
 /// The output columns that are the group keys, when all of them are there.

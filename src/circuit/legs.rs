@@ -26,9 +26,9 @@ pub fn keep_only(query: Query, input: usize) {
 fn holds(entry: Entry, input: usize) -> bool {
     let is_input = |entry: Entry| tag::read(entry).is_some_and(|(number, _)| number == input);
     is_input(entry)
-        || entry.child(|entry| entry.subquery).is_some_and(|inner: Query| {
-            walk::any(inner, Scope::ENTRIES, |node, _| node.cast().is_some_and(is_input))
-        })
+        || entry
+            .child(|entry| entry.subquery)
+            .is_some_and(|inner: Query| walk::any(inner, Scope::ENTRIES, |node, _| node.cast().is_some_and(is_input)))
 }
 
 /// The query reads its columns from this leg alone.
@@ -63,4 +63,3 @@ fn linear_items(item: Any) -> Vec<i32> {
     };
     sides.into_iter().flatten().flat_map(linear_items).collect()
 }
-

@@ -193,7 +193,8 @@ fn analyse(view: pg_sys::Oid, analyzed: Query) -> Circuit {
 
 /// The one block of a query that nothing speaks against (yet).
 fn blocks(query: Query, refusals: &mut Vec<Refusal>) -> Vec<Block> {
-    let operator = if query.is_grouped() { accumulate::cut(query).map(Operator::Accumulate) } else { Ok(Operator::Pass) };
+    let operator =
+        if query.is_grouped() { accumulate::cut(query).map(Operator::Accumulate) } else { Ok(Operator::Pass) };
     match operator {
         Ok(operator) => {
             let inputs = input::number(query);

@@ -65,11 +65,7 @@ pub const REWRITES: &[Rewrite] = &[
         reason: "a plain SELECT over one grouped subquery is that subquery with other outputs and a HAVING",
         apply: lift::grouping,
     },
-    Rewrite {
-        name: "trim outputs",
-        reason: "columns nobody reads need not be captured",
-        apply: outputs::trim,
-    },
+    Rewrite { name: "trim outputs", reason: "columns nobody reads need not be captured", apply: outputs::trim },
     Rewrite {
         name: "convert UNION ALL legs",
         reason: "every leg has the types of the whole, so that a leg can stand for it",

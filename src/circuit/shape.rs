@@ -23,7 +23,8 @@ pub fn refusals(query: Query) -> Vec<Refusal> {
 
 fn fragment(query: Query, found: &mut Vec<Refusal>) {
     if query.hasAggs || !query.havingQual.is_null() {
-        found.push(reason::NESTED_AGGREGATE.refuse("The query aggregates in a subquery in FROM or in a UNION ALL leg."));
+        found
+            .push(reason::NESTED_AGGREGATE.refuse("The query aggregates in a subquery in FROM or in a UNION ALL leg."));
     } else if !query.groupClause.is_null() {
         found.push(reason::NESTED_AGGREGATE.refuse("The query groups in a subquery in FROM or in a UNION ALL leg."));
     }
@@ -46,9 +47,17 @@ fn level(query: Query, found: &mut Vec<Refusal>) {
     refuse(!is_uncut(query), &reason::LIMIT, "The query uses LIMIT or OFFSET.");
     refuse(query.hasDistinctOn, &reason::DISTINCT_ON, "The query uses DISTINCT ON.");
     let distinct = !query.distinctClause.is_null() && !query.hasDistinctOn;
-    refuse(distinct, &reason::DISTINCT, "The query uses DISTINCT together with GROUP BY, below the top, or with set-returning functions.");
+    refuse(
+        distinct,
+        &reason::DISTINCT,
+        "The query uses DISTINCT together with GROUP BY, below the top, or with set-returning functions.",
+    );
     refuse(query.hasWindowFuncs, &reason::WINDOW_FUNCTION, "The query uses a window function.");
-    refuse(query.hasTargetSRFs, &reason::SET_RETURNING_FUNCTION, "The query calls a set-returning function in its SELECT list.");
+    refuse(
+        query.hasTargetSRFs,
+        &reason::SET_RETURNING_FUNCTION,
+        "The query calls a set-returning function in its SELECT list.",
+    );
     refuse(!query.groupingSets.is_null(), &reason::GROUPING_SETS, "The query uses GROUPING SETS, ROLLUP or CUBE.");
     refuse(has_grouping_function(query), &reason::GROUPING_SETS, "The query uses GROUPING().");
     refuse(!query.rowMarks.is_null(), &reason::ROW_LOCKING, "The query locks rows with FOR UPDATE or FOR SHARE.");

@@ -51,7 +51,8 @@ fn read_columns(level: Query, columns: &mut Columns, refusals: &mut Vec<Refusal>
 
 fn system_column(var: Node<pg_sys::Var>, relid: pg_sys::Oid) -> Option<Refusal> {
     let table = || facts::relation_name(relid);
-    (var.varattno < 0).then(|| reason::SYSTEM_COLUMN.refuse(format!("The query reads a system column of \"{}\".", table())))
+    (var.varattno < 0)
+        .then(|| reason::SYSTEM_COLUMN.refuse(format!("The query reads a system column of \"{}\".", table())))
 }
 
 /// The stored columns behind the columns that are read: all for a whole row, the inputs of virtual generated ones.

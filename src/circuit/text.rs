@@ -16,10 +16,14 @@ fn circuit_text(view: pg_sys::Oid) -> String {
 
 impl Circuit {
     fn lines(&self) -> Vec<String> {
-        let mut lines: Vec<String> = self.sources.iter().map(|source| {
-            let seen = if source.capturable { "" } else { " (not captured)" };
-            format!("source {} columns {:?}{seen}", facts::relation_name(source.relid), source.columns)
-        }).collect();
+        let mut lines: Vec<String> = self
+            .sources
+            .iter()
+            .map(|source| {
+                let seen = if source.capturable { "" } else { " (not captured)" };
+                format!("source {} columns {:?}{seen}", facts::relation_name(source.relid), source.columns)
+            })
+            .collect();
         for refusal in self.refusal.iter().chain(&self.further_refusals) {
             let effect = match (refusal.fatal, refusal.always) {
                 (true, _) => "refused",
@@ -37,7 +41,8 @@ impl Circuit {
 
 impl Block {
     fn lines(&self) -> Vec<String> {
-        let inputs = self.inputs.iter().map(|input| format!("{} {:?}", facts::relation_name(input.relid), input.linearity));
+        let inputs =
+            self.inputs.iter().map(|input| format!("{} {:?}", facts::relation_name(input.relid), input.linearity));
         let mut lines = vec![
             format!("template{}", query::sql(self.template.node())),
             format!("inputs {}", inputs.collect::<Vec<_>>().join(", ")),
@@ -85,9 +90,11 @@ impl Accumulate {
 
     /// Outputs and HAVING as a query over the columns c1.. of a relation.
     fn output_sql(&self) -> String {
-        let types = self.keys.iter().map(|key| key.typid).chain(self.aggregates.iter().map(|a| a.aggref.node().aggtype));
-        let columns: Vec<Any> =
-            types.map(|typid| query::null(query::TypeOf { typid, typmod: -1, collation: pg_sys::InvalidOid })).collect();
+        let types =
+            self.keys.iter().map(|key| key.typid).chain(self.aggregates.iter().map(|a| a.aggref.node().aggtype));
+        let columns: Vec<Any> = types
+            .map(|typid| query::null(query::TypeOf { typid, typmod: -1, collation: pg_sys::InvalidOid }))
+            .collect();
         let inner = query::nothing();
         inner.set_targets(
             &columns.iter().zip(1..).map(|(&null, i)| query::target(null, i, &format!("c{i}"))).collect::<Vec<_>>(),

@@ -7,9 +7,9 @@ use super::options::{Stored, is_ours};
 use super::registration;
 use crate::catalog;
 use crate::error::error;
+use crate::pg;
 use crate::pg::statement::CreateView;
 use crate::pg::utility::{Call, Verdict};
-use crate::pg::{self, names};
 use crate::refresh::{self, Initiator};
 use pgrx::{PgSqlErrorCode, pg_sys};
 
@@ -61,9 +61,4 @@ fn finish(call: &Call, create: &CreateView, stored: Stored) {
         let outcome = refresh::refresh(view, Initiator::Initial);
         call.complete(pg_sys::CommandTag::CMDTAG_SELECT, outcome.inserted);
     }
-}
-
-/// The view that a CREATE of this name in this search path would find in its way.
-pub fn existing(create: &CreateView) -> Option<pg_sys::Oid> {
-    create.relation().find_where_created().filter(|relid| names::kind(*relid).is_some())
 }

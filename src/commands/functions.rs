@@ -4,12 +4,12 @@
 
 use super::alter::{not_a_stream_table, wrong_kind};
 use super::options::{self, unsupported};
-use super::preload;
 use crate::catalog::stream_table::{self, Status};
 use crate::error::error;
 use crate::pg::names::{Permission, RangeVar};
 use crate::pg::relation::Relation;
 use crate::pg::{execute, names, query};
+use crate::settings;
 use pgrx::{PgSqlErrorCode, pg_extern, pg_sys};
 
 /// The arguments of create_stream_table and its siblings.
@@ -68,7 +68,7 @@ fn definition<'a>(
     initialize: Option<bool>,
     cdc_mode: Option<&str>,
 ) -> Definition<'a> {
-    preload::require();
+    settings::require_preloaded();
     let given = [("schedule", schedule), ("refresh_mode", refresh_mode), ("cdc_mode", cdc_mode)];
     Definition {
         name: RangeVar::parse(required("name", name)),
@@ -80,7 +80,8 @@ fn definition<'a>(
 
 fn required<'a>(argument: &str, value: Option<&'a str>) -> &'a str {
     value.unwrap_or_else(|| {
-        error(PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED, format!("argument \"{argument}\" must not be null")).raise()
+        error(PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED, format!("argument \"{argument}\" must not be null"))
+            .raise()
     })
 }
 
@@ -135,7 +136,7 @@ fn alter_stream_table(
     status: Option<&str>,
     cdc_mode: Option<&str>,
 ) {
-    preload::require();
+    settings::require_preloaded();
     let name = RangeVar::parse(required("name", name));
     let view = stream_table_named(name);
     let options = checked(&[("schedule", schedule), ("refresh_mode", refresh_mode), ("cdc_mode", cdc_mode)]);
@@ -165,7 +166,7 @@ fn set_status(view: pg_sys::Oid, text: &str) {
 
 #[pg_extern]
 fn drop_stream_table(name: Option<&str>, cascade: Option<bool>) {
-    preload::require();
+    settings::require_preloaded();
     let name = RangeVar::parse(required("name", name));
     stream_table_named(name);
     execute::drop_view(name, cascade.unwrap_or(false));
@@ -173,7 +174,7 @@ fn drop_stream_table(name: Option<&str>, cascade: Option<bool>) {
 
 #[pg_extern]
 fn refresh_stream_table(name: Option<&str>) {
-    preload::require();
+    settings::require_preloaded();
     let name = RangeVar::parse(required("name", name));
     stream_table_named(name);
     execute::refresh_view(name);
@@ -191,7 +192,7 @@ pub fn stream_table_named(name: RangeVar) -> pg_sys::Oid {
 
 #[pg_extern]
 fn stream_table(name: &str) -> pg_sys::Oid {
-    preload::require();
+    settings::require_preloaded();
     stream_table_named(RangeVar::parse(name))
 }
 

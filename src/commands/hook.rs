@@ -46,7 +46,8 @@ impl Provider for Commands {
 fn redefines(tag: NodeTag) -> bool {
     use NodeTag::*;
     let functions = matches!(tag, T_CreateFunctionStmt | T_AlterFunctionStmt | T_DefineStmt | T_AlterOwnerStmt);
-    functions || matches!(tag, T_AlterDomainStmt | T_AlterEnumStmt | T_AlterTSDictionaryStmt | T_AlterTSConfigurationStmt)
+    functions
+        || matches!(tag, T_AlterDomainStmt | T_AlterEnumStmt | T_AlterTSDictionaryStmt | T_AlterTSConfigurationStmt)
 }
 
 impl Watcher for Commands {

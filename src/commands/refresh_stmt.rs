@@ -4,7 +4,7 @@
 
 use super::{options, registration};
 use crate::catalog::stream_table;
-use crate::pg::names::{self, Permission};
+use crate::pg::names::{self, Permission, RangeVar};
 use crate::pg::privilege;
 use crate::pg::statement::{ExplainRefresh, Refresh};
 use crate::pg::utility::{Call, Verdict};
@@ -15,74 +15,73 @@ const COMMAND: &str = "REFRESH MATERIALIZED VIEW";
 
 pub fn before(call: &Call) -> Verdict {
     let Some(statement) = Refresh::of(call) else { return Verdict::Pass };
-    privilege::require_writable(COMMAND);
-    let Some(view) = lock_stream_table(statement) else { return Verdict::Pass };
+    let Some(view) = ours(&statement) else { return Verdict::Pass };
     if statement.no_data() {
         return Verdict::Core(None, Box::new(move |_| unpopulate(view)));
     }
-    if statement.concurrently() && !names::is_populated(view) {
-        options::unsupported("CONCURRENTLY cannot be used when the materialized view is not populated").raise()
-    }
-    let outcome = run(view);
+    privilege::require_writable(COMMAND);
+    let outcome = call.with_events(view, || refresh(&statement, view));
     let rows = outcome.inserted + outcome.updated + outcome.deleted;
     call.complete(pg_sys::CommandTag::CMDTAG_REFRESH_MATERIALIZED_VIEW, rows);
     Verdict::Done
 }
 
-/// Locks the view as the statement requires; None when it is not a stream table and the server's to refresh. While we
-/// waited the view may have been adopted or released: the server's refresh would replace rows behind a frontier, ours
-/// would go by one that is gone. So it is decided under the lock.
-fn lock_stream_table(statement: Refresh) -> Option<pg_sys::Oid> {
-    let name = statement.relation();
-    loop {
-        let expected = requirement(statement, name.find()?);
-        let view = name.lock(expected.mode, Permission::Maintain);
-        if requirement(statement, view) == expected {
-            return expected.ours.then_some(view);
-        }
-        names::unlock(view, expected.mode);
+/// The stream table a statement names.
+fn ours(statement: &Refresh) -> Option<pg_sys::Oid> {
+    statement.relation().find().filter(|relid| stream_table::exists(*relid))
+}
+
+fn refresh(statement: &Refresh, view: pg_sys::Oid) -> Outcome {
+    let view = statement.relation().lock(lock_level(view), Permission::Maintain);
+    if statement.concurrently() && !names::is_populated(view) {
+        options::unsupported("CONCURRENTLY cannot be used when the materialized view is not populated").raise()
     }
+    ready(view);
+    refresh::refresh(view, Initiator::Manual)
 }
 
-/// What a REFRESH of a view needs.
-#[derive(PartialEq, Eq)]
-struct Requirement {
-    ours: bool,
-    mode: u32,
+/// Nobody can read a view that is not populated, so populating it may exclude everybody.
+fn lock_level(view: pg_sys::Oid) -> u32 {
+    if names::is_populated(view) { pg_sys::RowExclusiveLock } else { pg_sys::AccessExclusiveLock }
 }
 
-/// As the server's REFRESH, but ours lets readers go on. Nobody can read a view that is not populated, so populating it
-/// may exclude everybody.
-fn requirement(statement: Refresh, view: pg_sys::Oid) -> Requirement {
-    let ours = stream_table::exists(view);
-    let mode = match ours {
-        true if names::is_populated(view) && !statement.no_data() => pg_sys::RowExclusiveLock,
-        false if statement.concurrently() => pg_sys::ExclusiveLock,
-        _ => pg_sys::AccessExclusiveLock,
-    };
-    Requirement { ours, mode }
-}
-
-pub fn before_explain(call: &Call) -> Verdict {
-    let Some(explain) = ExplainRefresh::of(call) else { return Verdict::Pass };
-    let relation = explain.refresh.relation();
-    if !relation.find().is_some_and(stream_table::exists) {
-        return Verdict::Pass;
-    }
-    let view = relation.lock(pg_sys::AccessShareLock, Permission::Maintain);
-    explain.answer(view, refresh::explain::explain);
-    Verdict::Done
-}
-
-/// Refreshes a stream table on which the caller holds a lock, for a user who may.
-pub fn run(view: pg_sys::Oid) -> Outcome {
-    if stream_table::get(view).is_some_and(|st| st.frontier.is_none()) {
+/// Starts the capture for a view that is about to be populated.
+fn ready(view: pg_sys::Oid) {
+    if stream_table::get(view).is_some_and(|row| row.frontier.is_none()) {
         registration::attach(view);
     }
-    refresh::refresh(view, Initiator::Manual)
 }
 
 fn unpopulate(view: pg_sys::Oid) {
     stream_table::clear_frontier(view);
     registration::detach(view);
+}
+
+pub fn before_explain(call: &Call) -> Verdict {
+    let Some(explain) = ExplainRefresh::of(call) else { return Verdict::Pass };
+    let Some(view) = ours(&explain.refresh).filter(|_| !explain.refresh.no_data()) else { return Verdict::Pass };
+    let relation = explain.refresh.relation();
+    let view = if explain.analyzes() {
+        privilege::require_writable("EXPLAIN ANALYZE REFRESH MATERIALIZED VIEW");
+        let view = relation.lock(lock_level(view), Permission::Maintain);
+        ready(view);
+        view
+    } else {
+        relation.lock(pg_sys::AccessShareLock, Permission::Maintain)
+    };
+    explain.answer(view, refresh::explain::explain);
+    Verdict::Done
+}
+
+/// The plan of a refresh as text; with `analyze` the refresh is done.
+pub fn explained(name: RangeVar, analyze: bool) -> String {
+    if analyze {
+        privilege::require_writable("EXPLAIN ANALYZE REFRESH MATERIALIZED VIEW");
+    }
+    let lock = name.find().filter(|_| analyze).map_or(pg_sys::AccessShareLock, lock_level);
+    let view = name.lock(lock, Permission::Maintain);
+    if analyze {
+        ready(view);
+    }
+    refresh::explain::text(view, analyze)
 }

@@ -68,7 +68,8 @@ fn wants_capture(circuit: &Circuit, options: &Options) -> bool {
 
 fn require_trigger_privilege(circuit: &Circuit) {
     let owner = names::owner(circuit.view);
-    let tables = circuit.sources.iter().filter(|source| source.capturable && !names::is_materialized_view(source.relid));
+    let tables =
+        circuit.sources.iter().filter(|source| source.capturable && !names::is_materialized_view(source.relid));
     for source in tables {
         if !privilege::may_trigger(source.relid, owner) {
             let (table, role) = (names::display(source.relid), names::role(owner));

@@ -70,7 +70,10 @@ enum Phase {
     /// Groups of the input.
     Input,
     /// Groups that wait; the rows are there once the plan runs.
-    Recompute { part: usize, rows: Option<Rows> },
+    Recompute {
+        part: usize,
+        rows: Option<Rows>,
+    },
     Done,
 }
 
@@ -200,7 +203,9 @@ impl Accumulate {
     fn next_phase(&mut self) {
         self.phase = match self.phase {
             Phase::Input => Phase::Recompute { part: 0, rows: None },
-            Phase::Recompute { part, .. } if part + 1 < self.recomputes.len() => Phase::Recompute { part: part + 1, rows: None },
+            Phase::Recompute { part, .. } if part + 1 < self.recomputes.len() => {
+                Phase::Recompute { part: part + 1, rows: None }
+            }
             _ => Phase::Done,
         };
     }
@@ -254,7 +259,9 @@ impl Accumulate {
         if rows == 0 && self.keys.is_global() {
             self.fold.start();
         } else if rows == 0 {
-            return if before.is_some() { self.state.delete() };
+            return if before.is_some() {
+                self.state.delete()
+            };
         }
         if !(self.fold.settle() && self.keys_hold(rows)) {
             return self.put_off(given);

@@ -59,7 +59,10 @@ pub struct ApplyNode<'a> {
 }
 
 /// Puts a TrickleApply node over `child`.
-pub fn wrap(child: *mut pg_sys::Plan, node: ApplyNode) -> *mut pg_sys::Plan {
+///
+/// # Safety
+/// `child` is a finished plan.
+pub unsafe fn wrap(child: *mut pg_sys::Plan, node: ApplyNode) -> *mut pg_sys::Plan {
     let mut integers = vec![node.view.to_u32() as i32, node.mode as i32, node.grouped.into()];
     let (kind, index, columns): (i32, pg_sys::Oid, &[usize]) = match node.index {
         ApplyIndex::None => (0, pg_sys::InvalidOid, &[]),
@@ -71,7 +74,8 @@ pub fn wrap(child: *mut pg_sys::Plan, node: ApplyNode) -> *mut pg_sys::Plan {
     integers.extend(columns.iter().map(|&column| column as i32));
     // SAFETY: an integer list is a node the server can copy.
     unsafe {
-        let private = integers.into_iter().fold(std::ptr::null_mut(), |list, integer| pg_sys::lappend_int(list, integer));
+        let private =
+            integers.into_iter().fold(std::ptr::null_mut(), |list, integer| pg_sys::lappend_int(list, integer));
         node::plan_over::<Apply>(child, std::ptr::null_mut(), list::make([private])).cast()
     }
 }
@@ -115,8 +119,11 @@ pub fn register() {
     node::register::<Apply>();
 }
 
-/// Rows a finished run has written. `top` is the state of a plan made by `wrap`.
-pub fn counters(top: *mut pg_sys::PlanState) -> Counters {
+/// Rows a finished run has written.
+///
+/// # Safety
+/// `top` is the state of a plan made by `wrap`.
+pub unsafe fn counters(top: *mut pg_sys::PlanState) -> Counters {
     // SAFETY: by contract the state is ours.
     unsafe { node::provider_of::<Apply>(top) }.counters
 }

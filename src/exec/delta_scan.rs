@@ -39,7 +39,11 @@ impl Provider for DeltaScan {
             let relation = (*node.as_ptr()).ss.ss_currentRelation;
             let needs: Vec<i32> = list::ints((*node.plan()).custom_private).collect();
             let desc = (*relation).rd_att;
-            std::ptr::write_bytes((*node.scan_slot()).tts_isnull, 1, (*(*node.scan_slot()).tts_tupleDescriptor).natts as usize);
+            std::ptr::write_bytes(
+                (*node.scan_slot()).tts_isnull,
+                1,
+                (*(*node.scan_slot()).tts_tupleDescriptor).natts as usize,
+            );
             let version = pg_sys::ExecInitExtraTupleSlot(node.estate(), desc, &raw const pg_sys::TTSOpsMinimalTuple);
             Self {
                 source: (*relation).rd_id,
@@ -141,11 +145,7 @@ pub unsafe fn plan(
 }
 
 /// Highest attribute number read, and whether the whole row is.
-unsafe fn needed(
-    scanrelid: pg_sys::Index,
-    expressions: [*mut pg_sys::List; 3],
-    relid: pg_sys::Oid,
-) -> (i32, bool) {
+unsafe fn needed(scanrelid: pg_sys::Index, expressions: [*mut pg_sys::List; 3], relid: pg_sys::Oid) -> (i32, bool) {
     // SAFETY: pull_varattnos only reads the expressions.
     unsafe {
         let mut attributes = std::ptr::null_mut();
@@ -167,7 +167,11 @@ unsafe fn needed(
 }
 
 /// Column n is attribute n; then the weight; then, if wanted, the whole row.
-unsafe fn scan_columns(scanrelid: pg_sys::Index, rte: *mut pg_sys::RangeTblEntry, whole_row: bool) -> *mut pg_sys::List {
+unsafe fn scan_columns(
+    scanrelid: pg_sys::Index,
+    rte: *mut pg_sys::RangeTblEntry,
+    whole_row: bool,
+) -> *mut pg_sys::List {
     let varno = scanrelid as i32;
     // SAFETY: the planner holds a lock on the relation.
     unsafe {

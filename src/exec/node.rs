@@ -152,7 +152,11 @@ impl Child {
         // SAFETY: a begun, not yet ended plan state; the slot is null or empty at the end.
         unsafe {
             let slot = pg_sys::ExecProcNode(self.0);
-            if slot.is_null() || (*slot).tts_flags & pg_sys::TTS_FLAG_EMPTY as u16 != 0 { std::ptr::null_mut() } else { slot }
+            if slot.is_null() || (*slot).tts_flags & pg_sys::TTS_FLAG_EMPTY as u16 != 0 {
+                std::ptr::null_mut()
+            } else {
+                slot
+            }
         }
     }
 
@@ -281,7 +285,11 @@ unsafe extern "C-unwind" fn create<P: Provider>(_plan: *mut pg_sys::CustomScan) 
     }
 }
 
-unsafe extern "C-unwind" fn begin<P: Provider>(css: *mut pg_sys::CustomScanState, _estate: *mut pg_sys::EState, flags: c_int) {
+unsafe extern "C-unwind" fn begin<P: Provider>(
+    css: *mut pg_sys::CustomScanState,
+    _estate: *mut pg_sys::EState,
+    flags: c_int,
+) {
     unsafe {
         pgrx_extern_c_guard(|| {
             let provider = P::begin(Node(css), flags);

@@ -38,7 +38,8 @@ fn joined_columns(query: Query, lookups: &mut Lookups) {
 /// Both sides of an equality between columns of different relations.
 fn equated(node: Any, entries: &[Entry]) -> Vec<(pg_sys::Oid, i16)> {
     let Some(operator) = node.cast::<pg_sys::OpExpr>() else { return vec![] };
-    let vars: Vec<Option<Node<pg_sys::Var>>> = operator.nodes(|operator| operator.args).into_iter().map(Node::cast).collect();
+    let vars: Vec<Option<Node<pg_sys::Var>>> =
+        operator.nodes(|operator| operator.args).into_iter().map(Node::cast).collect();
     let column = |var: &Node<pg_sys::Var>| {
         let entry = entries.get(var.varno as usize - 1)?;
         let base = entry.rtekind == pg_sys::RTEKind::RTE_RELATION && var.varlevelsup == 0 && var.varattno > 0;
@@ -60,6 +61,9 @@ fn judge(relid: pg_sys::Oid, columns: &BTreeSet<i16>) -> Finding {
         return finding("index", format!("{name}: partners are found by an index."), INFO);
     }
     let list: Vec<String> = columns.iter().map(|column| names::quoted(relation.column_name(*column))).collect();
-    let advice = format!("{name}: no index begins with a column joined on; CREATE INDEX ON {name} ({}) lets changes of the other tables find their partners.", list.join(", "));
+    let advice = format!(
+        "{name}: no index begins with a column joined on; CREATE INDEX ON {name} ({}) lets changes of the other tables find their partners.",
+        list.join(", ")
+    );
     finding("index", advice, WARNING)
 }

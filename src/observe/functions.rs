@@ -4,10 +4,10 @@ use super::{advice, verdict};
 use crate::capture::{Frontier, Pending};
 use crate::catalog::stream_table::{self, StreamTable};
 use crate::catalog::{dependency, source};
-use crate::commands::preload;
-use crate::error::cannot_happen;
 use crate::circuit;
+use crate::error::cannot_happen;
 use crate::pg::{execute, facts, storage};
+use crate::settings;
 use pgrx::iter::TableIterator;
 use pgrx::{name, pg_extern, pg_sys};
 
@@ -17,7 +17,7 @@ fn frontier_text(frontier: &[u8]) -> String {
     decoded(frontier).to_text()
 }
 
-fn decoded(frontier: &[u8]) -> Frontier {
+pub fn decoded(frontier: &[u8]) -> Frontier {
     Frontier::from_bytes(frontier).unwrap_or_else(|_| cannot_happen("malformed frontier"))
 }
 
@@ -30,8 +30,9 @@ fn has_pending(view: pg_sys::Oid) -> bool {
     !row.captured || stream_table::reinit(view).is_some() || captured_sources(&row).into_iter().any(pending)
 }
 
-fn captured_sources(row: &StreamTable) -> Vec<pg_sys::Oid> {
-    let sources = dependency::sources_of(row.relid).into_iter().filter(|dependency| dependency.capturable && row.captured);
+pub fn captured_sources(row: &StreamTable) -> Vec<pg_sys::Oid> {
+    let sources =
+        dependency::sources_of(row.relid).into_iter().filter(|dependency| dependency.capturable && row.captured);
     sources.map(|dependency| dependency.source).collect()
 }
 
@@ -48,14 +49,21 @@ fn change_buffer_sizes() -> TableIterator<
         name!(buffer_bytes, i64),
     ),
 > {
-    preload::require();
+    settings::require_preloaded();
     let mut rows = Vec::new();
     for view in stream_table::all() {
         let Some(frontier) = view.frontier.as_deref().map(decoded) else { continue };
         for source in captured_sources(&view).into_iter().filter_map(source::get) {
             let pending = Pending::now(source.relid, &frontier).versions as i64;
             let bytes = source.segments.into_iter().map(storage::bytes).sum::<u64>() as i64;
-            rows.push((facts::relation_name(view.relid), facts::relation_name(source.relid), source.relid, source.cdc, pending, bytes));
+            rows.push((
+                facts::relation_name(view.relid),
+                facts::relation_name(source.relid),
+                source.relid,
+                source.cdc,
+                pending,
+                bytes,
+            ));
         }
     }
     TableIterator::new(rows)
@@ -66,7 +74,7 @@ fn change_buffer_sizes() -> TableIterator<
 fn validate_query(
     query: &str,
 ) -> TableIterator<'static, (name!(check_name, String), name!(result, String), name!(severity, String))> {
-    preload::require();
+    settings::require_preloaded();
     let circuit = circuit::build_query(execute::analyze_query(query));
     let findings = verdict::of(&circuit).into_iter().chain(advice::of(&circuit));
     TableIterator::new(findings.map(|f| (f.check, f.result, f.severity.to_owned())).collect::<Vec<_>>())

@@ -2,5 +2,6 @@
 //! what they need from the library.
 
 mod advice;
+mod explain_st;
 mod functions;
 mod verdict;

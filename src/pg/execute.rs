@@ -85,9 +85,11 @@ pub fn drop_view(name: RangeVar, cascade: bool) {
 unsafe fn def_elems(options: Options) -> *mut pg_sys::List {
     // SAFETY: strings and nodes in the current context.
     unsafe {
-        list::make(options.iter().map(|(name, value)| {
-            pg_sys::makeDefElem(cstring(name), pg_sys::makeString(cstring(value)).cast(), -1)
-        }))
+        list::make(
+            options
+                .iter()
+                .map(|(name, value)| pg_sys::makeDefElem(cstring(name), pg_sys::makeString(cstring(value)).cast(), -1)),
+        )
     }
 }
 

@@ -2,8 +2,8 @@
 
 use super::node::string;
 use super::server;
-use pgrx::pg_sys;
 use pg_sys::SysCacheIdentifier as Cache;
+use pgrx::pg_sys;
 use std::ffi::c_char;
 
 /// Runs `read` on a syscache row found by oid; None when there is none.
@@ -97,7 +97,11 @@ pub fn aggregate(function: pg_sys::Oid) -> Aggregate {
 }
 
 /// A declared transition type with polymorphic ones resolved for actual argument types.
-pub fn resolved_transition_type(function: pg_sys::Oid, declared: pg_sys::Oid, arguments: &[pg_sys::Oid]) -> pg_sys::Oid {
+pub fn resolved_transition_type(
+    function: pg_sys::Oid,
+    declared: pg_sys::Oid,
+    arguments: &[pg_sys::Oid],
+) -> pg_sys::Oid {
     let mut arguments = arguments.to_vec();
     let (pointer, count) = (arguments.as_mut_ptr(), arguments.len() as i32);
     // SAFETY: the array outlives the call, which only reads it; nothing with a destructor is in the closure.
@@ -158,8 +162,7 @@ pub fn equal_is_identical(typid: pg_sys::Oid, typmod: i32, collation: pg_sys::Oi
         let number = BTEQUALIMAGE_PROC;
         let procedure = pg_sys::get_opfamily_proc(ordering.family, ordering.input, ordering.input, number);
         let argument = pg_sys::Datum::from(ordering.input);
-        procedure != pg_sys::InvalidOid
-            && pg_sys::OidFunctionCall1Coll(procedure, collation, argument).value() != 0
+        procedure != pg_sys::InvalidOid && pg_sys::OidFunctionCall1Coll(procedure, collation, argument).value() != 0
     }
 }
 
@@ -229,5 +232,7 @@ pub fn current_user() -> String {
 /// The operator can serve as the equality of a merge or hash join.
 pub fn is_equality(operator: pg_sys::Oid) -> bool {
     // SAFETY: a catalog look-up.
-    unsafe { pg_sys::op_mergejoinable(operator, pg_sys::InvalidOid) || pg_sys::op_hashjoinable(operator, pg_sys::InvalidOid) }
+    unsafe {
+        pg_sys::op_mergejoinable(operator, pg_sys::InvalidOid) || pg_sys::op_hashjoinable(operator, pg_sys::InvalidOid)
+    }
 }

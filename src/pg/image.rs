@@ -87,7 +87,10 @@ pub struct Shape(Vec<Layout>);
 
 impl Shape {
     /// All columns of a row type.
-    pub fn of(desc: pg_sys::TupleDesc) -> Self {
+    ///
+    /// # Safety
+    /// The descriptor is live.
+    pub unsafe fn of(desc: pg_sys::TupleDesc) -> Self {
         // SAFETY: a tuple descriptor has natts attributes.
         unsafe { Self((0..(*desc).natts).map(|i| layout_at(desc, i)).collect()) }
     }
@@ -270,7 +273,8 @@ unsafe fn payload<'a>(value: *const pg_sys::varlena) -> &'a [u8] {
 
 fn is_composite(typid: pg_sys::Oid) -> bool {
     // SAFETY: catalog lookups.
-    typid == pg_sys::RECORDOID || unsafe { pg_sys::get_typtype(pg_sys::getBaseType(typid)) } == pg_sys::TYPTYPE_COMPOSITE as i8
+    typid == pg_sys::RECORDOID
+        || unsafe { pg_sys::get_typtype(pg_sys::getBaseType(typid)) } == pg_sys::TYPTYPE_COMPOSITE as i8
 }
 
 /// The layout of a 0-based column.
@@ -311,7 +315,8 @@ impl Record {
     }
 
     unsafe fn empty(desc: pg_sys::TupleDesc, copy: Option<pg_sys::HeapTupleHeader>) -> Self {
-        let shape = Shape::of(desc);
+        // SAFETY: a pinned descriptor.
+        let shape = unsafe { Shape::of(desc) };
         let natts = shape.len();
         Self { shape, values: vec![Datum::null(); natts], nulls: vec![true; natts], copy }
     }

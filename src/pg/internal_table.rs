@@ -141,7 +141,8 @@ pub fn clear(table: pg_sys::Oid) {
 /// Drops a table made by `create`.
 pub fn drop(table: pg_sys::Oid) {
     let address = pg_sys::ObjectAddress { classId: pg_sys::RelationRelationId, objectId: table, objectSubId: 0 };
-    let flags = pg_sys::PERFORM_DELETION_INTERNAL | pg_sys::PERFORM_DELETION_QUIETLY | pg_sys::PERFORM_DELETION_SKIP_EXTENSIONS;
+    let flags =
+        pg_sys::PERFORM_DELETION_INTERNAL | pg_sys::PERFORM_DELETION_QUIETLY | pg_sys::PERFORM_DELETION_SKIP_EXTENSIONS;
     // SAFETY: the server takes the lock, and raises when something depends on the table.
     unsafe { pg_sys::performDeletion(&address, pg_sys::DropBehavior::DROP_RESTRICT, flags as i32) };
 }

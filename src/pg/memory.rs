@@ -8,9 +8,12 @@ use std::ffi::CStr;
 /// # Safety
 /// `parent` is alive.
 pub unsafe fn create(parent: pg_sys::MemoryContext, name: &'static CStr) -> pg_sys::MemoryContext {
-    let (min, initial, max) = (pg_sys::ALLOCSET_DEFAULT_MINSIZE, pg_sys::ALLOCSET_DEFAULT_INITSIZE, pg_sys::ALLOCSET_DEFAULT_MAXSIZE);
+    let (min, initial, max) =
+        (pg_sys::ALLOCSET_DEFAULT_MINSIZE, pg_sys::ALLOCSET_DEFAULT_INITSIZE, pg_sys::ALLOCSET_DEFAULT_MAXSIZE);
     // SAFETY: by contract; the name is static.
-    unsafe { pg_sys::AllocSetContextCreateInternal(parent, name.as_ptr(), min as usize, initial as usize, max as usize) }
+    unsafe {
+        pg_sys::AllocSetContextCreateInternal(parent, name.as_ptr(), min as usize, initial as usize, max as usize)
+    }
 }
 
 /// Runs `work` with `context` as the current memory context. After an error the server itself chooses the context.
@@ -50,10 +53,17 @@ impl Scratch {
     /// A child of the current context.
     pub fn make() -> Self {
         let name = c"pg_trickle scratch".as_ptr();
-        let (min, init, max) = (pg_sys::ALLOCSET_DEFAULT_MINSIZE, pg_sys::ALLOCSET_DEFAULT_INITSIZE, pg_sys::ALLOCSET_DEFAULT_MAXSIZE);
+        let (min, init, max) =
+            (pg_sys::ALLOCSET_DEFAULT_MINSIZE, pg_sys::ALLOCSET_DEFAULT_INITSIZE, pg_sys::ALLOCSET_DEFAULT_MAXSIZE);
         // SAFETY: the current context is valid; the name is static.
         Self(unsafe {
-            pg_sys::AllocSetContextCreateInternal(pg_sys::CurrentMemoryContext, name, min as usize, init as usize, max as usize)
+            pg_sys::AllocSetContextCreateInternal(
+                pg_sys::CurrentMemoryContext,
+                name,
+                min as usize,
+                init as usize,
+                max as usize,
+            )
         })
     }
 

@@ -1,30 +1,31 @@
 //! THE FENCE: safe handles over server pointers. Raw pointers do not cross a stage boundary outside these types.
 
+pub mod catalog_table;
 pub mod clock;
 pub mod depend;
 pub mod execute;
-pub mod identity;
-pub mod image;
-pub mod catalog_table;
-pub mod internal_table;
 pub mod facts;
 pub mod handle;
+pub mod identity;
+pub mod image;
+pub mod internal_table;
 pub mod list;
 pub mod memory;
 pub mod names;
 pub mod node;
-pub mod query;
 pub mod privilege;
+pub mod query;
 pub mod relation;
 pub mod reloptions;
 pub mod sequence;
 pub mod server;
 pub mod slot;
+pub mod snapshot;
 pub mod statement;
 pub mod storage;
 pub mod tree;
-pub mod utility;
 pub mod unique;
+pub mod utility;
 pub mod walk;
 
 /// The postmaster is loading shared_preload_libraries.

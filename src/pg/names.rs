@@ -64,7 +64,8 @@ pub fn display(relid: pg_sys::Oid) -> String {
     let (schema, name) = name.unwrap_or_else(|| gone(relid));
     // SAFETY: strings of the server in the current context.
     unsafe {
-        let schema = if pg_sys::RelationIsVisible(relid) { std::ptr::null() } else { pg_sys::get_namespace_name(schema) };
+        let schema =
+            if pg_sys::RelationIsVisible(relid) { std::ptr::null() } else { pg_sys::get_namespace_name(schema) };
         string(pg_sys::quote_qualified_identifier(schema, cstring(&name)))
     }
 }
@@ -139,7 +140,8 @@ pub fn is_member_of(schema: pg_sys::Oid, extension: &str) -> bool {
     // SAFETY: catalog look-ups.
     unsafe {
         let extension = pg_sys::get_extension_oid(cstring(extension), true);
-        extension != pg_sys::InvalidOid && pg_sys::getExtensionOfObject(pg_sys::NamespaceRelationId, schema) == extension
+        extension != pg_sys::InvalidOid
+            && pg_sys::getExtensionOfObject(pg_sys::NamespaceRelationId, schema) == extension
     }
 }
 
@@ -196,15 +198,20 @@ impl RangeVar {
         // SAFETY: strings of the name.
         let (schema, name) = unsafe { (string((*self.0).schemaname), string((*self.0).relname)) };
         let full = if schema.is_empty() { name } else { format!("{schema}.{name}") };
-        crate::error::error(pgrx::PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE, format!("stream table \"{full}\" does not exist"))
-            .hint("SELECT * FROM pgtrickle.pgt_status() lists the stream tables of this database.")
+        crate::error::error(
+            pgrx::PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
+            format!("stream table \"{full}\" does not exist"),
+        )
+        .hint("SELECT * FROM pgtrickle.pgt_status() lists the stream tables of this database.")
     }
 
     /// The relation the search path finds, not locked.
     pub fn find(self) -> Option<pg_sys::Oid> {
         let missing_ok = pg_sys::RVROption::RVR_MISSING_OK;
         // SAFETY: a look-up by name.
-        valid(unsafe { pg_sys::RangeVarGetRelidExtended(self.0, pg_sys::NoLock as i32, missing_ok, None, std::ptr::null_mut()) })
+        valid(unsafe {
+            pg_sys::RangeVarGetRelidExtended(self.0, pg_sys::NoLock as i32, missing_ok, None, std::ptr::null_mut())
+        })
     }
 
     /// The relation in the schema CREATE would put it in.
@@ -227,13 +234,23 @@ impl RangeVar {
 }
 
 #[pgrx::pg_guard]
-unsafe extern "C-unwind" fn owns(name: *const pg_sys::RangeVar, relid: pg_sys::Oid, old: pg_sys::Oid, arg: *mut std::ffi::c_void) {
+unsafe extern "C-unwind" fn owns(
+    name: *const pg_sys::RangeVar,
+    relid: pg_sys::Oid,
+    old: pg_sys::Oid,
+    arg: *mut std::ffi::c_void,
+) {
     // SAFETY: passes its arguments on.
     unsafe { pg_sys::RangeVarCallbackOwnsRelation(name, relid, old, arg) }
 }
 
 #[pgrx::pg_guard]
-unsafe extern "C-unwind" fn maintains(name: *const pg_sys::RangeVar, relid: pg_sys::Oid, old: pg_sys::Oid, arg: *mut std::ffi::c_void) {
+unsafe extern "C-unwind" fn maintains(
+    name: *const pg_sys::RangeVar,
+    relid: pg_sys::Oid,
+    old: pg_sys::Oid,
+    arg: *mut std::ffi::c_void,
+) {
     // SAFETY: passes its arguments on.
     unsafe { pg_sys::RangeVarCallbackMaintainsTable(name, relid, old, arg) }
 }

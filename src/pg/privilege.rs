@@ -6,7 +6,18 @@ use pgrx::pg_sys;
 /// `role` may create triggers on the relation.
 pub fn may_trigger(relid: pg_sys::Oid, role: pg_sys::Oid) -> bool {
     // SAFETY: a catalog look-up.
-    unsafe { pg_sys::pg_class_aclcheck(relid, role, pg_sys::ACL_TRIGGER as pg_sys::AclMode) == pg_sys::AclResult::ACLCHECK_OK }
+    unsafe {
+        pg_sys::pg_class_aclcheck(relid, role, pg_sys::ACL_TRIGGER as pg_sys::AclMode) == pg_sys::AclResult::ACLCHECK_OK
+    }
+}
+
+/// The current user may refresh the view.
+pub fn may_maintain(relid: pg_sys::Oid) -> bool {
+    // SAFETY: a catalog look-up.
+    unsafe {
+        let maintain = pg_sys::ACL_MAINTAIN as pg_sys::AclMode;
+        pg_sys::pg_class_aclcheck(relid, pg_sys::GetUserId(), maintain) == pg_sys::AclResult::ACLCHECK_OK
+    }
 }
 
 /// `role` has the owner's rights on the extension.

@@ -159,8 +159,7 @@ impl Query {
         // SAFETY: private tree; the fields are replaced by flattened copies of the same kind.
         unsafe {
             let query = self.as_ptr();
-            self.targetList =
-                pg_sys::flatten_group_exprs(std::ptr::null_mut(), query, self.targetList.cast()).cast();
+            self.targetList = pg_sys::flatten_group_exprs(std::ptr::null_mut(), query, self.targetList.cast()).cast();
             self.havingQual = pg_sys::flatten_group_exprs(std::ptr::null_mut(), query, self.havingQual);
         }
         self.hasGroupRTE = false;
@@ -320,9 +319,8 @@ pub fn relabelled(expression: Any, collation: pg_sys::Oid) -> Any {
     let of = type_of(expression);
     let form = pg_sys::CoercionForm::COERCE_IMPLICIT_CAST;
     // SAFETY: a live expression of this type.
-    let relabelled = unsafe {
-        pg_sys::applyRelabelType(expression.as_ptr(), of.typid, of.typmod, collation, form, -1, false)
-    };
+    let relabelled =
+        unsafe { pg_sys::applyRelabelType(expression.as_ptr(), of.typid, of.typmod, collation, form, -1, false) };
     // SAFETY: a live expression.
     unsafe { Node::from_raw(relabelled) }.expect("a relabelled expression is an expression")
 }

@@ -18,7 +18,10 @@ impl Slot {
     }
 
     /// A slot of its own, dropped by `drop`.
-    pub fn make(desc: pg_sys::TupleDesc, ops: *const pg_sys::TupleTableSlotOps) -> Self {
+    ///
+    /// # Safety
+    /// The descriptor outlives the slot.
+    pub unsafe fn make(desc: pg_sys::TupleDesc, ops: *const pg_sys::TupleTableSlotOps) -> Self {
         // SAFETY: the slot pins a counted descriptor; others live as long as the query.
         Self(unsafe { pg_sys::MakeSingleTupleTableSlot(desc, ops) })
     }
@@ -59,8 +62,11 @@ impl Slot {
     }
 
     /// Makes a minimal-tuple slot hold a borrowed tuple. It may have more columns than the slot's descriptor.
-    pub fn store_minimal(self, tuple: pg_sys::MinimalTuple) {
-        // SAFETY: the slot is of the minimal kind; the tuple outlives its stay in the slot.
+    ///
+    /// # Safety
+    /// The slot is of the minimal kind; the tuple outlives its stay in the slot.
+    pub unsafe fn store_minimal(self, tuple: pg_sys::MinimalTuple) {
+        // SAFETY: by contract.
         unsafe { server::ExecStoreMinimalTuple(tuple, self.0, false) };
     }
 

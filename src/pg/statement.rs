@@ -1,9 +1,9 @@
 //! Read-only views of the utility statements we look at, and changed copies of them.
 
+use super::list;
 use super::names::RangeVar;
 use super::node::{is_a, string};
 use super::utility::Call;
-use super::list;
 use pgrx::pg_sys::{self, NodeTag};
 use std::ptr;
 
@@ -70,7 +70,8 @@ impl CreateView {
         let stmt: *mut pg_sys::CreateTableAsStmt = call.tree();
         // SAFETY: the tag says what the tree is.
         unsafe {
-            let ours = is_a(stmt, NodeTag::T_CreateTableAsStmt) && (*stmt).objtype == pg_sys::ObjectType::OBJECT_MATVIEW;
+            let ours =
+                is_a(stmt, NodeTag::T_CreateTableAsStmt) && (*stmt).objtype == pg_sys::ObjectType::OBJECT_MATVIEW;
             ours.then(|| Self { call: *call, stmt, into: (*stmt).into })
         }
     }
@@ -146,7 +147,11 @@ impl AlterRelation {
             }
         };
         // SAFETY: names of the statement.
-        self.commands().filter_map(relative).filter(|name| !name.is_null()).map(|name| unsafe { RangeVar::new(name) }).collect()
+        self.commands()
+            .filter_map(relative)
+            .filter(|name| !name.is_null())
+            .map(|name| unsafe { RangeVar::new(name) })
+            .collect()
     }
 
     /// DETACH PARTITION ... CONCURRENTLY, which commits on the way.
@@ -243,8 +248,7 @@ impl Refresh {
 }
 
 /// Explains the refresh of a view: with the statement's options, a parse state for error positions, into the receiver.
-pub type Explain =
-    unsafe fn(pg_sys::Oid, *mut pg_sys::ExplainStmt, *mut pg_sys::ParseState, *mut pg_sys::DestReceiver);
+pub type Explain = unsafe fn(pg_sys::Oid, *mut pg_sys::ExplainStmt, *mut pg_sys::ParseState, *mut pg_sys::DestReceiver);
 
 /// EXPLAIN of a REFRESH.
 #[derive(Clone, Copy)]
@@ -264,6 +268,17 @@ impl ExplainRefresh {
             let query: *mut pg_sys::Query = (*stmt).query.cast();
             let refresh = Refresh::from_node((*query).utilityStmt.cast())?;
             Some(Self { call: *call, refresh })
+        }
+    }
+
+    /// EXPLAIN ANALYZE: the refresh is done.
+    pub fn analyzes(&self) -> bool {
+        let stmt: *mut pg_sys::ExplainStmt = self.call.tree();
+        // SAFETY: options of EXPLAIN are DefElems; the last one counts.
+        unsafe {
+            let options = list::iter::<pg_sys::DefElem>((*stmt).options);
+            let analyze = options.filter(|option| string((**option).defname) == "analyze").last();
+            analyze.is_some_and(|option| pg_sys::defGetBoolean(option))
         }
     }
 

@@ -10,10 +10,7 @@ use pgrx::pg_sys;
 pub fn keys(relation: &Relation) -> Vec<Vec<i16>> {
     // SAFETY: the relation is pinned; a list of oids in the current context.
     let indexes: Vec<pg_sys::Oid> = unsafe { list::oids(pg_sys::RelationGetIndexList(relation.as_ptr())).collect() };
-    indexes
-        .into_iter()
-        .filter_map(|index| key_of(relation, &Relation::open(index, pg_sys::AccessShareLock)))
-        .collect()
+    indexes.into_iter().filter_map(|index| key_of(relation, &Relation::open(index, pg_sys::AccessShareLock))).collect()
 }
 
 /// The columns of a unique index.
@@ -81,7 +78,8 @@ fn key_of(relation: &Relation, index: &Relation) -> Option<Vec<i16>> {
 /// The index tells values apart exactly when the column's default equality does.
 fn compares_as_its_type(index: &Relation, i: usize, column: &pg_sys::FormData_pg_attribute) -> bool {
     // SAFETY: these arrays of an open index have one element per key column.
-    let (family, collation) = unsafe { (*(*index.as_ptr()).rd_opfamily.add(i), *(*index.as_ptr()).rd_indcollation.add(i)) };
+    let (family, collation) =
+        unsafe { (*(*index.as_ptr()).rd_opfamily.add(i), *(*index.as_ptr()).rd_indcollation.add(i)) };
     let same_collation = collation == column.attcollation
         || (facts::is_deterministic(collation) && facts::is_deterministic(column.attcollation));
     same_collation && facts::default_ordering(column.atttypid).is_some_and(|ordering| ordering.family == family)

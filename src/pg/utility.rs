@@ -3,7 +3,7 @@
 //! The entry is a plain frame without destructors and the server's own function is called through a raw import, so an
 //! error of the server passes through it with all its fields. Only the provider's functions run under a guard.
 
-use super::node;
+use super::{node, snapshot};
 use pgrx::pg_sys;
 use std::ffi::{c_char, c_void};
 use std::ptr;
@@ -65,11 +65,43 @@ impl Call {
         }
     }
 
+    /// Runs `work` as the server runs a utility command on `relation`: event triggers fire at its start and end.
+    pub fn with_events<R>(&self, relation: pg_sys::Oid, work: impl FnOnce() -> R) -> R {
+        if self.context == pg_sys::ProcessUtilityContext::PROCESS_UTILITY_SUBCOMMAND {
+            return work();
+        }
+        let tree = self.tree::<pg_sys::Node>();
+        let none = pg_sys::ObjectAddress { classId: pg_sys::InvalidOid, objectId: pg_sys::InvalidOid, objectSubId: 0 };
+        let address = pg_sys::ObjectAddress { classId: pg_sys::RelationRelationId, objectId: relation, objectSubId: 0 };
+        // SAFETY: the sequence of ProcessUtilitySlow.
+        unsafe {
+            let _state = EventState(pg_sys::EventTriggerBeginCompleteQuery());
+            pg_sys::EventTriggerDDLCommandStart(tree);
+            let result = work();
+            pg_sys::EventTriggerCollectSimpleCommand(address, none, tree);
+            pg_sys::EventTriggerSQLDrop(tree);
+            pg_sys::EventTriggerDDLCommandEnd(tree);
+            result
+        }
+    }
+
     /// Sets the command tag and row count reported to the client.
     pub fn complete(&self, tag: pg_sys::CommandTag::Type, rows: u64) {
         if !self.qc.is_null() {
             // SAFETY: the caller's completion record outlives the statement.
             unsafe { pg_sys::SetQueryCompletion(self.qc, tag, rows) };
+        }
+    }
+}
+
+/// The server's state of event triggers for one command; it has to go even after an error.
+struct EventState(bool);
+
+impl Drop for EventState {
+    fn drop(&mut self) {
+        if self.0 {
+            // SAFETY: begun once; does not raise.
+            unsafe { pg_sys::EventTriggerEndCompleteQuery() };
         }
     }
 }
@@ -137,7 +169,9 @@ unsafe fn execute(call: &Call) {
     unsafe {
         match NEXT {
             Some(next) => next(pstmt, query_string, read_only_tree, context, params, environment, dest, qc),
-            None => standard_ProcessUtility(pstmt, query_string, read_only_tree, context, params, environment, dest, qc),
+            None => {
+                standard_ProcessUtility(pstmt, query_string, read_only_tree, context, params, environment, dest, qc)
+            }
         }
     }
 }
@@ -158,32 +192,17 @@ extern "C-unwind" fn before<P: Provider>(plain: *mut Plain) {
 
 #[pgrx::pg_guard]
 extern "C-unwind" fn after<P: Provider>(plain: *const Plain) {
-    let work = || {
-        // SAFETY: points into the hook's frame; `after` was boxed by `before` and is taken once.
-        unsafe {
-            let plain = &*plain;
-            if !plain.after.is_null() {
-                Box::from_raw(plain.after)(&plain.call);
-            }
+    // SAFETY: points into the hook's frame.
+    let plain = unsafe { &*plain };
+    snapshot::with_active(|| {
+        if !plain.after.is_null() {
+            // SAFETY: `after` was boxed by `before` and is taken once.
+            unsafe { Box::from_raw(plain.after)(&plain.call) };
         }
         if P::pending() {
             P::settle();
         }
-    };
-    with_snapshot(work);
-}
-
-/// A statement that commits on its way (DETACH .. CONCURRENTLY, CREATE INDEX CONCURRENTLY) leaves no active snapshot.
-fn with_snapshot(work: impl FnOnce()) {
-    // SAFETY: push and pop are paired; after an error the transaction's abort pops.
-    unsafe {
-        if pg_sys::ActiveSnapshotSet() {
-            return work();
-        }
-        pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
-        work();
-        pg_sys::PopActiveSnapshot();
-    }
+    });
 }
 
 /// What happened to a catalog object.

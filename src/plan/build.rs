@@ -5,8 +5,8 @@ use super::weigh::{Readings, weigh};
 use crate::circuit::{Accumulate, Block, Circuit, GroupKey, Operator};
 use crate::delta::{self, Reading};
 use crate::exec::{accumulate, apply};
-use crate::pg::tree::Tree;
 use crate::pg::node;
+use crate::pg::tree::Tree;
 use bitvec::slice::BitSlice;
 use pgrx::pg_sys;
 
@@ -37,9 +37,8 @@ impl Target {
 pub fn delta(block: &Block, target: &Target, changed: &BitSlice, pending: &[f64]) -> Plan {
     let linearity: Vec<_> = block.inputs.iter().map(|input| input.linearity).collect();
     let terms = delta::terms(&linearity, changed);
-    let realised = |term: &delta::Term| {
-        weigh(&block.template, &Readings { input: Some(term.input), of: &term.readings, pending })
-    };
+    let realised =
+        |term: &delta::Term| weigh(&block.template, &Readings { input: Some(term.input), of: &term.readings, pending });
     let queries: Vec<_> = terms.iter().map(realised).collect();
     // SAFETY: the queries are private copies.
     let query = unsafe { query::union_all(&queries) };
@@ -60,7 +59,7 @@ pub fn full(circuit: &Circuit, target: &Target, mode: apply::Mode) -> Plan {
                 query::append_weight(query, query::int8(1).cast());
                 plan(query)
             };
-            wrap(child, |tree| apply::wrap(tree, apply_node(target, mode, false)))
+            wrap(child, |tree| write(tree, apply_node(target, mode, false)))
         }
     }
 }
@@ -82,7 +81,7 @@ fn finish(
         Operator::Pass => {
             // SAFETY: a private query.
             let child = unsafe { plan(query) };
-            wrap(child, |tree| apply::wrap(tree, apply_node(target, mode, false)))
+            wrap(child, |tree| write(tree, apply_node(target, mode, false)))
         }
         Operator::Accumulate(spec) => {
             // SAFETY: a private query whose first columns are the group keys.
@@ -92,7 +91,7 @@ fn finish(
             };
             wrap(child, |tree| {
                 let node = fold_node(block, spec, target, fold);
-                apply::wrap(accumulate::wrap(tree, node), apply_node(target, mode, true))
+                write(accumulate::wrap(tree, node), apply_node(target, mode, true))
             })
         }
     }
@@ -115,6 +114,11 @@ fn fold_node<'a>(
         recompute: restricted(false),
         recompute_nulls: restricted(true),
     }
+}
+
+fn write(tree: *mut pg_sys::Plan, node: apply::ApplyNode) -> *mut pg_sys::Plan {
+    // SAFETY: a finished plan.
+    unsafe { apply::wrap(tree, node) }
 }
 
 fn apply_node(target: &Target, mode: apply::Mode, grouped: bool) -> apply::ApplyNode<'_> {

@@ -114,7 +114,11 @@ fn family(relid: pg_sys::Oid) -> impl Iterator<Item = pg_sys::Oid> {
     let members = unsafe {
         server::guarded(|| {
             let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
-            if server::has_subclass(relid) { server::find_all_inheritors(relid, lock, std::ptr::null_mut()) } else { std::ptr::null_mut() }
+            if server::has_subclass(relid) {
+                server::find_all_inheritors(relid, lock, std::ptr::null_mut())
+            } else {
+                std::ptr::null_mut()
+            }
         })
     };
     // SAFETY: an OID list or NIL.

@@ -5,8 +5,8 @@
 
 use crate::exec::delta_scan;
 use crate::pg::{list, node};
-use pgrx::prelude::*;
 use pgrx::pg_sys;
+use pgrx::prelude::*;
 use std::ffi::c_void;
 
 const PATH_METHODS: &pg_sys::CustomPathMethods = &pg_sys::CustomPathMethods {
@@ -59,7 +59,12 @@ unsafe fn parameterisations(root: *mut pg_sys::PlannerInfo, rel: *mut pg_sys::Re
                 tried.current = std::ptr::null_mut();
                 let context = (&raw mut tried).cast::<c_void>();
                 let derived = pg_sys::generate_implied_equalities_for_column(
-                    root, rel, Some(any_member), context, (*rel).lateral_referencers);
+                    root,
+                    rel,
+                    Some(any_member),
+                    context,
+                    (*rel).lateral_referencers,
+                );
                 if tried.current.is_null() {
                     break;
                 }

@@ -9,9 +9,9 @@ use super::delta_path;
 use crate::circuit::tag;
 use crate::delta::Reading;
 use crate::pg::handle::Node;
-use crate::pg::node;
-use pgrx::prelude::*;
+use crate::pg::{list, node};
 use pgrx::pg_sys;
+use pgrx::prelude::*;
 use std::sync::OnceLock;
 
 static PREVIOUS_INFO: OnceLock<pg_sys::get_relation_info_hook_type> = OnceLock::new();
@@ -91,6 +91,17 @@ unsafe extern "C-unwind" fn replace_paths(root: *mut pg_sys::PlannerInfo, rel: *
         (*rel).pathlist = std::ptr::null_mut();
         (*rel).partial_pathlist = std::ptr::null_mut();
         (*rel).consider_parallel = false;
+        (*root).fkey_list = without_foreign_keys((*root).fkey_list, (*rel).relid);
         delta_path::add_paths(root, rel);
+    }
+}
+
+/// A foreign key says of the table that each row has one partner. Of its delta it says nothing, and would make the
+/// planner expect as many joined rows as the other table has.
+unsafe fn without_foreign_keys(keys: *mut pg_sys::List, relid: pg_sys::Index) -> *mut pg_sys::List {
+    // SAFETY: a list of ForeignKeyOptInfo; the join phase reads it after all base relations have paths.
+    unsafe {
+        let others = list::iter::<pg_sys::ForeignKeyOptInfo>(keys);
+        list::make(others.filter(|&key| (*key).con_relid != relid && (*key).ref_relid != relid))
     }
 }

@@ -109,7 +109,8 @@ pub unsafe fn become_subquery(rte: *mut pg_sys::RangeTblEntry, subquery: *mut pg
         (*rte).securityQuals = std::ptr::null_mut();
         (*rte).enrname = std::ptr::null_mut();
         (*rte).subquery = subquery;
-        name_weight(rte);
+        // Columns added to the table since the view was made have no name in the entry yet.
+        (*rte).eref = pg_sys::makeAlias((*(*rte).eref).aliasname, names(subquery));
     }
 }
 
@@ -294,14 +295,19 @@ unsafe fn columns(query: *mut pg_sys::Query) -> impl Iterator<Item = *mut pg_sys
     unsafe { list::iter::<pg_sys::TargetEntry>((*query).targetList).filter(|&target| !(*target).resjunk) }
 }
 
+/// The names of the visible target columns.
+unsafe fn names(query: *mut pg_sys::Query) -> *mut pg_sys::List {
+    // SAFETY: names live as long as the query.
+    unsafe { list::make(columns(query).map(|target| pg_sys::makeString((*target).resname))) }
+}
+
 unsafe fn subquery_entry(query: *mut pg_sys::Query) -> *mut pg_sys::RangeTblEntry {
     // SAFETY: plain node construction.
     unsafe {
-        let names = columns(query).map(|target| pg_sys::makeString((*target).resname));
         let rte: *mut pg_sys::RangeTblEntry = node::make(pg_sys::NodeTag::T_RangeTblEntry);
         (*rte).rtekind = pg_sys::RTEKind::RTE_SUBQUERY;
         (*rte).subquery = query;
-        (*rte).eref = pg_sys::makeAlias(c"term".as_ptr(), list::make(names));
+        (*rte).eref = pg_sys::makeAlias(c"term".as_ptr(), names(query));
         rte
     }
 }

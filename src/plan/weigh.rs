@@ -14,8 +14,8 @@ use super::query::{self, WEIGHT_ATTNO};
 use crate::circuit::{legs, tag};
 use crate::delta::Reading;
 use crate::pg::handle::Node;
-use crate::pg::tree::Tree;
 use crate::pg::list;
+use crate::pg::tree::Tree;
 use pgrx::pg_sys;
 
 /// How the inputs of a block are read in one term.
@@ -108,7 +108,11 @@ unsafe fn realise_join(query: *mut pg_sys::Query, readings: &Readings) -> bool {
 }
 
 /// Re-points one entry; returns the attribute that holds its weight, if it has one.
-unsafe fn realise_entry(query: *mut pg_sys::Query, rte: *mut pg_sys::RangeTblEntry, readings: &Readings) -> Option<i16> {
+unsafe fn realise_entry(
+    query: *mut pg_sys::Query,
+    rte: *mut pg_sys::RangeTblEntry,
+    readings: &Readings,
+) -> Option<i16> {
     // SAFETY: `rte` belongs to the private copy `query`.
     unsafe {
         match (*rte).rtekind {
@@ -123,12 +127,10 @@ unsafe fn realise_entry(query: *mut pg_sys::Query, rte: *mut pg_sys::RangeTblEnt
                     Reading::Old => Some(read_old(query, rte, input, readings)),
                 }
             }
-            pg_sys::RTEKind::RTE_SUBQUERY => {
-                realise((*rte).subquery, readings).then(|| {
-                    query::name_weight(rte);
-                    query::last_column((*rte).subquery)
-                })
-            }
+            pg_sys::RTEKind::RTE_SUBQUERY => realise((*rte).subquery, readings).then(|| {
+                query::name_weight(rte);
+                query::last_column((*rte).subquery)
+            }),
             _ => None,
         }
     }

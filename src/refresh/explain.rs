@@ -6,6 +6,7 @@
 
 use super::step::{self, Probe};
 use super::{Initiator, choice::Costs, snapshot, wave};
+use crate::pg::node;
 use crate::plan::run::Execution;
 use pgrx::pg_sys;
 use std::ffi::CStr;
@@ -24,6 +25,29 @@ pub unsafe fn explain(
     unsafe {
         let es = pg_sys::NewExplainState();
         pg_sys::ParseExplainOptionList(es, (*stmt).options, pstate);
+        render(view, es);
+        send(es, stmt, dest);
+    }
+}
+
+/// What EXPLAIN or EXPLAIN ANALYZE prints.
+pub fn text(view: pg_sys::Oid, analyze: bool) -> String {
+    // SAFETY: as for a statement without further options.
+    unsafe {
+        let es = pg_sys::NewExplainState();
+        (*es).analyze = analyze;
+        (*es).timing = analyze;
+        (*es).costs = true;
+        render(view, es);
+        node::string((*(*es).str_).data)
+    }
+}
+
+/// # Safety
+/// `es` has its options set.
+unsafe fn render(view: pg_sys::Oid, es: *mut pg_sys::ExplainState) {
+    // SAFETY: by contract.
+    unsafe {
         pg_sys::ExplainBeginOutput(es);
         let mut show = |execution: &Execution, costs: Option<Costs>| print(es, execution, costs);
         let mut probe = Probe { instrument: instrument(es), show: &mut show };
@@ -33,7 +57,6 @@ pub unsafe fn explain(
             step::preview(view, &mut probe);
         }
         pg_sys::ExplainEndOutput(es);
-        send(es, stmt, dest);
     }
 }
 

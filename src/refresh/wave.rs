@@ -54,7 +54,9 @@ pub fn lock(view: pg_sys::Oid) -> Vec<Member> {
         lock_all(order.iter().map(|&(_, oid)| oid));
         let members: Vec<_> = order.iter().map(|&(_, view)| Member { view, entry: step::entry(view) }).collect();
         members.iter().for_each(|member| member.entry.lock_relations());
-        if members.iter().any(|member| !member.entry.is_valid() || resync(member)) || !members.iter().all(|member| locked_upstream(&member.entry, &order)) {
+        if members.iter().any(|member| !member.entry.is_valid() || resync(member))
+            || !members.iter().all(|member| locked_upstream(&member.entry, &order))
+        {
             continue;
         }
         return members;

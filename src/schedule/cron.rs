@@ -77,7 +77,8 @@ pub fn parse(text: &str) -> Result<Cron, String> {
 impl Cron {
     /// Some date matches.
     fn fires(&self) -> bool {
-        let exists = |month: u32| self.months >> month & 1 == 1 && self.days & ((2 << LONGEST[month as usize - 1]) - 1) != 0;
+        let exists =
+            |month: u32| self.months >> month & 1 == 1 && self.days & ((2 << LONGEST[month as usize - 1]) - 1) != 0;
         !self.any_weekday || (1..=12).any(exists)
     }
 }
@@ -87,7 +88,8 @@ impl Field {
     fn parse(&self, text: &str) -> Result<u64, String> {
         let mut bits = 0;
         for part in text.split(',') {
-            bits |= self.part(part).ok_or_else(|| format!("\"{part}\" is not a {} of a cron expression.", self.name))?;
+            bits |=
+                self.part(part).ok_or_else(|| format!("\"{part}\" is not a {} of a cron expression.", self.name))?;
         }
         Ok(bits)
     }
@@ -137,8 +139,24 @@ mod tests {
 
     #[test]
     fn refused() {
-        let texts = ["* * * *", "60 * * * *", "* 24 * * *", "* * 0 * *", "* * * 13 *", "* * * * 8", "5-1 * * * *", "*/0 * * * *"];
-        for text in texts.into_iter().chain(["a * * * *", "1,, * * * *", "@never", "0 0 31 feb *", "0 0 31 4,6 *", "1-2-3 * * * *"]) {
+        let texts = [
+            "* * * *",
+            "60 * * * *",
+            "* 24 * * *",
+            "* * 0 * *",
+            "* * * 13 *",
+            "* * * * 8",
+            "5-1 * * * *",
+            "*/0 * * * *",
+        ];
+        for text in texts.into_iter().chain([
+            "a * * * *",
+            "1,, * * * *",
+            "@never",
+            "0 0 31 feb *",
+            "0 0 31 4,6 *",
+            "1-2-3 * * * *",
+        ]) {
             assert!(parse(text).is_err(), "{text}");
         }
         assert!(parse("0 0 31 feb mon").is_ok(), "fires on Mondays");

@@ -11,8 +11,7 @@ pub enum Schedule {
     Cron(Cron),
 }
 
-pub const HINT: &str =
-    "Write a duration such as 30s, 1m30s or 500ms, a number of seconds, a cron expression of 5 or 6 fields, @hourly or the like, or calculated.";
+pub const HINT: &str = "Write a duration such as 30s, 1m30s or 500ms, a number of seconds, a cron expression of 5 or 6 fields, @hourly or the like, or calculated.";
 
 const UNITS: &[(&str, u64)] =
     &[("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000), ("w", 604_800_000)];
@@ -32,7 +31,8 @@ pub fn parse(text: &str) -> Result<Schedule, String> {
     if text.starts_with('@') || text.contains(char::is_whitespace) {
         return super::cron::parse(text).map(Schedule::Cron);
     }
-    let milliseconds = duration(text).ok_or_else(|| format!("\"{text}\" is neither a duration nor a cron expression."))?;
+    let milliseconds =
+        duration(text).ok_or_else(|| format!("\"{text}\" is neither a duration nor a cron expression."))?;
     match milliseconds {
         0 => Err("A schedule must be longer than zero.".into()),
         LONGEST.. => Err("A schedule must be shorter than a hundred years.".into()),
@@ -84,7 +84,9 @@ mod tests {
 
     #[test]
     fn not_durations() {
-        for text in ["", "0", "0s", "-1", "s", "1x", "1.5s", "1m30", "99999999999999999999s", "3000w1000000h", "9999999w"] {
+        for text in
+            ["", "0", "0s", "-1", "s", "1x", "1.5s", "1m30", "99999999999999999999s", "3000w1000000h", "9999999w"]
+        {
             assert!(parse(text).is_err(), "{text}");
         }
     }

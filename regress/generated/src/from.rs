@@ -266,6 +266,7 @@ impl QueryMaker<'_> {
                 && definition.depth < self.deepest
                 && definition.rows < MOST_ROWS
                 && definition.families.is_disjoint(self.excluded)
+                && (!self.only_core || !definition.is_plain || definition.is_flat)
         };
         self.world.alive().into_iter().filter(is_usable).collect()
     }
@@ -275,6 +276,8 @@ impl QueryMaker<'_> {
         let label: Label =
             if self.world.sort(view) == ViewSort::Plain { "over a plain view" } else { "over a stream table" };
         self.dice.hit(label);
+        // A plain view is expanded: its groups become those of a subquery.
+        self.is_core &= !definition.is_plain || definition.is_flat;
         self.depth = self.depth.max(definition.depth);
         self.families.extend(&definition.families);
         self.tables.extend(&definition.tables);
@@ -294,7 +297,8 @@ impl QueryMaker<'_> {
         self.tables.insert(table.id);
         let mut key = (!table.key.is_empty() && table.key_is_unique).then(|| table.key.clone());
         let mut sql = Sql::from(&table.name);
-        if table.is_parent && self.dice.feature("from only", 0.3) {
+        if table.is_parent && !self.only_core && self.dice.feature("from only", 0.3) {
+            self.is_core = false;
             sql = sql!["ONLY ", &table.name];
             key = (!table.key.is_empty()).then(|| table.key.clone());
         } else if let (Some(leaf), true) =

@@ -1,11 +1,13 @@
 //! One worker: its own database and sessions, and a loop that plays episodes, reports failures and shrinks them.
 
+use std::collections::BTreeMap;
+use std::error::Error;
 use std::fmt::{Display, Formatter};
 use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
 
 use postgres::{Client, Config, NoTls};
@@ -30,6 +32,13 @@ pub struct Board {
     pub errors: AtomicU64,
     pub stop: AtomicBool,
     pub coverage: Mutex<Coverage>,
+    /// Held by all while they play, and by one alone while it finds out whose statement crashes the server.
+    pub playing: RwLock<()>,
+    pub crashes: AtomicU64,
+    /// Lost connections that did not happen again when the episode was played alone.
+    pub unexplained: AtomicU64,
+    /// How often each kind of failure was met, and in which episode first.
+    pub kinds: Mutex<BTreeMap<String, (u64, u64)>>,
 }
 
 impl Board {
@@ -47,7 +56,26 @@ impl Board {
             errors: zero(),
             stop: AtomicBool::new(false),
             coverage: Mutex::default(),
+            playing: RwLock::default(),
+            crashes: zero(),
+            unexplained: zero(),
+            kinds: Mutex::default(),
         }
+    }
+
+    /// Counts a failure; true if its kind has been seen often enough not to be shown again.
+    fn is_familiar(&self, failure: &Failure, episode: u64) -> bool {
+        let mut kinds = self.kinds.lock().expect("no worker panics while it counts");
+        let (count, _) = kinds.entry(shrink::gist(failure)).or_insert((0, episode));
+        *count += 1;
+        let enough = if matches!(failure, Failure::Error { .. }) { 1 } else { 5 };
+        *count > enough
+    }
+
+    /// Wrong results, errors, and crashes; crashes nobody could repeat count when no other crash explains them.
+    pub fn failures(&self) -> (u64, u64) {
+        let unexplained = if self.crashes.load(Relaxed) == 0 { self.unexplained.load(Relaxed) } else { 0 };
+        (self.mismatches.load(Relaxed), self.errors.load(Relaxed) + unexplained)
     }
 
     /// The next episode to play, if there is still something to do.
@@ -83,7 +111,10 @@ impl From<io::Error> for Trouble {
 impl Display for Trouble {
     fn fmt(&self, f: &mut Formatter) -> std::fmt::Result {
         match self {
-            Trouble::Server(error) => write!(f, "server: {error}: {}", error.as_db_error().map_or("", |d| d.message())),
+            Trouble::Server(error) => {
+                let cause = error.source().map(|c| format!(": {c}")).unwrap_or_default();
+                write!(f, "server: {error}{cause}")
+            }
             Trouble::File(error) => write!(f, "file: {error}"),
         }
     }
@@ -139,19 +170,46 @@ impl Job<'_> {
     fn play(&mut self, number: u64) -> Result<(), Trouble> {
         let options = &self.board.options;
         let (episode, coverage) = episode::generate(options.seed, number, Arc::new(options.skip.clone()), &self.mode);
-        let outcome = self.sessions.run(&episode)?;
-        self.board.checks.fetch_add(outcome.checks, Relaxed);
+        self.count_coverage(coverage);
         self.board.episodes.fetch_add(1, Relaxed);
+        let result = {
+            let _together = self.board.playing.read().expect("no worker panics while it plays");
+            self.sessions.run(&episode)
+        };
+        // A run that cannot even be set up has lost its connections, too.
+        let Ok(outcome) = result else { return self.investigate_crash(episode) };
+        self.board.checks.fetch_add(outcome.checks, Relaxed);
         self.board.tolerated.fetch_add(outcome.tolerated.len() as u64, Relaxed);
+        match outcome.failure.clone() {
+            Some((_, failure)) if failure.is_crash() => self.investigate_crash(episode),
+            Some((position, failure)) => self.report(episode, outcome, position, &failure),
+            None => Ok(()),
+        }
+    }
+
+    fn count_coverage(&self, coverage: Coverage) {
         let mut total = self.board.coverage.lock().expect("no worker panics while it counts");
         for (label, hits) in coverage {
             *total.entry(label).or_insert(0) += hits;
         }
-        drop(total);
-        match outcome.failure.clone() {
-            Some((position, failure)) => self.report(episode, outcome, position, &failure),
-            None => Ok(()),
+    }
+
+    /// A crash ends every session of the server. Played again alone, the episode that caused it crashes again.
+    fn investigate_crash(&mut self, episode: Episode) -> Result<(), Trouble> {
+        let board = self.board;
+        let _alone = board.playing.write().expect("no worker panics while it plays");
+        self.sessions.reconnect(PATIENCE)?;
+        let outcome = self.sessions.run(&episode)?;
+        let Some((position, failure)) = outcome.failure.clone() else {
+            println!("episode {}: the connection was lost, and not when played again alone", episode.number);
+            board.unexplained.fetch_add(1, Relaxed);
+            return Ok(());
+        };
+        if failure.is_crash() {
+            board.crashes.fetch_add(1, Relaxed);
+            self.sessions.reconnect(PATIENCE)?;
         }
+        self.report(episode, outcome, position, &failure)
     }
 
     fn report(
@@ -169,11 +227,10 @@ impl Job<'_> {
         episode.steps.truncate(position + 1);
         let full = self.script(&episode, &outcome, failure, "");
         let path = self.save(&episode, "full", &full)?;
-        println!("FAILED: {}\n{full}\n-- written to {}\n", self.board.options.replay(episode.number), path.display());
-        if matches!(failure, Failure::Lost(_) | Failure::Collateral(_)) {
-            self.sessions.reconnect(PATIENCE)?;
-        }
-        if self.board.options.shrink_seconds > 0 && !matches!(failure, Failure::Collateral(_)) {
+        let is_familiar = self.board.is_familiar(failure, episode.number);
+        let text = if is_familiar { format!("-- {failure}") } else { full };
+        println!("FAILED: {}\n{text}\n-- written to {}\n", self.board.options.replay(episode.number), path.display());
+        if self.board.options.shrink_seconds > 0 && !is_familiar {
             self.shrink(&episode, failure)?;
         }
         Ok(())
@@ -213,7 +270,7 @@ impl Job<'_> {
 fn run_once(sessions: &mut Sessions, candidate: &Episode) -> Option<Outcome> {
     let outcome = sessions.run(candidate);
     let is_down = match &outcome {
-        Ok(outcome) => matches!(outcome.failure, Some((_, Failure::Lost(_) | Failure::Collateral(_)))),
+        Ok(outcome) => outcome.failure.as_ref().is_some_and(|(_, failure)| failure.is_crash()),
         Err(_) => true,
     };
     if is_down && let Err(error) = sessions.reconnect(PATIENCE) {

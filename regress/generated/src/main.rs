@@ -57,8 +57,7 @@ fn main() -> ExitCode {
     let board = Board::new(options);
     let is_healthy = play(&board);
     summarize(&board);
-    let is_right = board.mismatches.load(Relaxed) == 0 && board.errors.load(Relaxed) == 0;
-    if is_healthy && is_right { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if is_healthy && board.failures() == (0, 0) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn print_episode(options: &Options) -> ExitCode {
@@ -110,7 +109,7 @@ fn progress(board: &Board, start: Instant) -> String {
         checks as f64 / seconds,
         board.episodes.load(Relaxed),
         board.tolerated.load(Relaxed),
-        board.mismatches.load(Relaxed) + board.errors.load(Relaxed),
+        board.failures().0 + board.failures().1,
     )
 }
 
@@ -121,11 +120,10 @@ fn summarize(board: &Board) {
             println!("{hits:8}  {label}");
         }
     }
-    println!(
-        "checks: {}, mismatches: {}, errors: {}, seed: {}",
-        board.checks.load(Relaxed),
-        board.mismatches.load(Relaxed),
-        board.errors.load(Relaxed),
-        board.options.seed,
-    );
+    for (kind, (count, first)) in board.kinds.lock().expect("the workers are gone").iter() {
+        println!("{count:8}  failures, first in episode {first}: {kind}");
+    }
+    let (mismatches, errors) = board.failures();
+    let checks = board.checks.load(Relaxed);
+    println!("checks: {checks}, mismatches: {mismatches}, errors: {errors}, seed: {}", board.options.seed);
 }

@@ -42,6 +42,8 @@ pub struct QueryMaker<'a> {
     pub only_core: bool,
     /// Whether the query drawn is maintained by delta.
     pub is_core: bool,
+    /// Whether anything in it is grouped.
+    pub has_groups: bool,
     /// What was drawn on; a shape that was given up may have added to these.
     pub families: BTreeSet<Family>,
     pub tables: BTreeSet<TableId>,
@@ -123,6 +125,7 @@ impl QueryMaker<'_> {
 
     /// SELECT keys, aggregates .. GROUP BY keys HAVING ..
     pub fn grouped(&mut self, depth: usize) -> Query {
+        self.has_groups = true;
         let scope = self.from(depth);
         let keys = self.group_keys(&scope.columns);
         let hidden = keys.len() > 1 && self.dice.feature("group key not in output", 0.1);
@@ -196,7 +199,9 @@ impl QueryMaker<'_> {
         word: &'static str,
         merge: fn(&mut QueryMaker, Vec<Output>) -> Vec<Output>,
     ) -> Query {
-        let first = if self.dice.chance(0.8) { self.select(depth) } else { self.grouped(depth) };
+        let is_grouped = !self.only_core && self.dice.feature("grouped branch", 0.25);
+        let first = if is_grouped { self.grouped(depth) } else { self.select(depth) };
+        self.is_core &= !is_grouped;
         let mut outputs = first.outputs;
         let mut rows = first.rows;
         let is_passed = |o: &Output| o.kind != Kind::Opaque;

@@ -207,11 +207,19 @@ fn failure(error: postgres::Error) -> Failure {
             Failure::Collateral(db.message().to_string())
         }
         Some(db) => {
-            let detail = db.detail().map(|d| format!(" DETAIL: {d}")).unwrap_or_default();
+            // The first line: what follows may be a backtrace.
+            let detail = db.detail().and_then(|d| d.lines().find(|line| !line.trim().is_empty()));
+            let detail = detail.map(|d| format!(" DETAIL: {d}")).unwrap_or_default();
             let hint = db.hint().map(|h| format!(" HINT: {h}")).unwrap_or_default();
             Failure::Error { code: db.code().code().to_string(), message: format!("{}{detail}{hint}", db.message()) }
         }
         None => Failure::Lost(error.to_string()),
+    }
+}
+
+impl Failure {
+    pub fn is_crash(&self) -> bool {
+        matches!(self, Failure::Lost(_) | Failure::Collateral(_))
     }
 }
 

@@ -53,22 +53,22 @@ pub fn shrink<'a>(
     Some((shrinker.best, outcome, shrinker.runs))
 }
 
-/// Two failures are alike if both are wrong results, or the same error but for the names and numbers in it.
+/// Two failures are alike if both are wrong results, crashes, or the same error but for the names and numbers in it.
 pub fn alike(a: &Failure, b: &Failure) -> bool {
-    match (a, b) {
-        (Failure::Mismatch(_), Failure::Mismatch(_)) => true,
-        (Failure::Error { code: x, message: m }, Failure::Error { code: y, message: n }) => {
-            x == y && gist(m) == gist(n)
-        }
-        (Failure::Lost(_) | Failure::Collateral(_), Failure::Lost(_) | Failure::Collateral(_)) => true,
-        _ => false,
-    }
+    gist(a) == gist(b) || (a.is_crash() && b.is_crash())
 }
 
-/// A message without quoted names and digits.
-fn gist(message: &str) -> String {
-    let unquoted: String = message.split('"').step_by(2).collect();
-    unquoted.chars().filter(|c| !c.is_ascii_digit()).collect()
+/// What failures of one kind have in common: an error's message without quoted names and digits.
+pub fn gist(failure: &Failure) -> String {
+    match failure {
+        Failure::Mismatch(_) => "wrong result".to_string(),
+        Failure::Lost(_) => "connection lost".to_string(),
+        Failure::Collateral(_) => "session ended by the server".to_string(),
+        Failure::Error { code, message } => {
+            let unquoted: String = message.split('"').step_by(2).collect::<Vec<_>>().join("\"\"");
+            format!("{code} {}", unquoted.replace(|c: char| c.is_ascii_digit(), ""))
+        }
+    }
 }
 
 impl Shrinker<'_> {

@@ -37,6 +37,7 @@ impl Author {
             deepest: DEEPEST,
             only_core,
             is_core: true,
+            has_groups: false,
             families: BTreeSet::new(),
             tables: BTreeSet::new(),
             depth: 0,
@@ -44,6 +45,7 @@ impl Author {
             pinned: vec![],
         };
         let query = maker.any();
+        let is_flat = maker.is_core && !maker.has_groups;
         let (is_core, families, tables, depth) = (maker.is_core, maker.families, maker.tables, maker.depth + 1);
         let name = self.names.fresh_or_quoted("v", &mut self.dice);
         let key = query.key.filter(|k| !k.is_empty());
@@ -60,6 +62,7 @@ impl Author {
                 rows: query.rows,
                 depth,
                 is_plain: false,
+                is_flat,
             },
             is_core,
         ))
@@ -227,6 +230,9 @@ impl Author {
     pub fn refresh(&mut self, view: ViewId) {
         let is_materialized = |v: &ViewId| self.world.sort(*v) != ViewSort::Plain;
         let mut wave: Vec<ViewId> = self.catalog.ancestors(view).into_iter().filter(is_materialized).collect();
+        if !self.may_populate(view) || wave.iter().any(|v| !self.may_populate(*v)) {
+            return;
+        }
         let concurrently = self.dice.feature("refresh concurrently", 0.08);
         let by_function = self.dice.feature("refresh by function", 0.3);
         let by_itself = self.mode.plain || self.world.sort(view) == ViewSort::Released;
@@ -245,12 +251,20 @@ impl Author {
             sql!["REFRESH MATERIALIZED VIEW ", view]
         };
         wave.push(view);
-        for filled in &wave {
-            self.world.views[filled.0].populated = true;
+        for filled in wave.clone() {
+            if !self.world.views[filled.0].populated {
+                self.world.views[filled.0].populated = true;
+                self.hold_sources(filled);
+            }
         }
         let filled = if by_itself { vec![view] } else { wave };
         let step = self.on_view(view, sql).filling(filled);
         self.emit(step);
+    }
+
+    /// An empty view starts capture when it is first filled, which must not meet an open transaction's changes.
+    fn may_populate(&self, view: ViewId) -> bool {
+        self.world.views[view.0].populated || self.catalog.get(view).families.is_disjoint(&self.held_families(MAIN))
     }
 
     /// Compares all views that must be equal to their queries now.
@@ -327,9 +341,11 @@ impl Author {
     }
 
     pub fn unpopulate(&mut self) {
-        let leaves: Vec<ViewId> = self.streams().into_iter().filter(|v| !self.has_dependants(*v)).collect();
+        let is_leaf = |v: &ViewId| !self.has_dependants(*v) && self.world.sort(*v) == ViewSort::Stream;
+        let leaves: Vec<ViewId> = self.movable_views().into_iter().filter(is_leaf).collect();
         let Some(view) = self.dice.pick_any(&leaves) else { return };
         self.world.views[view.0].populated = false;
+        self.hold_sources(view);
         let step = self.on_view(view, sql!["REFRESH MATERIALIZED VIEW ", view, " WITH NO DATA"]).clearing([view]);
         self.emit(step);
     }

@@ -126,6 +126,8 @@ pub struct Definition {
     pub depth: usize,
     /// An ordinary view, with no contents of its own.
     pub is_plain: bool,
+    /// Selects, joins and UNION ALL only.
+    pub is_flat: bool,
 }
 
 /// A view's changing part.
@@ -231,6 +233,7 @@ pub mod tests {
             rows: 1.0,
             depth: 0,
             is_plain: false,
+            is_flat: true,
         }
     }
 

@@ -40,7 +40,8 @@ impl Keys {
         let columns: Vec<usize> = (0..keys.len()).filter(|&i| !keys[i].image_equal).collect();
         // SAFETY: one operator per column; the result and the slots live as long as the query.
         unsafe {
-            let slot = || Slot::new(pg_sys::ExecInitExtraTupleSlot(node.estate(), desc, &raw const pg_sys::TTSOpsVirtual));
+            let slot =
+                || Slot::new(pg_sys::ExecInitExtraTupleSlot(node.estate(), desc, &raw const pg_sys::TTSOpsVirtual));
             Self {
                 count: keys.len(),
                 current: slot(),

@@ -120,7 +120,9 @@ impl Spec {
                 mode: if rebuild { Mode::Rebuild } else { Mode::Delta },
                 state: oids[0],
                 keys: keys.collect(),
-                definitions: list::iter(node.private(item::AGGREGATES)).map(|nodes| Definition::from_nodes(nodes)).collect(),
+                definitions: list::iter(node.private(item::AGGREGATES))
+                    .map(|nodes| Definition::from_nodes(nodes))
+                    .collect(),
                 output: node.private(item::OUTPUT),
                 having: node.private(item::HAVING),
                 recompute: [node.private(item::RECOMPUTE), node.private(item::RECOMPUTE + 1)],
@@ -136,7 +138,12 @@ unsafe fn prepare<T>(expr: *mut T) -> *mut T {
 }
 
 /// The output as EXPLAIN shows it: aggregates in place of references to their results, and the child's weight.
-unsafe fn shown(child: *mut pg_sys::Plan, output: *mut pg_sys::List, keys: usize, definitions: &[Definition]) -> *mut pg_sys::List {
+unsafe fn shown(
+    child: *mut pg_sys::Plan,
+    output: *mut pg_sys::List,
+    keys: usize,
+    definitions: &[Definition],
+) -> *mut pg_sys::List {
     // SAFETY: the mutator copies the list and `show` outlives it; the child's last column is the weight.
     unsafe {
         let mut results: Vec<_> = definitions.iter().map(|definition| over_input(definition)).collect();

@@ -28,7 +28,9 @@ impl Recompute {
     /// `desc` describes the keys; `plan` is null where it cannot be needed.
     pub fn new(plan: *mut pg_sys::PlannedStmt, desc: pg_sys::TupleDesc, node: Node) -> Self {
         // SAFETY: the slot lives as long as the query.
-        let key = unsafe { Slot::new(pg_sys::ExecInitExtraTupleSlot(node.estate(), desc, &raw const pg_sys::TTSOpsMinimalTuple)) };
+        let key = unsafe {
+            Slot::new(pg_sys::ExecInitExtraTupleSlot(node.estate(), desc, &raw const pg_sys::TTSOpsMinimalTuple))
+        };
         Self { plan, keys: std::ptr::null_mut(), desc, query: std::ptr::null_mut(), key, node }
     }
 
@@ -65,7 +67,8 @@ impl Recompute {
         // SAFETY: the plan reads the store through a read pointer of its own; pointer 0 is ours.
         unsafe {
             pg_sys::tuplestore_select_read_pointer(self.keys, 0);
-            pg_sys::tuplestore_gettupleslot(self.keys, true, true, self.key.as_ptr()).then(|| self.key.row((*self.desc).natts as usize))
+            pg_sys::tuplestore_gettupleslot(self.keys, true, true, self.key.as_ptr())
+                .then(|| self.key.row((*self.desc).natts as usize))
         }
     }
 

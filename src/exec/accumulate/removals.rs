@@ -17,7 +17,9 @@ impl Removals {
     /// `desc` describes the input rows.
     pub fn new(desc: pg_sys::TupleDesc, node: Node) -> Self {
         // SAFETY: the slot lives as long as the query.
-        let row = unsafe { Slot::new(pg_sys::ExecInitExtraTupleSlot(node.estate(), desc, &raw const pg_sys::TTSOpsMinimalTuple)) };
+        let row = unsafe {
+            Slot::new(pg_sys::ExecInitExtraTupleSlot(node.estate(), desc, &raw const pg_sys::TTSOpsMinimalTuple))
+        };
         Self { store: std::ptr::null_mut(), row, node, waiting: false }
     }
 

@@ -167,7 +167,16 @@ impl StateTable {
         unsafe {
             (*self.written.as_ptr()).tts_tableOid = (*self.relation).rd_id;
             let (slot, nowhere, all) = (self.written.as_ptr(), std::ptr::null_mut(), std::ptr::null_mut());
-            pg_sys::ExecInsertIndexTuples(self.result, slot, self.estate, update, false, nowhere, all, only_summarizing);
+            pg_sys::ExecInsertIndexTuples(
+                self.result,
+                slot,
+                self.estate,
+                update,
+                false,
+                nowhere,
+                all,
+                only_summarizing,
+            );
             let econtext = (*self.estate).es_per_tuple_exprcontext;
             if !econtext.is_null() {
                 crate::pg::memory::reset((*econtext).ecxt_per_tuple_memory);
@@ -177,7 +186,12 @@ impl StateTable {
 }
 
 impl Scan {
-    unsafe fn by_index(heap: pg_sys::Relation, index: pg_sys::Relation, keys: usize, snapshot: pg_sys::Snapshot) -> Self {
+    unsafe fn by_index(
+        heap: pg_sys::Relation,
+        index: pg_sys::Relation,
+        keys: usize,
+        snapshot: pg_sys::Snapshot,
+    ) -> Self {
         // SAFETY: the state table's only index has the keys as its columns.
         unsafe {
             let scan = pg_sys::index_beginscan(heap, index, snapshot, std::ptr::null_mut(), keys as i32, 0);

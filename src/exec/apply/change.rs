@@ -73,7 +73,10 @@ impl KeyOrder {
 
     /// The key of a row.
     pub fn key(&self, row: Row) -> Key {
-        self.columns.iter().map(|&column| pg_sys::NullableDatum { value: row.values[column], isnull: row.nulls[column] }).collect()
+        self.columns
+            .iter()
+            .map(|&column| pg_sys::NullableDatum { value: row.values[column], isnull: row.nulls[column] })
+            .collect()
     }
 
     /// # Safety
@@ -110,8 +113,11 @@ unsafe fn sort_support(desc: pg_sys::TupleDesc, column: usize) -> pg_sys::SortSu
     let (operator, collation) = sort_operator(desc, column);
     // SAFETY: a zeroed support with its context and collation set is what the server fills in.
     unsafe {
-        let mut support =
-            pg_sys::SortSupportData { ssup_cxt: pg_sys::CurrentMemoryContext, ssup_collation: collation, ..Default::default() };
+        let mut support = pg_sys::SortSupportData {
+            ssup_cxt: pg_sys::CurrentMemoryContext,
+            ssup_collation: collation,
+            ..Default::default()
+        };
         pg_sys::PrepareSortSupportFromOrderingOp(operator, &mut support);
         support
     }

@@ -53,11 +53,14 @@ impl Delta {
             ApplyIndex::Single => (Grouping::One, Some(Vec::new())),
             ApplyIndex::None => (Grouping::Hash((0..natts).collect()), None),
         };
-        let slot = || Slot::make(desc, &raw const pg_sys::TTSOpsVirtual);
+        // SAFETY: the view is open until the slots are dropped.
+        let slot = || unsafe { Slot::make(desc, &raw const pg_sys::TTSOpsVirtual) };
         let (old, new) = (slot(), slot());
         let (finder, late) = (writer.finder(index), Late::begin(writer, index));
         let consumers = DeltaWriter::begin(writer.oid());
-        Self { reader: Reader::new(desc), grouping, key, finder, old, new, late, consumers }
+        // SAFETY: the view's descriptor.
+        let reader = unsafe { Reader::new(desc) };
+        Self { reader, grouping, key, finder, old, new, late, consumers }
     }
 
     pub fn keyed(&self) -> bool {
@@ -108,9 +111,11 @@ impl Delta {
         for old in run.iter().filter(|change| change.weight < 0) {
             let pair = new.iter().position(|change| self.same_key(old, change));
             // SAFETY: live changes.
-            match pair.map(|position| new.swap_remove(position)) {
-                Some(new) => unsafe { self.replace(writer, old, new) },
-                None => unsafe { self.delete(writer, old) },
+            unsafe {
+                match pair.map(|position| new.swap_remove(position)) {
+                    Some(new) => self.replace(writer, old, new),
+                    None => self.delete(writer, old),
+                }
             }
         }
         // SAFETY: live changes.
@@ -149,7 +154,12 @@ impl Delta {
     }
 
     /// Calls `each` for as many stored rows with the image of `old` as its weight says.
-    unsafe fn find(&mut self, writer: &mut Writer, old: &Change, mut each: impl FnMut(&mut Writer, pg_sys::ItemPointerData)) {
+    unsafe fn find(
+        &mut self,
+        writer: &mut Writer,
+        old: &Change,
+        mut each: impl FnMut(&mut Writer, pg_sys::ItemPointerData),
+    ) {
         self.old.store(self.reader.read(0, old), &[]);
         let row = self.old.row(self.reader.shape.len());
         feed(&mut self.consumers, self.old, old.weight);
@@ -189,9 +199,9 @@ impl Delta {
 
     unsafe fn insert_late(&mut self, writer: &mut Writer) {
         let Some(late) = self.late.take() else { return };
-        let row = Slot::make(self.reader.desc, &raw const pg_sys::TTSOpsMinimalTuple);
         // SAFETY: the store holds rows of the view; each stays valid until the next is fetched.
         unsafe {
+            let row = Slot::make(self.reader.desc, &raw const pg_sys::TTSOpsMinimalTuple);
             while pg_sys::tuplestore_gettupleslot(late.rows, true, false, row.as_ptr()) {
                 writer.insert(row);
             }
@@ -216,7 +226,11 @@ fn describe(desc: pg_sys::TupleDesc, slot: Slot) -> String {
         let row = slot.row((*desc).natts as usize);
         let text = |column: usize| {
             let (mut output, mut varlena) = (pg_sys::InvalidOid, false);
-            pg_sys::getTypeOutputInfo((*pg_sys::TupleDescAttr(desc, column as i32)).atttypid, &mut output, &mut varlena);
+            pg_sys::getTypeOutputInfo(
+                (*pg_sys::TupleDescAttr(desc, column as i32)).atttypid,
+                &mut output,
+                &mut varlena,
+            );
             node::string(pg_sys::OidOutputFunctionCall(output, row.values[column]))
         };
         let values = (0..row.values.len()).map(|column| if row.nulls[column] { "null".into() } else { text(column) });
@@ -235,7 +249,8 @@ impl Late {
     fn begin(writer: &Writer, index: &ApplyIndex) -> Option<Self> {
         // SAFETY: open indexes.
         let others = writer.indexes().iter().copied().filter(|&other| unsafe {
-            (*(*other).rd_index).indisunique && !matches!(index, ApplyIndex::Key { index, .. } if *index == (*other).rd_id)
+            (*(*other).rd_index).indisunique
+                && !matches!(index, ApplyIndex::Key { index, .. } if *index == (*other).rd_id)
         });
         let unique: Vec<pg_sys::Relation> = others.collect();
         // SAFETY: open indexes.

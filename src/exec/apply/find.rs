@@ -85,9 +85,11 @@ impl Finder {
             let more = unsafe {
                 match &self.how {
                     How::Key { scan, .. } | How::Hash { scan, .. } => scan.next(self.found),
-                    How::Scan(scan) => {
-                        pg_sys::table_scan_getnextslot(*scan, pg_sys::ScanDirection::ForwardScanDirection, self.found.as_ptr())
-                    }
+                    How::Scan(scan) => pg_sys::table_scan_getnextslot(
+                        *scan,
+                        pg_sys::ScanDirection::ForwardScanDirection,
+                        self.found.as_ptr(),
+                    ),
                 }
             };
             if !more {
@@ -171,12 +173,25 @@ unsafe fn equality_key(index: pg_sys::Relation, i: usize) -> pg_sys::ScanKeyData
         let equal = pg_sys::BTEqualStrategyNumber as i16;
         let operator = pg_sys::get_opfamily_member(family, input, input, equal);
         if operator == pg_sys::InvalidOid {
-            error::cannot_happen(format!("missing equality of type {} in operator family {}", input.to_u32(), family.to_u32()));
+            error::cannot_happen(format!(
+                "missing equality of type {} in operator family {}",
+                input.to_u32(),
+                family.to_u32()
+            ));
         }
         let mut key = pg_sys::ScanKeyData::default();
         let collation = *(*index).rd_indcollation.add(i);
         let procedure = pg_sys::get_opcode(operator);
-        pg_sys::ScanKeyEntryInitialize(&mut key, 0, i as i16 + 1, equal as u16, pg_sys::InvalidOid, collation, procedure, Datum::null());
+        pg_sys::ScanKeyEntryInitialize(
+            &mut key,
+            0,
+            i as i16 + 1,
+            equal as u16,
+            pg_sys::InvalidOid,
+            collation,
+            procedure,
+            Datum::null(),
+        );
         key
     }
 }

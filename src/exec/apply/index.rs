@@ -65,15 +65,19 @@ pub unsafe fn choose(
     // SAFETY: open relations by contract.
     let natts = unsafe { (*(*view).rd_att).natts } as usize;
     let mut best = ApplyIndex::None;
-    for index in indexes.filter(|&index| unsafe { usable(index) }) {
-        let oid = unsafe { (*index).rd_id };
-        if let Some(columns) = key.and_then(|key| unsafe { unique_columns(view, index, key) }) {
+    for index in indexes {
+        // SAFETY: open relations by contract.
+        let (oid, unique, hashed) = unsafe {
+            if !usable(index) {
+                continue;
+            }
+            ((*index).rd_id, key.and_then(|key| unique_columns(view, index, key)), hash_arguments(index))
+        };
+        if let Some(columns) = unique {
             return ApplyIndex::Key { index: oid, columns };
         }
-        let Some(columns) = (unsafe { hash_arguments(index) }) else { continue };
-        if key.is_some_and(|key| sorted(key) == columns)
-            || (columns.len() == natts && best == ApplyIndex::None)
-        {
+        let Some(columns) = hashed else { continue };
+        if key.is_some_and(|key| sorted(key) == columns) || (columns.len() == natts && best == ApplyIndex::None) {
             best = ApplyIndex::Hash { index: oid, columns };
         }
     }
@@ -85,11 +89,15 @@ unsafe fn usable(index: pg_sys::Relation) -> bool {
     // SAFETY: an open index has all of these.
     unsafe {
         let form = &*(*index).rd_index;
-        (*(*index).rd_rel).relam == Oid::from(pg_sys::BTREE_AM_OID)
+        (*(*index).rd_rel).relam == pg_sys::BTREE_AM_OID
             && form.indisvalid
             && form.indisready
             && form.indislive
-            && pg_sys::heap_attisnull((*index).rd_indextuple, pg_sys::Anum_pg_index_indpred as i32, std::ptr::null_mut())
+            && pg_sys::heap_attisnull(
+                (*index).rd_indextuple,
+                pg_sys::Anum_pg_index_indpred as i32,
+                std::ptr::null_mut(),
+            )
     }
 }
 
@@ -105,7 +113,8 @@ unsafe fn unique_columns(view: pg_sys::Relation, index: pg_sys::Relation, key: &
         let attributes = form.indkey.values.as_slice(count);
         // Attribute 0 is an expression.
         let columns: Vec<usize> = attributes.iter().map(|&attribute| attribute as usize).collect();
-        let columns: Vec<usize> = columns.into_iter().map(|attribute| attribute.checked_sub(1)).collect::<Option<_>>()?;
+        let columns: Vec<usize> =
+            columns.into_iter().map(|attribute| attribute.checked_sub(1)).collect::<Option<_>>()?;
         (sorted(&columns) == sorted(key) && (0..count).all(|i| default_equality(view, index, i))).then_some(columns)
     }
 }
@@ -116,14 +125,22 @@ unsafe fn default_equality(view: pg_sys::Relation, index: pg_sys::Relation, i: u
     unsafe {
         let attribute = (*(*index).rd_index).indkey.values.as_slice(i + 1)[i];
         let attribute = &*pg_sys::TupleDescAttr((*view).rd_att, i32::from(attribute) - 1);
-        let opclass = pg_sys::GetDefaultOpClass(attribute.atttypid, pg_sys::BTREE_AM_OID);
-        opclass != pg_sys::InvalidOid
-            && pg_sys::get_opclass_family(opclass) == *(*index).rd_opfamily.add(i)
+        default_family(attribute.atttypid) == Some(*(*index).rd_opfamily.add(i))
             && attribute.attcollation == *(*index).rd_indcollation.add(i)
     }
 }
 
+/// The type's own btree order, if it has one.
+pub fn default_family(typid: Oid) -> Option<Oid> {
+    // SAFETY: type cache entries live for ever.
+    let family = unsafe { (*pg_sys::lookup_type_cache(typid, pg_sys::TYPECACHE_BTREE_OPFAMILY as i32)).btree_opf };
+    (family != pg_sys::InvalidOid).then_some(family)
+}
+
 /// The view columns (ascending in the indexes we make) whose image hash is the one column of this index.
+///
+/// # Safety
+/// The index is open.
 pub unsafe fn hash_arguments(index: pg_sys::Relation) -> Option<Vec<usize>> {
     // SAFETY: an open index; its expressions are a copy.
     unsafe {
@@ -140,7 +157,12 @@ pub unsafe fn hash_arguments(index: pg_sys::Relation) -> Option<Vec<usize>> {
 }
 
 /// Appends the columns of a hash call: `row_image_hash([row_image_hash(..),] column, ..)`.
-unsafe fn collect_arguments(call: *mut pg_sys::Node, function: Oid, outermost: bool, columns: &mut Vec<usize>) -> Option<()> {
+unsafe fn collect_arguments(
+    call: *mut pg_sys::Node,
+    function: Oid,
+    outermost: bool,
+    columns: &mut Vec<usize>,
+) -> Option<()> {
     // SAFETY: a live expression tree.
     unsafe {
         let call: *mut pg_sys::FuncExpr = node::is_a(call, pg_sys::NodeTag::T_FuncExpr).then_some(call.cast())?;
@@ -187,13 +209,17 @@ pub unsafe fn columns_read(index: pg_sys::Relation) -> Vec<usize> {
     // SAFETY: an open index; expressions and predicate are copies whose Vars have varno 1.
     unsafe {
         let form = &*(*index).rd_index;
-        let plain = form.indkey.values.as_slice(form.indnkeyatts as usize).iter().map(|&attribute| i32::from(attribute));
+        let plain =
+            form.indkey.values.as_slice(form.indnkeyatts as usize).iter().map(|&attribute| i32::from(attribute));
         let mut members = std::ptr::null_mut();
         pg_sys::pull_varattnos(pg_sys::RelationGetIndexExpressions(index).cast(), 1, &mut members);
         pg_sys::pull_varattnos(pg_sys::RelationGetIndexPredicate(index).cast(), 1, &mut members);
         let mut columns: Vec<usize> = plain.filter_map(|attribute| usize::try_from(attribute - 1).ok()).collect();
         let mut member = -1;
-        while { member = pg_sys::bms_next_member(members, member); member >= 0 } {
+        while {
+            member = pg_sys::bms_next_member(members, member);
+            member >= 0
+        } {
             columns.extend(usize::try_from(member + pg_sys::FirstLowInvalidHeapAttributeNumber - 1).ok());
         }
         columns

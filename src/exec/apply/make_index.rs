@@ -1,6 +1,6 @@
 //! Making and dropping a view's apply index (see `index`).
 
-use super::index::{ApplyIndex, find, hash_arguments, hash_function, sorted};
+use super::index::{ApplyIndex, default_family, find, hash_arguments, hash_function, sorted};
 use crate::error;
 use crate::pg::image::HASH_CHUNK;
 use crate::pg::relation::Relation;
@@ -34,7 +34,11 @@ pub fn drop_own_indexes(view: Oid) {
             drop(index);
             // SAFETY: nothing but the view uses the index.
             unsafe {
-                pg_sys::performDeletion(&address, pg_sys::DropBehavior::DROP_RESTRICT, pg_sys::PERFORM_DELETION_INTERNAL as i32)
+                pg_sys::performDeletion(
+                    &address,
+                    pg_sys::DropBehavior::DROP_RESTRICT,
+                    pg_sys::PERFORM_DELETION_INTERNAL as i32,
+                )
             };
         }
     }
@@ -47,7 +51,8 @@ pub fn demote_outdated(view: Oid, key: Option<&[usize]>) {
     // SAFETY: as in `find`.
     for index in unsafe { list::oids(pg_sys::RelationGetIndexList(relation.as_ptr())) }.filter(|&index| is_own(index)) {
         let columns = unique::columns(&Relation::open(index, pg_sys::AccessShareLock));
-        let holds = |columns: &[i16]| key.is_some_and(|key| key.iter().all(|&column| columns.contains(&(column as i16 + 1))));
+        let holds =
+            |columns: &[i16]| key.is_some_and(|key| key.iter().all(|&column| columns.contains(&(column as i16 + 1))));
         if columns.is_some_and(|columns| !holds(&columns)) {
             unique::demote(index);
             // SAFETY: relation caches list which indexes are unique.
@@ -60,12 +65,21 @@ pub fn demote_outdated(view: Oid, key: Option<&[usize]>) {
 fn mark_own(index: Oid) {
     let extension = object_address(pg_sys::ExtensionRelationId, names::extension());
     // SAFETY: adds a dependency row.
-    unsafe { pg_sys::recordDependencyOn(&relation_address(index), &extension, pg_sys::DependencyType::DEPENDENCY_AUTO_EXTENSION) };
+    unsafe {
+        pg_sys::recordDependencyOn(
+            &relation_address(index),
+            &extension,
+            pg_sys::DependencyType::DEPENDENCY_AUTO_EXTENSION,
+        )
+    };
 }
 
 fn is_own(index: Oid) -> bool {
     // SAFETY: a catalog look-up; a list of oids in the current context.
-    unsafe { list::oids(pg_sys::getAutoExtensionsOfObject(pg_sys::RelationRelationId, index)).any(|oid| oid == names::extension()) }
+    unsafe {
+        list::oids(pg_sys::getAutoExtensionsOfObject(pg_sys::RelationRelationId, index))
+            .any(|oid| oid == names::extension())
+    }
 }
 
 /// The index to make when there is none.
@@ -91,7 +105,10 @@ fn wanted(view: &Relation, key: Option<&[usize]>) -> Wanted {
 fn short(view: &Relation, key: &[usize]) -> bool {
     const ROOM: i32 = 2000;
     key.len() <= pg_sys::INDEX_MAX_KEYS as usize
-        && key.iter().try_fold(0i32, |sum, &column| Some(sum.saturating_add(widest(view, column)?))).is_some_and(|sum| sum <= ROOM)
+        && key
+            .iter()
+            .try_fold(0i32, |sum, &column| Some(sum.saturating_add(widest(view, column)?)))
+            .is_some_and(|sum| sum <= ROOM)
 }
 
 /// The greatest size of a column's values when it is bounded and they have a btree order.
@@ -99,9 +116,7 @@ fn widest(view: &Relation, column: usize) -> Option<i32> {
     // SAFETY: `column` is one of the open view's; the rest are catalog lookups.
     unsafe {
         let attribute = &*pg_sys::TupleDescAttr(view.tuple_desc(), column as i32);
-        if pg_sys::GetDefaultOpClass(attribute.atttypid, pg_sys::BTREE_AM_OID) == pg_sys::InvalidOid {
-            return None;
-        }
+        default_family(attribute.atttypid)?;
         let mut typmod = attribute.atttypmod;
         let base = pg_sys::getBaseTypeAndTypmod(attribute.atttypid, &mut typmod);
         let size = match attribute.attlen {
@@ -146,7 +161,8 @@ fn define(view: &Relation, elements: impl Iterator<Item = *mut pg_sys::IndexElem
         (*statement).nulls_not_distinct = unique;
         (*statement).transformed = true;
         let none = pg_sys::InvalidOid;
-        let address = pg_sys::DefineIndex(view.oid(), statement, none, none, none, -1, false, false, false, false, true);
+        let address =
+            pg_sys::DefineIndex(view.oid(), statement, none, none, none, -1, false, false, false, false, true);
         pg_sys::CommandCounterIncrement();
         address.objectId
     }
@@ -163,12 +179,15 @@ fn column_element(view: &Relation, column: usize) -> *mut pg_sys::IndexElem {
 }
 
 fn hash_element(view: &Relation, columns: &[usize]) -> *mut pg_sys::IndexElem {
-    let function = hash_function().unwrap_or_else(|| error::cannot_happen("function pgtrickle.row_image_hash does not exist"));
+    let function =
+        hash_function().unwrap_or_else(|| error::cannot_happen("function pgtrickle.row_image_hash does not exist"));
     // SAFETY: makes nodes only.
     unsafe {
         let mut call: *mut pg_sys::Node = std::ptr::null_mut();
         for chunk in columns.chunks(HASH_CHUNK) {
-            let arguments = list::make((!call.is_null()).then_some(call).into_iter().chain(chunk.iter().map(|&c| column_var(view, c))));
+            let arguments = list::make(
+                (!call.is_null()).then_some(call).into_iter().chain(chunk.iter().map(|&c| column_var(view, c))),
+            );
             call = hash_call(function, arguments);
         }
         let element: *mut pg_sys::IndexElem = node::make(pg_sys::NodeTag::T_IndexElem);
@@ -190,7 +209,15 @@ unsafe fn hash_call(function: Oid, arguments: *mut pg_sys::List) -> *mut pg_sys:
     // SAFETY: makes a node only.
     unsafe {
         let none = pg_sys::InvalidOid;
-        pg_sys::makeFuncExpr(function, pg_sys::INT8OID, arguments, none, none, pg_sys::CoercionForm::COERCE_EXPLICIT_CALL).cast()
+        pg_sys::makeFuncExpr(
+            function,
+            pg_sys::INT8OID,
+            arguments,
+            none,
+            none,
+            pg_sys::CoercionForm::COERCE_EXPLICIT_CALL,
+        )
+        .cast()
     }
 }
 
@@ -200,7 +227,8 @@ fn follow_extension(index: Oid) {
     let (depender, referenced) = (relation_address(index), object_address(pg_sys::ProcedureRelationId, function));
     // SAFETY: replaces the one NORMAL dependency by an AUTO one.
     unsafe {
-        let (class, normal) = (pg_sys::RelationRelationId, pg_sys::DependencyType::DEPENDENCY_NORMAL as std::ffi::c_char);
+        let (class, normal) =
+            (pg_sys::RelationRelationId, pg_sys::DependencyType::DEPENDENCY_NORMAL as std::ffi::c_char);
         if pg_sys::deleteDependencyRecordsForSpecific(class, index, normal, pg_sys::ProcedureRelationId, function) > 0 {
             pg_sys::recordDependencyOn(&depender, &referenced, pg_sys::DependencyType::DEPENDENCY_AUTO);
         }

@@ -58,13 +58,13 @@ impl Net {
     unsafe fn insert(&mut self, row: Row, change: Change) {
         // SAFETY: the row has the descriptor's columns.
         let tuple = unsafe {
-            PgMemoryContexts::For(self.context).switch_to(|_| {
-                pg_sys::heap_form_minimal_tuple(self.desc, row.values.as_ptr(), row.nulls.as_ptr(), 0)
-            })
+            PgMemoryContexts::For(self.context)
+                .switch_to(|_| pg_sys::heap_form_minimal_tuple(self.desc, row.values.as_ptr(), row.nulls.as_ptr(), 0))
         };
         // SAFETY: just formed.
         self.bytes += unsafe { (*tuple).t_len } as usize + OVERHEAD;
-        self.positions.insert_unique(change.image as u64, self.entries.len(), |&position| self.entries[position].image as u64);
+        self.positions
+            .insert_unique(change.image as u64, self.entries.len(), |&position| self.entries[position].image as u64);
         self.entries.push(Change { tuple, ..change });
     }
 
@@ -115,7 +115,8 @@ impl Net {
 
 /// The row in a minimal tuple, deformed into `reader`.
 pub fn read<'a>(reader: Slot, tuple: pg_sys::MinimalTuple, columns: usize) -> Row<'a> {
-    reader.store_minimal(tuple);
+    // SAFETY: a scratch slot for minimal tuples; its caller keeps the tuple as long as the row.
+    unsafe { reader.store_minimal(tuple) };
     reader.row(columns)
 }
 

@@ -54,12 +54,14 @@ impl Batch {
 
     fn add(&mut self, row: Row) {
         if self.filled == self.slots.len() {
-            self.slots.push(Slot::make(self.desc, &raw const pg_sys::TTSOpsHeapTuple).as_ptr());
+            // SAFETY: the view is open until the slot is dropped.
+            self.slots.push(unsafe { Slot::make(self.desc, &raw const pg_sys::TTSOpsHeapTuple) }.as_ptr());
         }
         // SAFETY: the row has the descriptor's columns; the tuple lives until the batch is flushed.
         unsafe {
             let (desc, slot) = (self.desc, self.slots[self.filled]);
-            let tuple = self.context.switch_to(|_| pg_sys::heap_form_tuple(desc, row.values.as_ptr(), row.nulls.as_ptr()));
+            let tuple =
+                self.context.switch_to(|_| pg_sys::heap_form_tuple(desc, row.values.as_ptr(), row.nulls.as_ptr()));
             pg_sys::ExecStoreHeapTuple(tuple, slot, false);
             self.bytes += (*tuple).t_len;
         }

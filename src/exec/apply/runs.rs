@@ -24,9 +24,14 @@ pub struct Reader {
 }
 
 impl Reader {
-    pub fn new(desc: pg_sys::TupleDesc) -> Self {
-        let slot = || Slot::make(desc, &raw const pg_sys::TTSOpsMinimalTuple);
-        Self { desc, shape: Shape::of(desc), slots: [slot(), slot()] }
+    /// # Safety
+    /// The descriptor lives until `end`.
+    pub unsafe fn new(desc: pg_sys::TupleDesc) -> Self {
+        // SAFETY: by contract.
+        unsafe {
+            let slot = || Slot::make(desc, &raw const pg_sys::TTSOpsMinimalTuple);
+            Self { desc, shape: Shape::of(desc), slots: [slot(), slot()] }
+        }
     }
 
     /// The view's columns of a change, valid until the next read into the same slot.
@@ -223,7 +228,8 @@ unsafe fn fetch_grouped(child: Child, reader: &Reader, grouping: &Grouping) -> O
             // SAFETY: a live row of the shape.
             let group = unsafe { grouping.group(&reader.shape, row) };
             // SAFETY: the row has the descriptor's columns.
-            let tuple = unsafe { pg_sys::heap_form_minimal_tuple(reader.desc, row.values.as_ptr(), row.nulls.as_ptr(), 0) };
+            let tuple =
+                unsafe { pg_sys::heap_form_minimal_tuple(reader.desc, row.values.as_ptr(), row.nulls.as_ptr(), 0) };
             return Some(Change { tuple, weight, image: 0, group });
         }
     }

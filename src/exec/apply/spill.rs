@@ -31,7 +31,7 @@ impl Spill {
     }
 
     pub fn put(&self, row: Row, change: Change) {
-        let more = [change.weight, change.image, change.group].map(|number| pg_sys::Datum::from(number));
+        let more = [change.weight, change.image, change.group].map(pg_sys::Datum::from);
         self.input.store(row, &more);
         // SAFETY: the sort copies the row.
         unsafe { pg_sys::tuplesort_puttupleslot(self.sort, self.input.as_ptr()) };
@@ -87,7 +87,8 @@ unsafe fn begin_sort(sort_desc: pg_sys::TupleDesc, columns: usize, grouping: &Gr
     };
     by.push(columns + 1);
     let mut attributes: Vec<i16> = by.iter().map(|&column| column as i16 + 1).collect();
-    let (mut operators, mut collations): (Vec<_>, Vec<_>) = by.iter().map(|&column| sort_operator(sort_desc, column)).unzip();
+    let (mut operators, mut collations): (Vec<_>, Vec<_>) =
+        by.iter().map(|&column| sort_operator(sort_desc, column)).unzip();
     let mut nulls_first = vec![false; by.len()];
     // SAFETY: the arrays have one element per sort column and are copied.
     unsafe {

@@ -73,6 +73,7 @@ impl Writer {
 
     /// A search for stored rows through `index`, or by scanning the view when that is gone.
     pub fn finder(&self, index: &ApplyIndex) -> Finder {
+        // SAFETY: open indexes.
         let open = |oid| self.indexes().iter().copied().find(|&index| unsafe { (*index).rd_id } == oid);
         // SAFETY: view and indexes stay open until `end`.
         unsafe { Finder::new(self.view, self.snapshot, index, open) }
@@ -114,7 +115,16 @@ impl Writer {
         // SAFETY: an open view, a visible row of it and a new version.
         unsafe {
             let outcome = pg_sys::table_tuple_update(
-                self.view, &mut tid, slot.as_ptr(), self.command, self.snapshot, none, true, &mut failure, &mut lock, &mut indexes,
+                self.view,
+                &mut tid,
+                slot.as_ptr(),
+                self.command,
+                self.snapshot,
+                none,
+                true,
+                &mut failure,
+                &mut lock,
+                &mut indexes,
             );
             self.expect_ok(outcome);
             if indexes != pg_sys::TU_UpdateIndexes::TU_None {
@@ -131,7 +141,16 @@ impl Writer {
         let none = std::ptr::null_mut();
         // SAFETY: an open view and a visible row of it.
         let outcome = unsafe {
-            pg_sys::table_tuple_delete(self.view, &mut tid, self.command, self.snapshot, none, true, &mut failure, false)
+            pg_sys::table_tuple_delete(
+                self.view,
+                &mut tid,
+                self.command,
+                self.snapshot,
+                none,
+                true,
+                &mut failure,
+                false,
+            )
         };
         self.expect_ok(outcome);
         self.counters.deleted += 1;
@@ -148,7 +167,14 @@ impl Writer {
                 self.bulk = pg_sys::GetBulkInsertState();
             }
             let options = pg_sys::TABLE_INSERT_SKIP_FSM as i32;
-            pg_sys::table_multi_insert(self.view, slots.as_mut_ptr(), slots.len() as i32, self.command, options, self.bulk);
+            pg_sys::table_multi_insert(
+                self.view,
+                slots.as_mut_ptr(),
+                slots.len() as i32,
+                self.command,
+                options,
+                self.bulk,
+            );
             if !self.indexes().is_empty() {
                 slots.iter().for_each(|&slot| self.insert_index_tuples(Slot::new(slot), false, false));
             }
@@ -167,7 +193,14 @@ impl Writer {
         // SAFETY: the slot's row has just been stored. Index expressions are evaluated in the per-tuple context.
         unsafe {
             pg_sys::ExecInsertIndexTuples(
-                self.result, slot.as_ptr(), self.estate, update, false, none.cast(), none, only_summarizing,
+                self.result,
+                slot.as_ptr(),
+                self.estate,
+                update,
+                false,
+                none.cast(),
+                none,
+                only_summarizing,
             );
             let context = (*self.estate).es_per_tuple_exprcontext;
             if !context.is_null() {
@@ -188,7 +221,10 @@ impl Writer {
             )
             .raise()
         }
-        error::cannot_happen(format!("a row found in materialized view \"{}\" cannot be changed (code {outcome})", self.name()))
+        error::cannot_happen(format!(
+            "a row found in materialized view \"{}\" cannot be changed (code {outcome})",
+            self.name()
+        ))
     }
 
     /// The error of a delta that does not fit the stored rows.

@@ -52,16 +52,29 @@ impl Aggregate {
             let memory = (*scratch).ecxt_per_query_memory;
             let method = match definition.ability {
                 Ability::Invertible => Method::Invert,
-                Ability::InsertOnly { extremum: Some(operator) } if transition.starts_with_first_value() && images.len() == 1 => {
+                Ability::InsertOnly { extremum: Some(operator) }
+                    if transition.starts_with_first_value() && images.len() == 1 =>
+                {
                     Method::Extremum(Extremum::new(operator, (*definition.aggref).inputcollid, images[0]))
                 }
                 Ability::InsertOnly { .. } => Method::Insert(Netting::new(images, memory)),
-                Ability::Recompute => {
-                    Method::Recompute { net: Netting::new(images, memory), ordered: Ordered::new(&definition, parent, scratch) }
-                }
+                Ability::Recompute => Method::Recompute {
+                    net: Netting::new(images, memory),
+                    ordered: Ordered::new(&definition, parent, scratch),
+                },
             };
             let (inputs, arguments) = (definition.inputs(), vec![NULL; definition.arguments.len()]);
-            Self { definition, transition, method, inputs, arguments, fresh: true, stuck: false, touched: false, stored: NULL }
+            Self {
+                definition,
+                transition,
+                method,
+                inputs,
+                arguments,
+                fresh: true,
+                stuck: false,
+                touched: false,
+                stored: NULL,
+            }
         }
     }
 
@@ -120,7 +133,9 @@ impl Aggregate {
             Method::Recompute { net, .. } => {
                 // What does not fit cannot be netted, so the argument rows must be taken as changed.
                 self.stuck |= net.is_full();
-                return if !self.stuck { self.hold(weight) };
+                return if !self.stuck {
+                    self.hold(weight)
+                };
             }
         }
         (0..weight).for_each(|_| self.transition.advance(&self.arguments[..self.inputs]));

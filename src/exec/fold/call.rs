@@ -32,7 +32,8 @@ impl Call {
             let lookup: *mut pg_sys::FmgrInfo = pg_sys::palloc0(size_of::<pg_sys::FmgrInfo>()).cast();
             pg_sys::fmgr_info(function, lookup);
             (*lookup).fn_expr = expr.cast();
-            let size = std::mem::offset_of!(pg_sys::FunctionCallInfoBaseData, args) + arguments * size_of::<NullableDatum>();
+            let size =
+                std::mem::offset_of!(pg_sys::FunctionCallInfoBaseData, args) + arguments * size_of::<NullableDatum>();
             let info: pg_sys::FunctionCallInfo = pg_sys::palloc0(size).cast();
             (*info).flinfo = lookup;
             (*info).context = context.cast();
@@ -95,7 +96,8 @@ pub unsafe fn context(
 ) -> *mut pg_sys::AggState {
     // SAFETY: zeroed nodes in the current context.
     unsafe {
-        let transition: *mut pg_sys::AggStatePerTransData = pg_sys::palloc0(size_of::<pg_sys::AggStatePerTransData>()).cast();
+        let transition: *mut pg_sys::AggStatePerTransData =
+            pg_sys::palloc0(size_of::<pg_sys::AggStatePerTransData>()).cast();
         (*transition).aggref = aggref;
         (*transition).aggshared = state_is_shared;
         let state: *mut pg_sys::AggState = node::make(pg_sys::NodeTag::T_AggState);

@@ -57,7 +57,8 @@ impl Definition {
             let form = &*pg_sys::GETSTRUCT(tuple).cast::<server::FormData_pg_aggregate>();
             let declared = if moving { form.aggmtranstype } else { form.aggtranstype };
             let transtype = actual_transtype(aggref, declared);
-            let attribute = if moving { server::Anum_pg_aggregate_aggminitval } else { server::Anum_pg_aggregate_agginitval };
+            let attribute =
+                if moving { server::Anum_pg_aggregate_aggminitval } else { server::Anum_pg_aggregate_agginitval };
             let mut null = false;
             let text = pg_sys::SysCacheGetAttr(cache, tuple, attribute as i16, &mut null);
             let this = Self {

@@ -25,7 +25,9 @@ impl Extremum {
     /// As `Call::new`; `operator` is the aggregate's sort operator.
     pub unsafe fn new(operator: pg_sys::Oid, collation: pg_sys::Oid, image: Image) -> Self {
         // SAFETY: the sort operator of an aggregate is a btree comparison of its argument type.
-        let precedes = unsafe { Call::new(pg_sys::get_opcode(operator), 2, collation, std::ptr::null_mut(), std::ptr::null_mut()) };
+        let precedes = unsafe {
+            Call::new(pg_sys::get_opcode(operator), 2, collation, std::ptr::null_mut(), std::ptr::null_mut())
+        };
         Self { precedes, image, witness: Witness::absent() }
     }
 

@@ -52,11 +52,7 @@ pub struct Fold {
 impl Fold {
     /// # Safety
     /// Runs in the query's context; `desc` describes the input rows.
-    pub unsafe fn new(
-        definitions: Vec<Definition>,
-        desc: pg_sys::TupleDesc,
-        parent: *mut pg_sys::PlanState,
-    ) -> Self {
+    pub unsafe fn new(definitions: Vec<Definition>, desc: pg_sys::TupleDesc, parent: *mut pg_sys::PlanState) -> Self {
         definitions.iter().for_each(permission::check);
         // SAFETY: the context is freed with the executor state.
         let scratch = unsafe { pg_sys::CreateExprContext((*parent).state) };

@@ -62,7 +62,9 @@ impl Netting {
         if let Some(index) = &mut self.index {
             let entry = self.weights.len() as u32 - 1;
             let (images, all) = (&self.images, &self.values);
-            index.insert_unique(hash(images, row(all, images.len(), entry)), entry, |&e| hash(images, row(all, images.len(), e)));
+            index.insert_unique(hash(images, row(all, images.len(), entry)), entry, |&e| {
+                hash(images, row(all, images.len(), e))
+            });
         }
     }
 
@@ -110,7 +112,10 @@ fn row(values: &[NullableDatum], width: usize, entry: u32) -> &[NullableDatum] {
 }
 
 fn hash(images: &[Image], values: &[NullableDatum]) -> u64 {
-    images.iter().zip(values).fold(0, |hash, (image, value)| hash.rotate_left(5) ^ image.hash(*value).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    images
+        .iter()
+        .zip(values)
+        .fold(0, |hash, (image, value)| hash.rotate_left(5) ^ image.hash(*value).wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }
 
 fn equal(images: &[Image], a: &[NullableDatum], b: &[NullableDatum]) -> bool {

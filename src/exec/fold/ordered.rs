@@ -37,7 +37,11 @@ impl Ordered {
     ///
     /// # Safety
     /// As `Transition::new`.
-    pub unsafe fn new(definition: &Definition, parent: *mut pg_sys::PlanState, scratch: *mut pg_sys::ExprContext) -> Option<Self> {
+    pub unsafe fn new(
+        definition: &Definition,
+        parent: *mut pg_sys::PlanState,
+        scratch: *mut pg_sys::ExprContext,
+    ) -> Option<Self> {
         // SAFETY: the Aggref is live; slots and expressions are made in the query's context.
         unsafe {
             let aggref = &*definition.aggref;
@@ -191,6 +195,13 @@ unsafe fn equality(desc: pg_sys::TupleDesc, keys: &[Key], parent: *mut pg_sys::P
     let collations: Vec<pg_sys::Oid> = keys.iter().map(|key| key.collation).collect();
     // SAFETY: arrays of one entry per key.
     unsafe {
-        pg_sys::execTuplesMatchPrepare(desc, keys.len() as i32, columns.as_ptr(), operators.as_ptr(), collations.as_ptr(), parent)
+        pg_sys::execTuplesMatchPrepare(
+            desc,
+            keys.len() as i32,
+            columns.as_ptr(),
+            operators.as_ptr(),
+            collations.as_ptr(),
+            parent,
+        )
     }
 }

@@ -12,7 +12,14 @@ pub fn check(definition: &Definition) {
         require(aggregate, pg_sys::GetUserId(), pg_sys::ObjectType::OBJECT_AGGREGATE);
         let owner = names::function_owner(aggregate);
         let functions = &definition.functions;
-        let all = [functions.transition, functions.inverse, functions.finish, functions.serialize, functions.deserialize, functions.combine];
+        let all = [
+            functions.transition,
+            functions.inverse,
+            functions.finish,
+            functions.serialize,
+            functions.deserialize,
+            functions.combine,
+        ];
         for function in all.into_iter().filter(|&function| function != pg_sys::InvalidOid) {
             require(function, owner, pg_sys::ObjectType::OBJECT_FUNCTION);
         }
@@ -22,7 +29,12 @@ pub fn check(definition: &Definition) {
 unsafe fn require(function: pg_sys::Oid, user: pg_sys::Oid, kind: pg_sys::ObjectType::Type) {
     // SAFETY: catalog look-ups; aclcheck_error raises unless told that all is well.
     unsafe {
-        let result = pg_sys::object_aclcheck(pg_sys::ProcedureRelationId, function, user, pg_sys::ACL_EXECUTE as pg_sys::AclMode);
+        let result = pg_sys::object_aclcheck(
+            pg_sys::ProcedureRelationId,
+            function,
+            user,
+            pg_sys::ACL_EXECUTE as pg_sys::AclMode,
+        );
         if result != pg_sys::AclResult::ACLCHECK_OK {
             pg_sys::aclcheck_error(result, kind, pg_sys::get_func_name(function));
         }

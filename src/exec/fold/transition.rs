@@ -39,7 +39,11 @@ pub struct Transition {
 impl Transition {
     /// # Safety
     /// Runs in the query's memory context; `definition` lives as long as the query.
-    pub unsafe fn new(definition: &Definition, parent: *mut pg_sys::PlanState, scratch: *mut pg_sys::ExprContext) -> Self {
+    pub unsafe fn new(
+        definition: &Definition,
+        parent: *mut pg_sys::PlanState,
+        scratch: *mut pg_sys::ExprContext,
+    ) -> Self {
         // SAFETY: the Aggref and its parts are live; types and functions exist as long as the view depends on them.
         unsafe {
             let aggref = definition.aggref;
@@ -59,7 +63,10 @@ impl Transition {
                 direct: crate::pg::list::iter((*aggref).aggdirectargs)
                     .map(|argument| pg_sys::ExecInitExpr(argument, parent))
                     .collect(),
-                initial: NullableDatum { value: (*definition.initial).constvalue, isnull: (*definition.initial).constisnull },
+                initial: NullableDatum {
+                    value: (*definition.initial).constvalue,
+                    isnull: (*definition.initial).constisnull,
+                },
                 length,
                 by_value,
                 result_length,
@@ -290,11 +297,21 @@ impl Calls<'_> {
             let (variadic, collation) = ((*definition.aggref).aggvariadic, (*definition.aggref).inputcollid);
             guarded(|| {
                 server::build_aggregate_transfn_expr(
-                    types, count, direct, variadic, transtype, collation, functions.transition, functions.inverse, expr, inverse,
+                    types,
+                    count,
+                    direct,
+                    variadic,
+                    transtype,
+                    collation,
+                    functions.transition,
+                    functions.inverse,
+                    expr,
+                    inverse,
                 );
             });
             let arguments = definition.inputs() + 1;
-            let retreat = (functions.inverse != pg_sys::InvalidOid).then(|| self.call(functions.inverse, arguments, *inverse));
+            let retreat =
+                (functions.inverse != pg_sys::InvalidOid).then(|| self.call(functions.inverse, arguments, *inverse));
             (self.call(functions.transition, arguments, *expr), retreat)
         }
     }
@@ -312,7 +329,17 @@ impl Calls<'_> {
         // SAFETY: as in `transition`.
         unsafe {
             let (result, collation) = ((*definition.aggref).aggtype, (*definition.aggref).inputcollid);
-            guarded(|| server::build_aggregate_finalfn_expr(types, arguments as i32, transtype, result, collation, function, expr));
+            guarded(|| {
+                server::build_aggregate_finalfn_expr(
+                    types,
+                    arguments as i32,
+                    transtype,
+                    result,
+                    collation,
+                    function,
+                    expr,
+                )
+            });
             Some(self.call(function, arguments, *expr))
         }
     }
@@ -345,7 +372,16 @@ impl Calls<'_> {
                 server::build_aggregate_deserialfn_expr(functions.deserialize, deserialize);
                 let no_inverse = std::ptr::null_mut();
                 server::build_aggregate_transfn_expr(
-                    types, 1, 0, false, transtype, collation, functions.combine, none, combine, no_inverse,
+                    types,
+                    1,
+                    0,
+                    false,
+                    transtype,
+                    collation,
+                    functions.combine,
+                    none,
+                    combine,
+                    no_inverse,
                 );
             });
             let deserialize = Call::new(functions.deserialize, 2, none, self.context, *deserialize);
@@ -358,10 +394,11 @@ impl Calls<'_> {
 unsafe fn is_expanded(value: pg_sys::Datum, length: i16) -> bool {
     const EXPANDED_RW: u8 = pg_sys::vartag_external::VARTAG_EXPANDED_RW as u8;
     // SAFETY: a live varlena; an external one has its tag in the second byte.
-    length == -1 && unsafe {
-        let bytes: *const u8 = value.cast_mut_ptr();
-        pgrx::varlena::varatt_is_1b_e(bytes.cast()) && *bytes.add(1) == EXPANDED_RW
-    }
+    length == -1
+        && unsafe {
+            let bytes: *const u8 = value.cast_mut_ptr();
+            pgrx::varlena::varatt_is_1b_e(bytes.cast()) && *bytes.add(1) == EXPANDED_RW
+        }
 }
 
 fn read_only(value: NullableDatum, length: i16) -> NullableDatum {

@@ -1,0 +1,84 @@
+//! explain_st: everything about one stream table, a property a row.
+
+use super::functions::{captured_sources, decoded};
+use crate::capture::Pending;
+use crate::catalog::dependency;
+use crate::catalog::stream_table::{self, StreamTable};
+use crate::circuit::{self, Circuit, Operator};
+use crate::commands::functions::stream_table_named;
+use crate::commands::options::Stored;
+use crate::commands::refresh_stmt;
+use crate::identity::as_owner_with;
+use crate::pg::names::RangeVar;
+use crate::pg::relation::Relation;
+use crate::pg::{facts, names, privilege};
+use crate::settings;
+use pgrx::iter::TableIterator;
+use pgrx::{name, pg_extern, pg_sys};
+
+type Properties = Vec<(&'static str, Option<String>)>;
+
+#[pg_extern]
+fn explain_st(
+    name: &str,
+    with_analyze: bool,
+) -> TableIterator<'static, (name!(property, &'static str), name!(value, Option<String>))> {
+    settings::require_preloaded();
+    let name = RangeVar::parse(name);
+    let view = stream_table_named(name);
+    let plan = refresh_stmt::explained(name, with_analyze);
+    let mut properties = stream_table::get(view).map(|row| described(&row)).unwrap_or_default();
+    properties.push(("plan", Some(plan.trim_end().to_owned())));
+    TableIterator::new(properties)
+}
+
+fn described(row: &StreamTable) -> Properties {
+    let options = Stored::read(row.relid).options();
+    let circuit = as_owner_with(row.relid, &row.pinned, || circuit::build(row.relid));
+    let mut properties = vec![
+        ("name", Some(facts::relation_name(row.relid))),
+        ("status", Some(row.status.as_str().to_owned())),
+        ("is_populated", Some(names::is_populated(row.relid).to_string())),
+        ("schedule", Some(options.schedule)),
+        ("configured_mode", Some(options.refresh_mode.as_str().to_owned())),
+        ("effective_mode", Some(row.effective_mode.clone())),
+        ("downgrade_reason", row.downgrade_reason.clone()),
+        ("recompute_due", stream_table::reinit(row.relid)),
+        ("operator", Some(operator(&circuit))),
+        ("key", circuit.key.as_ref().map(|key| columns(row.relid, key))),
+        ("frontier", row.frontier.as_deref().map(|frontier| decoded(frontier).to_text())),
+        ("last_error", row.last_error.clone().filter(|_| privilege::may_maintain(row.relid))),
+        ("pinned_settings", Some(row.pinned.join("; ")).filter(|_| circuit.settings_dependent)),
+    ];
+    properties.extend(sources(row));
+    properties
+}
+
+fn operator(circuit: &Circuit) -> String {
+    match circuit.blocks.last().map(|block| &block.operator) {
+        None => "recompute",
+        Some(Operator::Pass) => "select, join",
+        Some(Operator::Accumulate(_)) => "aggregate",
+    }
+    .to_owned()
+}
+
+fn columns(view: pg_sys::Oid, key: &[usize]) -> String {
+    let relation = Relation::open(view, pg_sys::AccessShareLock);
+    let names: Vec<String> = key.iter().map(|column| names::quoted(relation.column_name(*column as i16 + 1))).collect();
+    names.join(", ")
+}
+
+/// Each source with what is pending of it.
+fn sources(row: &StreamTable) -> Properties {
+    let frontier = row.frontier.as_deref().map(decoded);
+    let captured = captured_sources(row);
+    let described = |dependency: dependency::Dependency| {
+        let name = facts::relation_name(dependency.source);
+        let pending = frontier.as_ref().filter(|_| captured.contains(&dependency.source));
+        let pending = pending.map(|frontier| Pending::now(dependency.source, frontier).versions);
+        let text = pending.map_or("not captured".to_owned(), |versions| format!("{versions} row versions pending"));
+        ("source", Some(format!("{name}: {text}")))
+    };
+    dependency::sources_of(row.relid).into_iter().map(described).collect()
+}
