@@ -15,34 +15,60 @@ const COMMAND: &str = "REFRESH MATERIALIZED VIEW";
 
 pub fn before(call: &Call) -> Verdict {
     let Some(statement) = Refresh::of(call) else { return Verdict::Pass };
-    let Some(view) = ours(&statement) else { return Verdict::Pass };
+    privilege::require_writable(COMMAND);
+    let Some(view) = lock(statement) else { return Verdict::Pass };
     if statement.no_data() {
         return Verdict::Core(None, Box::new(move |_| unpopulate(view)));
     }
-    privilege::require_writable(COMMAND);
     let outcome = call.with_events(view, || refresh(&statement, view));
     let rows = outcome.inserted + outcome.updated + outcome.deleted;
     call.complete(pg_sys::CommandTag::CMDTAG_REFRESH_MATERIALIZED_VIEW, rows);
     Verdict::Done
 }
 
-/// The stream table a statement names.
-fn ours(statement: &Refresh) -> Option<pg_sys::Oid> {
-    statement.relation().find().filter(|relid| stream_table::exists(*relid))
+/// Locks the view a statement names as it requires; None when it is not a stream table but the server's to refresh.
+/// While we waited it may have been adopted or released: the server's refresh would replace rows behind a frontier,
+/// ours would go by one that is gone. So what counts is what the view is under the lock.
+fn lock(statement: Refresh) -> Option<pg_sys::Oid> {
+    let name = statement.relation();
+    loop {
+        let expected = requirement(statement, name.find()?);
+        let view = name.lock(expected.mode, Permission::Maintain);
+        if requirement(statement, view) == expected {
+            return expected.ours.then_some(view);
+        }
+        names::unlock(view, expected.mode);
+    }
 }
 
-fn refresh(statement: &Refresh, view: pg_sys::Oid) -> Outcome {
-    let view = statement.relation().lock(lock_level(view), Permission::Maintain);
-    if statement.concurrently() && !names::is_populated(view) {
-        options::unsupported("CONCURRENTLY cannot be used when the materialized view is not populated").raise()
-    }
-    ready(view);
-    refresh::refresh(view, Initiator::Manual)
+/// What a REFRESH of a view needs.
+#[derive(PartialEq, Eq)]
+struct Requirement {
+    ours: bool,
+    mode: u32,
+}
+
+fn requirement(statement: Refresh, view: pg_sys::Oid) -> Requirement {
+    let ours = stream_table::exists(view);
+    let mode = match ours {
+        true if !statement.no_data() => lock_level(view),
+        false if statement.concurrently() => pg_sys::ExclusiveLock,
+        _ => pg_sys::AccessExclusiveLock,
+    };
+    Requirement { ours, mode }
 }
 
 /// Nobody can read a view that is not populated, so populating it may exclude everybody.
 fn lock_level(view: pg_sys::Oid) -> u32 {
     if names::is_populated(view) { pg_sys::RowExclusiveLock } else { pg_sys::AccessExclusiveLock }
+}
+
+fn refresh(statement: &Refresh, view: pg_sys::Oid) -> Outcome {
+    if statement.concurrently() && !names::is_populated(view) {
+        options::unsupported("CONCURRENTLY cannot be used when the materialized view is not populated").raise()
+    }
+    ready(view);
+    refresh::refresh(view, Initiator::Manual)
 }
 
 /// Starts the capture for a view that is about to be populated.
@@ -59,7 +85,8 @@ fn unpopulate(view: pg_sys::Oid) {
 
 pub fn before_explain(call: &Call) -> Verdict {
     let Some(explain) = ExplainRefresh::of(call) else { return Verdict::Pass };
-    let Some(view) = ours(&explain.refresh).filter(|_| !explain.refresh.no_data()) else { return Verdict::Pass };
+    let ours = |relid: &pg_sys::Oid| stream_table::exists(*relid) && !explain.refresh.no_data();
+    let Some(view) = explain.refresh.relation().find().filter(ours) else { return Verdict::Pass };
     let relation = explain.refresh.relation();
     let view = if explain.analyzes() {
         privilege::require_writable("EXPLAIN ANALYZE REFRESH MATERIALIZED VIEW");
