@@ -22,7 +22,7 @@ CREATE FUNCTION segments(source regclass) RETURNS text LANGUAGE sql AS $$
     SELECT format('%s pages in use, %s waiting',
                   pg_relation_size(CASE active WHEN 'a' THEN segment_a ELSE segment_b END) / 8192,
                   pg_relation_size(CASE active WHEN 'a' THEN segment_b ELSE segment_a END) / 8192)
-    FROM pgtrickle_internal.source WHERE relid = source $$;
+    FROM pgtrickle_internal.source WHERE relid = $1 $$;
 
 CREATE TABLE t (id int PRIMARY KEY, a text);
 CREATE MATERIALIZED VIEW one WITH (pg_trickle.incremental) AS SELECT id, a FROM t;

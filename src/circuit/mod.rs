@@ -30,7 +30,7 @@ pub use crate::delta::Linearity;
 /// What the extension knows about a view's query, rebuilt whenever anything it depends on changes.
 pub struct Circuit {
     pub view: pg_sys::Oid,
-    /// The rewritten query (plain views expanded, CTEs inlined where that is exact): for recompute.
+    /// The rewritten query (plain views expanded, row security applied, whole rows spelled out): for recompute.
     pub query: Tree<pg_sys::Query>,
     /// Every relation the query reads, once each, in oid order.
     pub sources: Vec<Source>,
@@ -42,7 +42,8 @@ pub struct Circuit {
     pub further_refusals: Vec<Refusal>,
     /// The view has to be recomputed at every refresh, pending changes or not.
     pub always_recompute: bool,
-    /// View columns (0-based) that are a unique key of the result; None: the view is a bag.
+    /// View columns (0-based) that are a unique key of the result, none at all when there is at most one row;
+    /// None: the view is a bag.
     pub key: Option<Vec<usize>>,
     /// Hash of the rewritten query: when it differs from the stored one the view must be recomputed.
     pub fingerprint: i64,
@@ -61,8 +62,8 @@ pub struct Source {
 
 /// A template and its operator.
 pub struct Block {
-    /// Query without grouping, ordering and hidden columns whose inputs are tagged (`tag::of`); its target list is the view's columns (Pass) or
-    /// the group keys followed by the aggregates' arguments (Accumulate).
+    /// Query without grouping, ordering and hidden columns whose inputs are tagged (`tag`); its target list is the
+    /// view's columns (Pass) or the group keys followed by the aggregates' arguments (Accumulate).
     pub template: Tree<pg_sys::Query>,
     pub inputs: Vec<Input>,
     pub operator: Operator,

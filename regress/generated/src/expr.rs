@@ -155,11 +155,17 @@ fn templates(kind: Kind) -> &'static [Template] {
             ("$ * int4range(1, 4)", Span, true),
             ("$ @> 2", Bool, true),
         ],
+        other => templates_of_rare(other),
+    }
+}
+
+fn templates_of_rare(kind: Kind) -> &'static [Template] {
+    match kind {
         Uuid => &[("$::text", Text, true)],
         Bytea => &[("length($)", Int, true), ("encode($, 'hex')", Text, true), ("$::text", Text, true)],
         Interval => &[("$ * 2", Interval, false), ("$::text", Text, false)],
         Money => &[("$ * 2", Money, true), ("$::numeric", Numeric, true)],
-        Opaque => &[],
+        _ => &[],
     }
 }
 

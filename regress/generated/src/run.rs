@@ -111,12 +111,15 @@ impl Sessions {
         in_transaction: bool,
         outcome: &mut Outcome,
     ) -> Result<(), Failure> {
-        let guarded = in_transaction && !step.may_fail.is_empty();
+        // What starts capture (a first population, an adoption, a changed mode) waits for writers in flight.
+        let may_wait = step.changes.is_empty() && step.control.is_none();
+        let may_fail = |code: &str| step.may_fail.contains(&code) || (may_wait && code == "55P03");
+        let guarded = in_transaction && step.control.is_none() && (may_wait || !step.may_fail.is_empty());
         if guarded {
             self.send(step.session, "SAVEPOINT guard")?;
         }
         let result = self.act(episode, step, outcome);
-        let tolerated = matches!(&result, Err(Failure::Error { code, .. }) if step.may_fail.contains(&code.as_str()));
+        let tolerated = matches!(&result, Err(Failure::Error { code, .. }) if may_fail(code));
         if tolerated {
             outcome.tolerated.insert(step.id);
         } else {
