@@ -128,11 +128,14 @@ SELECT refresh('pets'), refresh('first_pets');
 -- for which transition tables would not do. (This wrapper does nothing; the partition is never touched.)
 CREATE FOREIGN DATA WRAPPER capture_partitions_fdw;
 CREATE SERVER capture_partitions_server FOREIGN DATA WRAPPER capture_partitions_fdw;
-CREATE FOREIGN TABLE pet_far PARTITION OF pet FOR VALUES IN (999) SERVER capture_partitions_server;
-SELECT regexp_replace(tgname, '_\d+$', '') AS trigger FROM pg_trigger WHERE tgrelid = 'pet_1'::regclass AND tgname LIKE 'pg_trickle%' ORDER BY 1;
-DROP FOREIGN TABLE pet_far;
-INSERT INTO pet VALUES (7, 1);
-SELECT refresh('pets'), refresh('first_pets');
+CREATE FOREIGN TABLE event_far PARTITION OF event FOR VALUES FROM (900) TO (999) SERVER capture_partitions_server;
+SELECT tgrelid::regclass AS captured, string_agg(substring(tgname, '^pg_trickle_([a-z]+)'), ' ' ORDER BY tgname) AS triggers
+    FROM pg_trigger WHERE tgname LIKE 'pg_trickle%' AND tgrelid::regclass::text LIKE 'event%' GROUP BY 1 ORDER BY 1::text;
+DROP FOREIGN TABLE event_far;
+INSERT INTO event VALUES (255, 'after', 1), (156, 'after', 1);
+SELECT tgrelid::regclass AS captured, string_agg(substring(tgname, '^pg_trickle_([a-z]+)'), ' ' ORDER BY tgname) AS triggers
+    FROM pg_trigger WHERE tgname LIKE 'pg_trickle%' AND tgrelid::regclass::text LIKE 'event%' GROUP BY 1 ORDER BY 1::text;
+SELECT refresh('all_of'), refresh('leaf'), refresh('branch');
 DROP SERVER capture_partitions_server;
 DROP FOREIGN DATA WRAPPER capture_partitions_fdw;
 
