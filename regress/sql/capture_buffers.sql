@@ -18,11 +18,11 @@ BEGIN
 END $$;
 SET pg_trickle.refresh_strategy = delta; -- a recompute would hide what capture missed
 -- The size of the segments of a table, in pages; which one is in use; and whether anything was ever deleted from them.
-CREATE FUNCTION segments(source regclass) RETURNS text LANGUAGE sql AS $$
+CREATE FUNCTION segments(captured regclass) RETURNS text LANGUAGE sql AS $$
     SELECT format('%s pages in use, %s waiting',
                   pg_relation_size(CASE active WHEN 'a' THEN segment_a ELSE segment_b END) / 8192,
                   pg_relation_size(CASE active WHEN 'a' THEN segment_b ELSE segment_a END) / 8192)
-    FROM pgtrickle_internal.source WHERE relid = $1 $$;
+    FROM pgtrickle_internal.source WHERE relid = captured $$;
 
 CREATE TABLE t (id int PRIMARY KEY, a text);
 CREATE MATERIALIZED VIEW one WITH (pg_trickle.incremental) AS SELECT id, a FROM t;
@@ -53,11 +53,9 @@ UPDATE t SET a = 'x' WHERE id > 9000;
 DELETE FROM t WHERE id <= 50;
 SELECT refresh('one'), refresh('two');
 
--- Not while a transaction may still roll back to a frontier that needs the rows.
+-- Not in a transaction that has written something, and may yet roll back what the views have seen or who they are.
 UPDATE t SET a = repeat('b', 100);
 SELECT refresh('one'), refresh('two');
-SELECT refresh('one');
-SELECT segments('t');
 BEGIN;
 UPDATE t SET a = 'y' WHERE id < 1000;
 SELECT refresh('one'), refresh('two');
@@ -65,6 +63,18 @@ SELECT refresh('one'), refresh('two');
 SELECT segments('t');
 ROLLBACK;
 SELECT refresh('one'), refresh('two');
+SELECT segments('t');
+UPDATE t SET a = repeat('c', 100);
+BEGIN;
+DROP MATERIALIZED VIEW two;
+SELECT refresh('one');
+SELECT refresh('one');
+ROLLBACK;
+SELECT refresh('one'), refresh('two');
+DROP MATERIALIZED VIEW two;
+UPDATE t SET a = repeat('d', 100);
+SELECT refresh('one');
+SELECT refresh('one');
 SELECT segments('t');
 
 -- Rows too wide for a page.

@@ -3,11 +3,12 @@
 //! A source's *members* are itself and everything below it. A statement fires the statement triggers of its target
 //! only, in the target's format, so statement triggers on the members see every change of the source's rows if and only
 //! if every possible target, that is every ancestor of a member, is a member too. Otherwise (a partition used directly,
-//! a child of two parents), and where rows arrive without statements (replication), row triggers on the members do.
+//! a child of two parents), and where rows arrive without statements (replication), row triggers on the members do. They
+//! also serve a family with a foreign table: it cannot be captured, but with transition tables statements would fail.
 
 use crate::catalog::source::Level;
 use crate::pg::catalog_table::{CatalogTable, Rows};
-use crate::pg::{list, server};
+use crate::pg::{facts, list, server};
 use pgrx::pg_sys;
 
 /// Catalogs by their fixed oids, and the attributes looked up in them.
@@ -63,7 +64,9 @@ fn closure(members: Vec<pg_sys::Oid>) -> Vec<pg_sys::Oid> {
 /// The triggers that see every change of the rows of `members` (a whole family, ascending).
 pub fn level(members: &[pg_sys::Oid]) -> Level {
     let targets = closure(members.to_vec());
-    if targets == members && !targets.iter().any(|&relid| is_subscribed(relid)) { Level::Statement } else { Level::Row }
+    let special =
+        |&relid: &pg_sys::Oid| is_subscribed(relid) || facts::relation_kind(relid).0 == pg_sys::RELKIND_FOREIGN_TABLE;
+    if targets == members && !targets.iter().any(special) { Level::Statement } else { Level::Row }
 }
 
 /// A logical-replication subscription feeds the table.
