@@ -12,7 +12,7 @@ impl Provider for Commands {
         use NodeTag::*;
         let ours = matches!(tag, T_CreateTableAsStmt | T_AlterTableStmt | T_RefreshMatViewStmt | T_ExplainStmt);
         let drops = matches!(tag, T_DropStmt | T_DropOwnedStmt);
-        let sources = matches!(tag, T_CreateStmt | T_RenameStmt | T_IndexStmt | T_ViewStmt);
+        let sources = matches!(tag, T_CreateStmt | T_CreateForeignTableStmt | T_RenameStmt | T_IndexStmt | T_ViewStmt);
         ours || drops || sources || redefines(tag) || source_ddl::is_about_subscriptions(tag)
     }
 
