@@ -28,6 +28,13 @@ pub fn current_settings() -> Vec<String> {
     PINNED.iter().map(|name| format!("{name}={}", identity::setting(name))).collect()
 }
 
+/// The current settings with `given` (`name=value`) in place of some.
+pub fn settings_with(given: &[String]) -> Vec<String> {
+    let name = |setting: &String| setting.split('=').next().unwrap_or_default().to_owned();
+    let instead = |current: String| given.iter().find(|setting| name(setting) == name(&current)).cloned().unwrap_or(current);
+    current_settings().into_iter().map(instead).collect()
+}
+
 /// A setting that may be pinned.
 pub fn is_pinned(name: &str) -> bool {
     PINNED.contains(&name)

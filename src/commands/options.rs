@@ -4,7 +4,7 @@
 
 use super::pinned;
 use crate::error::{Report, error};
-use crate::pg::reloptions;
+use crate::pg::{identity, reloptions};
 use crate::pg::statement::{OptionChange, RawOption};
 use crate::schedule::spec;
 use pgrx::{PgSqlErrorCode, pg_sys};
@@ -217,7 +217,10 @@ fn cdc_mode(value: &str) -> Result<String, Report> {
 
 fn settings(value: &str) -> Result<String, Report> {
     match pinned::decode(value) {
-        Ok(settings) => Ok(pinned::encode(&settings)),
+        Ok(settings) => {
+            settings.iter().filter_map(|s| s.split_once('=')).for_each(|(name, value)| identity::check_setting(name, value));
+            Ok(pinned::encode(&settings))
+        }
         Err(detail) => Err(invalid("settings", value, detail, pinned::HINT)),
     }
 }

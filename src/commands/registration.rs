@@ -22,7 +22,7 @@ use pgrx::{PgSqlErrorCode, pg_sys};
 /// Makes an existing materialized view a stream table whose sources are not captured yet.
 pub fn register(view: pg_sys::Oid, mut stored: Stored) {
     let options = stored.options();
-    let settings = options.settings.clone().unwrap_or_else(identity::current_settings);
+    let settings = identity::settings_with(options.settings.as_deref().unwrap_or_default());
     let circuit = identity::as_owner_with(view, &settings, || circuit::build(view));
     let definition = define(&circuit, &options);
     if wants_capture(&circuit, &options) {

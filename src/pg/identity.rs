@@ -16,6 +16,23 @@ pub fn setting(name: &str) -> String {
     unsafe { string(pg_sys::GetConfigOption(cstring(name), false, false)) }
 }
 
+/// Raises the server's error unless a user may set the setting to this value.
+pub fn check_setting(name: &str, value: &str) {
+    // SAFETY: NUL-terminated strings; nothing is changed.
+    unsafe {
+        pg_sys::set_config_option(
+            cstring(name),
+            cstring(value),
+            pg_sys::GucContext::PGC_USERSET,
+            pg_sys::GucSource::PGC_S_SESSION,
+            pg_sys::GucAction::GUC_ACTION_SET,
+            false,
+            0,
+            false,
+        );
+    }
+}
+
 /// Runs `work` as `owner` in a security-restricted operation with the restricted search path and `settings`
 /// (`name=value`) in force; then puts back what was. After an error the (sub)transaction's abort puts it back.
 pub fn run_as<R>(owner: pg_sys::Oid, settings: &[String], work: impl FnOnce() -> R) -> R {

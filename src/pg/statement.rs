@@ -320,7 +320,7 @@ pub fn drop_owned_roles(call: &Call) -> Vec<pg_sys::Oid> {
 /// The table a CREATE [FOREIGN] TABLE makes.
 pub fn created_table(call: &Call) -> Option<RangeVar> {
     let stmt: *mut pg_sys::CreateStmt = call.tree();
-    // SAFETY: every CREATE TABLE names its table; CREATE FOREIGN TABLE begins as one.
+    // SAFETY: a CreateForeignTableStmt begins with a CreateStmt; both name their table.
     unsafe {
         let creates = is_a(stmt, NodeTag::T_CreateStmt) || is_a(stmt, NodeTag::T_CreateForeignTableStmt);
         creates.then(|| RangeVar::new((*stmt).relation))

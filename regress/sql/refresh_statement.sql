@@ -1,0 +1,103 @@
+-- REFRESH MATERIALIZED VIEW and EXPLAIN of it, as statements.
+CREATE TABLE t (a int PRIMARY KEY, b text);
+INSERT INTO t SELECT g, 'row ' || g FROM generate_series(1, 3) g;
+CREATE MATERIALIZED VIEW v WITH (pg_trickle.incremental) AS SELECT a, b FROM t;
+CREATE MATERIALIZED VIEW plain AS SELECT a FROM t;
+
+\set QUIET off
+INSERT INTO t VALUES (4, 'row 4');
+REFRESH MATERIALIZED VIEW v;
+REFRESH MATERIALIZED VIEW CONCURRENTLY v;
+REFRESH MATERIALIZED VIEW plain;
+\set QUIET on
+SELECT count(*) FROM v;
+SELECT action FROM pgtrickle.get_refresh_history('v');
+
+-- WITH NO DATA unpopulates; changes are not kept for a view without rows.
+REFRESH MATERIALIZED VIEW CONCURRENTLY v WITH NO DATA;
+REFRESH MATERIALIZED VIEW v WITH NO DATA;
+TABLE v;
+SELECT name, status, is_populated, data_timestamp FROM pgtrickle.pgt_status();
+SELECT count(*) FROM pgtrickle.pgt_cdc_status;
+INSERT INTO t VALUES (5, 'row 5');
+DELETE FROM t WHERE a = 1;
+REFRESH MATERIALIZED VIEW CONCURRENTLY v;
+REFRESH MATERIALIZED VIEW v;
+SELECT min(a), max(a) FROM v;
+INSERT INTO t VALUES (6, 'row 6');
+REFRESH MATERIALIZED VIEW v;
+SELECT min(a), max(a) FROM v;
+SELECT action FROM pgtrickle.get_refresh_history('v', 2);
+BEGIN;
+REFRESH MATERIALIZED VIEW v WITH NO DATA;
+ROLLBACK;
+INSERT INTO t VALUES (7, 'row 7');
+REFRESH MATERIALIZED VIEW v;
+SELECT min(a), max(a) FROM v;
+
+-- What is not there, and what is not a materialized view.
+REFRESH MATERIALIZED VIEW no_such;
+REFRESH MATERIALIZED VIEW t;
+EXPLAIN REFRESH MATERIALIZED VIEW no_such;
+
+-- In functions, DO blocks, prepared statements.
+DO $$ BEGIN INSERT INTO t VALUES (8, 'row 8'); REFRESH MATERIALIZED VIEW v; END $$;
+CREATE FUNCTION again() RETURNS bigint LANGUAGE plpgsql AS
+    'BEGIN REFRESH MATERIALIZED VIEW v; RETURN (SELECT count(*) FROM v); END';
+INSERT INTO t VALUES (9, 'row 9');
+SELECT again();
+INSERT INTO t VALUES (10, 'row 10');
+SELECT again();
+DROP FUNCTION again;
+
+-- EXPLAIN only looks; EXPLAIN ANALYZE refreshes.
+INSERT INTO t VALUES (11, 'row 11');
+EXPLAIN (COSTS OFF) REFRESH MATERIALIZED VIEW v;
+SELECT max(a) FROM v;
+EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF, BUFFERS OFF) REFRESH MATERIALIZED VIEW v;
+SELECT max(a) FROM v;
+EXPLAIN (COSTS OFF) REFRESH MATERIALIZED VIEW plain;
+EXPLAIN (ANALYZE, NO_SUCH) REFRESH MATERIALIZED VIEW v;
+REFRESH MATERIALIZED VIEW v WITH NO DATA;
+EXPLAIN (COSTS OFF) REFRESH MATERIALIZED VIEW v;
+SELECT name, is_populated FROM pgtrickle.pgt_status();
+EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF, BUFFERS OFF) REFRESH MATERIALIZED VIEW v;
+INSERT INTO t VALUES (12, 'row 12');
+REFRESH MATERIALIZED VIEW v;
+SELECT count(*), max(a) FROM v;
+BEGIN READ ONLY;
+EXPLAIN (ANALYZE) REFRESH MATERIALIZED VIEW v;
+ROLLBACK;
+
+-- Event triggers fire as for any REFRESH.
+CREATE FUNCTION seen() RETURNS event_trigger LANGUAGE plpgsql AS $$
+DECLARE command record;
+BEGIN
+    RAISE NOTICE '% %', tg_event, tg_tag;
+    IF tg_event = 'ddl_command_end' THEN
+        FOR command IN SELECT * FROM pg_event_trigger_ddl_commands() LOOP
+            RAISE NOTICE '% %', command.command_tag, command.object_identity;
+        END LOOP;
+    END IF;
+END $$;
+CREATE EVENT TRIGGER regress_start ON ddl_command_start EXECUTE FUNCTION seen();
+CREATE EVENT TRIGGER regress_end ON ddl_command_end EXECUTE FUNCTION seen();
+REFRESH MATERIALIZED VIEW plain;
+REFRESH MATERIALIZED VIEW v;
+CREATE MATERIALIZED VIEW w WITH (pg_trickle.incremental) AS SELECT a FROM v;
+ALTER MATERIALIZED VIEW w SET (pg_trickle.schedule = '1m');
+REFRESH MATERIALIZED VIEW CONCURRENTLY v WITH NO DATA;
+DROP EVENT TRIGGER regress_start;
+DROP EVENT TRIGGER regress_end;
+DROP FUNCTION seen;
+DROP MATERIALIZED VIEW w;
+
+-- A view in use by the same session cannot be refreshed, as the server has it.
+BEGIN;
+DECLARE c CURSOR FOR SELECT * FROM v;
+FETCH 1 FROM c;
+REFRESH MATERIALIZED VIEW v;
+ROLLBACK;
+
+SET client_min_messages = warning;
+DROP TABLE t CASCADE;
