@@ -288,10 +288,9 @@ impl Accumulate {
 
     /// Results of the aggregates over the fold as it stands.
     fn compute_results(&mut self) {
-        let econtext = self.output.context_for(self.keys.row());
         self.results.clear();
         // SAFETY: results live as long as the group.
-        unsafe { within((*self.group).ecxt_per_tuple_memory, || self.fold.results(econtext, &mut self.results)) };
+        unsafe { within((*self.group).ecxt_per_tuple_memory, || self.fold.results(&mut self.results)) };
     }
 
     fn write(&mut self, before: Option<i64>, rows: i64) {

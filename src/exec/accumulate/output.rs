@@ -55,14 +55,6 @@ impl Output {
         }
     }
 
-    /// The expression context in which results are computed; its outer tuple has the group's key.
-    pub fn context_for(&self, key: Row) -> *mut pg_sys::ExprContext {
-        self.input.store(key, &[]);
-        // SAFETY: a live context and slot.
-        unsafe { (*self.econtext).ecxt_outertuple = self.input.as_ptr() };
-        self.econtext
-    }
-
     /// Forms one row; None if it fails HAVING. An old row is a copy, since states change in place.
     pub fn form(&self, side: Side, key: Row, results: &[NullableDatum]) -> Option<Slot> {
         let (index, weight) = match side {

@@ -2,6 +2,7 @@
 
 use super::corrupt;
 use super::definition::Definition;
+use super::direct::Direct;
 use super::extremum::Extremum;
 use super::netting::Netting;
 use super::ordered::Ordered;
@@ -23,6 +24,7 @@ pub struct Aggregate {
     definition: Definition,
     transition: Transition,
     method: Method,
+    direct: Direct,
     inputs: usize,
     /// The current row's arguments.
     arguments: Vec<NullableDatum>,
@@ -49,6 +51,7 @@ impl Aggregate {
         unsafe {
             let transition = Transition::new(&definition, parent, scratch);
             let images = definition.arguments.iter().map(|&column| Image::of(desc, column)).collect::<Vec<_>>();
+            let direct = Direct::new(&definition, desc, parent);
             let memory = (*scratch).ecxt_per_query_memory;
             let method = match definition.ability {
                 Ability::Invertible => Method::Invert,
@@ -68,6 +71,7 @@ impl Aggregate {
                 definition,
                 transition,
                 method,
+                direct,
                 inputs,
                 arguments,
                 fresh: true,
@@ -81,6 +85,7 @@ impl Aggregate {
     pub fn start(&mut self) {
         (self.fresh, self.stuck, self.touched, self.stored) = (true, false, true, NULL);
         self.transition.start();
+        self.direct.start();
         match &mut self.method {
             Method::Invert | Method::Extremum(_) => {}
             Method::Insert(net) => net.start(),
@@ -105,6 +110,7 @@ impl Aggregate {
     /// Fetches the row's arguments; false if the row does not count for this aggregate.
     #[inline]
     pub fn takes(&mut self, row: Row) -> bool {
+        self.direct.see(row);
         if self.definition.filter.is_some_and(|filter| !is_true(row.at(filter - 1))) {
             return false;
         }
@@ -187,7 +193,7 @@ impl Aggregate {
         }
         match &mut self.method {
             Method::Invert => true,
-            Method::Extremum(extremum) => !self.touched || extremum.holds(&self.transition),
+            Method::Extremum(extremum) => extremum.holds(&self.transition),
             Method::Insert(_) => {
                 self.release();
                 true
@@ -232,10 +238,10 @@ impl Aggregate {
         net.start();
     }
 
-    pub fn result(&mut self, econtext: *mut pg_sys::ExprContext) -> NullableDatum {
+    pub fn result(&mut self) -> NullableDatum {
         match self.method {
             Method::Recompute { .. } if !self.fresh => self.stored,
-            _ => self.transition.finish(econtext),
+            _ => self.transition.finish(self.direct.values()),
         }
     }
 

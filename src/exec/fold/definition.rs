@@ -12,6 +12,8 @@ pub struct Definition {
     pub ability: Ability,
     /// 1-based input columns of the arguments, in `Aggref.args` order.
     pub arguments: Vec<usize>,
+    /// 1-based input columns of the direct arguments.
+    pub direct: Vec<usize>,
     /// 1-based input column of FILTER's condition.
     pub filter: Option<usize>,
     pub functions: Functions,
@@ -65,6 +67,7 @@ impl Definition {
                 aggref,
                 ability,
                 arguments: aggregate.arguments.clone(),
+                direct: aggregate.direct.clone(),
                 filter: aggregate.filter,
                 functions: Functions::of(form, moving, transtype),
                 transtype,
@@ -98,18 +101,13 @@ impl Definition {
 
     /// For an ordered-set aggregate every aggregated column is an input, else only those which are arguments.
     pub fn inputs(&self) -> usize {
-        if self.is_ordered_set() { self.arguments.len() } else { self.argument_types().len() - self.direct_arguments() }
+        if self.is_ordered_set() { self.arguments.len() } else { self.argument_types().len() }
     }
 
     /// Ordered-set and hypothetical-set aggregates.
     pub fn is_ordered_set(&self) -> bool {
         // SAFETY: the Aggref is live.
         unsafe { (*self.aggref).aggkind != b'n' as i8 }
-    }
-
-    pub fn direct_arguments(&self) -> usize {
-        // SAFETY: the Aggref is live.
-        unsafe { list::iter::<pg_sys::Node>((*self.aggref).aggdirectargs).count() }
     }
 
     /// Types of all arguments, direct ones first.
@@ -135,15 +133,19 @@ impl Definition {
             self.transtype,
             extremum,
         ];
-        let mut ints = vec![ability_code(self.ability), self.final_extra.into(), self.filter.unwrap_or(0) as i32];
-        ints.extend(self.arguments.iter().map(|&column| column as i32));
+        let columns = |columns: &[usize]| columns.iter().map(|&column| column as i32).collect::<Vec<_>>();
+        let ints = [ability_code(self.ability), self.final_extra.into(), self.filter.unwrap_or(0) as i32];
         // SAFETY: lists in the current context; copies, because plans own their trees.
         unsafe {
-            let parts: [*mut pg_sys::Node; 4] = [
-                node::copy(self.aggref).cast(),
+            let aggref = node::copy(self.aggref);
+            (*aggref).aggdirectargs = pg_sys::expression_planner((*aggref).aggdirectargs.cast()).cast();
+            let parts: [*mut pg_sys::Node; 6] = [
+                aggref.cast(),
                 self.initial.cast(),
                 list::make_oids(oids).cast(),
                 list::make_ints(ints).cast(),
+                list::make_ints(columns(&self.arguments)).cast(),
+                list::make_ints(columns(&self.direct)).cast(),
             ];
             list::make(parts)
         }
@@ -152,7 +154,7 @@ impl Definition {
     /// # Safety
     /// `nodes` came from `to_nodes` and outlives the definition.
     pub unsafe fn from_nodes(nodes: *mut pg_sys::List) -> Self {
-        // SAFETY: the four parts `to_nodes` wrote.
+        // SAFETY: the parts `to_nodes` wrote.
         unsafe {
             let parts: Vec<*mut pg_sys::Node> = list::iter(nodes).collect();
             let oids: Vec<pg_sys::Oid> = list::oids(parts[2].cast()).collect();
@@ -160,7 +162,8 @@ impl Definition {
             Self {
                 aggref: parts[0].cast(),
                 ability: ability(ints[0], oids[7]),
-                arguments: ints[3..].iter().map(|&column| column as usize).collect(),
+                arguments: list::ints(parts[4].cast()).map(|column| column as usize).collect(),
+                direct: list::ints(parts[5].cast()).map(|column| column as usize).collect(),
                 filter: (ints[2] != 0).then_some(ints[2] as usize),
                 functions: Functions {
                     transition: oids[0],

@@ -18,6 +18,7 @@
 mod aggregate;
 mod call;
 pub mod definition;
+mod direct;
 mod extremum;
 mod netting;
 mod ordered;
@@ -107,8 +108,8 @@ impl Fold {
     }
 
     /// Appends the results, in the current memory context or the aggregates' own.
-    pub fn results(&mut self, econtext: *mut pg_sys::ExprContext, into: &mut Vec<NullableDatum>) {
-        into.extend(self.aggregates.iter_mut().map(|aggregate| aggregate.result(econtext)));
+    pub fn results(&mut self, into: &mut Vec<NullableDatum>) {
+        into.extend(self.aggregates.iter_mut().map(Aggregate::result));
     }
 
     /// Appends what is to be stored: counts, then states. `results` were those of this group.

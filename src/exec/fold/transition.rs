@@ -24,8 +24,6 @@ pub struct Transition {
     finish: Option<Call>,
     serialize: Option<Call>,
     deserialize: Option<(Call, Call)>,
-    /// The direct arguments of an ordered-set aggregate.
-    direct: Vec<*mut pg_sys::ExprState>,
     initial: NullableDatum,
     length: i16,
     by_value: bool,
@@ -60,9 +58,6 @@ impl Transition {
                 finish: calls.finish(),
                 serialize: calls.serialize(),
                 deserialize: calls.deserialize(),
-                direct: crate::pg::list::iter((*aggref).aggdirectargs)
-                    .map(|argument| pg_sys::ExecInitExpr(argument, parent))
-                    .collect(),
                 initial: NullableDatum {
                     value: (*definition.initial).constvalue,
                     isnull: (*definition.initial).constisnull,
@@ -191,16 +186,10 @@ impl Transition {
     }
 
     /// The aggregate's result for the current state, in the current memory context or part of the state.
-    pub fn finish(&mut self, econtext: *mut pg_sys::ExprContext) -> NullableDatum {
+    pub fn finish(&mut self, direct: &[NullableDatum]) -> NullableDatum {
         let state = read_only(self.value, self.length);
         let Some(call) = &mut self.finish else { return state };
-        call.set(0, state);
-        for (index, argument) in self.direct.iter().enumerate() {
-            let mut isnull = false;
-            // SAFETY: initialised expressions over the key columns of the outer tuple.
-            let value = unsafe { pg_sys::ExecEvalExpr(*argument, econtext, &mut isnull) };
-            call.set(index + 1, NullableDatum { value, isnull });
-        }
+        call.set_all(state, direct);
         if call.strict && call.any_null() {
             return NULL;
         }
@@ -288,7 +277,7 @@ impl Calls<'_> {
         let definition = self.definition;
         let functions = definition.functions;
         let mut types = definition.argument_types();
-        let (count, direct) = (types.len() as i32, definition.direct_arguments() as i32);
+        let (count, direct) = (types.len() as i32, definition.direct.len() as i32);
         let (types, mut expr, mut inverse) = (types.as_mut_ptr(), std::ptr::null_mut(), std::ptr::null_mut());
         let (expr, inverse) = (&raw mut expr, &raw mut inverse);
         let transtype = definition.transtype;
@@ -323,7 +312,7 @@ impl Calls<'_> {
             return None;
         }
         let mut types = definition.argument_types();
-        let arguments = 1 + if definition.final_extra { types.len() } else { definition.direct_arguments() };
+        let arguments = 1 + if definition.final_extra { types.len() } else { definition.direct.len() };
         let (types, mut expr, transtype) = (types.as_mut_ptr(), std::ptr::null_mut(), definition.transtype);
         let expr = &raw mut expr;
         // SAFETY: as in `transition`.
