@@ -176,8 +176,14 @@ impl Job<'_> {
             let _together = self.board.playing.read().expect("no worker panics while it plays");
             self.sessions.run(&episode)
         };
-        // A run that cannot even be set up has lost its connections, too.
-        let Ok(outcome) = result else { return self.investigate_crash(episode) };
+        let outcome = match result {
+            Ok(outcome) => outcome,
+            // A run that cannot even be set up has most likely lost its connections, too.
+            Err(error) => {
+                eprintln!("episode {number} could not be set up: {error}");
+                return self.investigate_crash(episode);
+            }
+        };
         self.board.checks.fetch_add(outcome.checks, Relaxed);
         self.board.tolerated.fetch_add(outcome.tolerated.len() as u64, Relaxed);
         match outcome.failure.clone() {
