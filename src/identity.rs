@@ -31,7 +31,8 @@ pub fn current_settings() -> Vec<String> {
 /// The current settings with `given` (`name=value`) in place of some.
 pub fn settings_with(given: &[String]) -> Vec<String> {
     let name = |setting: &String| setting.split('=').next().unwrap_or_default().to_owned();
-    let instead = |current: String| given.iter().find(|setting| name(setting) == name(&current)).cloned().unwrap_or(current);
+    let instead =
+        |current: String| given.iter().find(|setting| name(setting) == name(&current)).cloned().unwrap_or(current);
     current_settings().into_iter().map(instead).collect()
 }
 

@@ -5,9 +5,12 @@
 //! if every possible target, that is every ancestor of a member, is a member too. Otherwise (a partition used directly,
 //! a child of two parents), and where rows arrive without statements (replication), row triggers on the members do. They
 //! also serve a family with a foreign table: it cannot be captured, but with transition tables statements would fail.
+//! And they serve one whose stored generated columns a transition table may miss: a row routed to a partition of another
+//! format is put there as it was before the partition computed them (ExecPrepareTupleRouting).
 
 use crate::catalog::source::Level;
 use crate::pg::catalog_table::{CatalogTable, Rows};
+use crate::pg::relation::Relation;
 use crate::pg::{facts, list, server};
 use pgrx::pg_sys;
 
@@ -66,7 +69,16 @@ pub fn level(members: &[pg_sys::Oid]) -> Level {
     let targets = closure(members.to_vec());
     let special =
         |&relid: &pg_sys::Oid| is_subscribed(relid) || facts::relation_kind(relid).0 == pg_sys::RELKIND_FOREIGN_TABLE;
-    if targets == members && !targets.iter().any(special) { Level::Statement } else { Level::Row }
+    let seen = targets == members && !targets.iter().any(special) && !loses_generated(members);
+    if seen { Level::Statement } else { Level::Row }
+}
+
+/// A transition table may lack what a partition computes.
+fn loses_generated(members: &[pg_sys::Oid]) -> bool {
+    let open = |&relid: &pg_sys::Oid| Relation::try_open(relid, pg_sys::AccessShareLock);
+    let mut routed = members.iter().filter_map(open).filter(Relation::is_of_partitioned);
+    let Some(first) = routed.next() else { return false };
+    first.computes_stored() && routed.any(|other| !first.has_format_of(&other))
 }
 
 /// A logical-replication subscription feeds the table.

@@ -4,8 +4,8 @@
 
 use super::pinned;
 use crate::error::{Report, error};
-use crate::pg::{identity, reloptions};
 use crate::pg::statement::{OptionChange, RawOption};
+use crate::pg::{identity, reloptions};
 use crate::schedule::spec;
 use pgrx::{PgSqlErrorCode, pg_sys};
 
@@ -218,7 +218,10 @@ fn cdc_mode(value: &str) -> Result<String, Report> {
 fn settings(value: &str) -> Result<String, Report> {
     match pinned::decode(value) {
         Ok(settings) => {
-            settings.iter().filter_map(|s| s.split_once('=')).for_each(|(name, value)| identity::check_setting(name, value));
+            settings
+                .iter()
+                .filter_map(|s| s.split_once('='))
+                .for_each(|(name, value)| identity::check_setting(name, value));
             Ok(pinned::encode(&settings))
         }
         Err(detail) => Err(invalid("settings", value, detail, pinned::HINT)),

@@ -66,6 +66,32 @@ impl Relation {
         expression.expect("a generated column has an expression")
     }
 
+    /// A column is generated and stored.
+    pub fn computes_stored(&self) -> bool {
+        // SAFETY: pinned by this handle; `constr` may be null.
+        unsafe {
+            let constr = (*self.tuple_desc()).constr;
+            !constr.is_null() && (*constr).has_generated_stored
+        }
+    }
+
+    /// It is partitioned or a partition.
+    pub fn is_of_partitioned(&self) -> bool {
+        self.form().relispartition || self.form().relkind as u8 == pg_sys::RELKIND_PARTITIONED_TABLE
+    }
+
+    /// Rows of the one serve as rows of the other without conversion.
+    pub fn has_format_of(&self, other: &Self) -> bool {
+        // SAFETY: both descriptors are pinned; null when no map is required, else a map of our own.
+        unsafe {
+            let map = pg_sys::build_attrmap_by_name_if_req(self.tuple_desc(), other.tuple_desc(), true);
+            if !map.is_null() {
+                pg_sys::free_attrmap(map);
+            }
+            map.is_null()
+        }
+    }
+
     pub fn name(&self) -> String {
         pgrx::name_data_to_str(&self.form().relname).to_owned()
     }
