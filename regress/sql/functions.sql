@@ -53,7 +53,8 @@ SELECT source_table, regexp_replace(trigger_name, '\d+', 'N') AS name, trigger_t
 SELECT pgt_name, regexp_replace(frontier, '\d+', 'N', 'g') AS frontier FROM pgtrickle.pgt_stream_tables ORDER BY 1;
 SELECT defining_query FROM pgtrickle.pgt_stream_tables WHERE pgt_name = 'active_orders';
 
-SELECT property, CASE WHEN property IN ('frontier', 'plan') THEN regexp_replace(value, '[0-9.]+', 'N', 'g') ELSE value END AS value
+SELECT property, CASE property WHEN 'plan' THEN regexp_replace(value, '[0-9.]+', 'N', 'g')
+                               WHEN 'frontier' THEN regexp_replace(value, '^\d+:\d+:[\d,]*$', 'xmin:xmax:xip') ELSE value END AS value
   FROM pgtrickle.explain_st('active_orders');
 SELECT property, value FROM pgtrickle.explain_st('active_orders', true) WHERE property IN ('source', 'key', 'operator');
 SELECT max(id) FROM active_orders;
