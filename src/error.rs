@@ -5,20 +5,20 @@ use pgrx::{PgLogLevel, PgSqlErrorCode};
 
 /// An error under construction. Messages are lower case without a full stop; DETAIL and HINT are sentences.
 #[must_use = "an error that is not raised is swallowed"]
-pub struct Report(ErrorReport);
+pub struct Report(Box<ErrorReport>);
 
 /// Starts an error with its SQLSTATE and primary message.
 pub fn error(code: PgSqlErrorCode, message: impl Into<String>) -> Report {
-    Report(ErrorReport::new(code, message.into(), "pg_trickle"))
+    Report(Box::new(ErrorReport::new(code, message.into(), "pg_trickle")))
 }
 
 impl Report {
     pub fn detail(self, detail: impl Into<String>) -> Self {
-        Self(self.0.set_detail(detail))
+        Self(Box::new(self.0.set_detail(detail)))
     }
 
     pub fn hint(self, hint: impl Into<String>) -> Self {
-        Self(self.0.set_hint(hint))
+        Self(Box::new(self.0.set_hint(hint)))
     }
 
     /// Aborts the current (sub)transaction with this error.

@@ -5,6 +5,7 @@ use super::image::Image;
 use crate::catalog::source;
 use crate::pg::relation::Relation;
 use crate::pg::server;
+use crate::pg::slot::Slot;
 use pgrx::pg_sys;
 
 /// Writes a stream table's change buffer. After an error nothing needs to be done.
@@ -32,13 +33,13 @@ impl DeltaWriter {
     }
 
     /// Adds a row of the view, in a slot of any kind, `weight` times (removes it when negative).
-    pub fn put(&mut self, slot: *mut pg_sys::TupleTableSlot, weight: i64) {
+    pub fn put(&mut self, slot: Slot, weight: i64) {
         // SAFETY: the slot holds a row of the view; nothing in the closure has a destructor or panics.
         unsafe {
             server::guarded(|| {
                 self.writer.next_command();
                 for _ in 0..weight.unsigned_abs() {
-                    self.image.form(&mut self.writer, slot, weight);
+                    self.image.form(&mut self.writer, slot.as_ptr(), weight);
                 }
             });
         }

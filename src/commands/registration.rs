@@ -124,7 +124,8 @@ pub fn resync(view: pg_sys::Oid) {
     dependency::replace(view, &dependencies(&circuit));
     let populated = row.frontier.is_some();
     // A first population under way has attached the view already.
-    if (populated || row.captured) && attach_circuit(&circuit, &options) && populated {
+    let captured = (populated || row.captured) && attach_circuit(&circuit, &options);
+    if captured && populated {
         stream_table::set_reinit(view, "its query, options or sources changed");
     }
     before.iter().for_each(|dependency| capture::shrink(dependency.source));

@@ -268,9 +268,10 @@ struct State<P> {
     free: pg_sys::MemoryContextCallback,
 }
 
-// Trampolines. SAFETY of all: the server passes the State<P> that `create::<P>` made, and guards keep panics inside.
+// Trampolines: the server passes the State<P> that `create::<P>` made, and guards keep panics inside.
 
 unsafe extern "C-unwind" fn create<P: Provider>(_plan: *mut pg_sys::CustomScan) -> *mut pg_sys::Node {
+    // SAFETY: the node is new and zeroed, the guard keeps panics inside.
     unsafe {
         pgrx_extern_c_guard(|| {
             let state: *mut State<P> = pg_sys::palloc0(size_of::<State<P>>()).cast();
@@ -290,6 +291,7 @@ unsafe extern "C-unwind" fn begin<P: Provider>(
     _estate: *mut pg_sys::EState,
     flags: c_int,
 ) {
+    // SAFETY: `create::<P>` made the state; the guard keeps panics inside.
     unsafe {
         pgrx_extern_c_guard(|| {
             let provider = P::begin(Node(css), flags);
@@ -299,6 +301,7 @@ unsafe extern "C-unwind" fn begin<P: Provider>(
 }
 
 unsafe extern "C-unwind" fn exec<P: Provider>(css: *mut pg_sys::CustomScanState) -> *mut pg_sys::TupleTableSlot {
+    // SAFETY: `create::<P>` made the state; guards keep panics inside.
     unsafe {
         let ps = &raw const (*css).ss.ps;
         if P::LEAF && !((*ps).qual.is_null() && (*ps).ps_ProjInfo.is_null()) {
@@ -309,6 +312,7 @@ unsafe extern "C-unwind" fn exec<P: Provider>(css: *mut pg_sys::CustomScanState)
 }
 
 unsafe extern "C-unwind" fn access<P: Provider>(scan: *mut pg_sys::ScanState) -> *mut pg_sys::TupleTableSlot {
+    // SAFETY: ExecScan or `exec` passes the state that `create::<P>` made; the guard keeps panics inside.
     unsafe { pgrx_extern_c_guard(|| provider::<P>(scan.cast()).next(Node(scan.cast()))) }
 }
 
@@ -318,10 +322,12 @@ unsafe extern "C-unwind" fn recheck(_scan: *mut pg_sys::ScanState, _slot: *mut p
 }
 
 unsafe extern "C-unwind" fn rescan<P: Provider>(css: *mut pg_sys::CustomScanState) {
+    // SAFETY: `create::<P>` made the state; the guard keeps panics inside.
     unsafe { pgrx_extern_c_guard(|| provider::<P>(css).rescan(Node(css))) }
 }
 
 unsafe extern "C-unwind" fn end<P: Provider>(css: *mut pg_sys::CustomScanState) {
+    // SAFETY: `create::<P>` made the state; the guard keeps panics inside.
     unsafe {
         pgrx_extern_c_guard(|| {
             provider::<P>(css).end(Node(css));
@@ -335,10 +341,12 @@ unsafe extern "C-unwind" fn explain<P: Provider>(
     _ancestors: *mut pg_sys::List,
     es: *mut pg_sys::ExplainState,
 ) {
+    // SAFETY: `create::<P>` made the state; the guard keeps panics inside.
     unsafe { pgrx_extern_c_guard(|| provider::<P>(css).explain(Node(css), Explain(es))) }
 }
 
 unsafe extern "C-unwind" fn free<P: Provider>(state: *mut c_void) {
+    // SAFETY: the callback stands in the state that `create::<P>` made; the guard keeps panics inside.
     unsafe { pgrx_extern_c_guard(|| drop_provider(state.cast::<State<P>>())) }
 }
 
@@ -352,10 +360,12 @@ pub unsafe fn provider_of<'a, P: Provider>(state: *mut pg_sys::PlanState) -> &'a
 }
 
 unsafe fn provider<'a, P: Provider>(css: *mut pg_sys::CustomScanState) -> &'a mut P {
+    // SAFETY: the caller has the state of a begun node of P.
     unsafe { (*css.cast::<State<P>>()).provider.as_mut().expect("the server begins a node before using it") }
 }
 
 unsafe fn drop_provider<P>(state: *mut State<P>) {
+    // SAFETY: the pointer is null or what `begin` boxed, and it is taken out first, so it is freed once.
     unsafe {
         let provider = std::mem::replace(&mut (*state).provider, std::ptr::null_mut());
         if !provider.is_null() {

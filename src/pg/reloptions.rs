@@ -25,18 +25,18 @@ pub fn read(relid: pg_sys::Oid) -> Vec<String> {
 pub fn write(relid: pg_sys::Oid, options: Vec<String>) {
     let pg_class = Relation::open(pg_sys::RelationRelationId, pg_sys::RowExclusiveLock);
     let cache = pg_sys::SysCacheIdentifier::RELOID as i32;
-    let mut column = pg_sys::Anum_pg_class_reloptions as i32;
-    let mut null = options.is_empty();
+    let column = pg_sys::Anum_pg_class_reloptions as i32;
+    let null = options.is_empty();
     // SAFETY: the locked-copy protocol keeps in-place updates of the row out until UnlockTuple.
     unsafe {
         let tuple = pg_sys::SearchSysCacheLockedCopy1(cache, relid.into());
         if tuple.is_null() {
             crate::error::cannot_happen(format!("cache lookup failed for relation {}", relid.to_u32()));
         }
-        let mut datum = options.into_datum().unwrap_or(pg_sys::Datum::from(0usize));
+        let datum = options.into_datum().unwrap_or(pg_sys::Datum::from(0usize));
         let mut position = (*tuple).t_self;
         let new =
-            pg_sys::heap_modify_tuple_by_cols(tuple, pg_class.tuple_desc(), 1, &mut column, &mut datum, &mut null);
+            pg_sys::heap_modify_tuple_by_cols(tuple, pg_class.tuple_desc(), 1, &column, &datum, &null);
         pg_sys::CatalogTupleUpdate(pg_class.as_ptr(), &mut position, new);
         pg_sys::UnlockTuple(pg_class.as_ptr(), &mut position, pg_sys::ExclusiveLock as i32);
     }

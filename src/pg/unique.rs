@@ -46,7 +46,10 @@ pub fn leading_columns(relation: &Relation) -> Vec<i16> {
     let leading = |index: pg_sys::Oid| {
         let index = Relation::open(index, pg_sys::AccessShareLock);
         // SAFETY: an open index has its pg_index row with at least one column.
-        unsafe { (&(*(*index.as_ptr()).rd_index).indkey.values.as_slice(1))[0] }
+        unsafe {
+            let form = &*(*index.as_ptr()).rd_index;
+            form.indkey.values.as_slice(1)[0]
+        }
     };
     indexes.into_iter().map(leading).collect()
 }

@@ -91,7 +91,8 @@ fn finish(
             };
             wrap(child, |tree| {
                 let node = fold_node(block, spec, target, fold);
-                write(accumulate::wrap(tree, node), apply_node(target, mode, true))
+                // SAFETY: a finished plan.
+                write(unsafe { accumulate::wrap(tree, node) }, apply_node(target, mode, true))
             })
         }
     }
@@ -180,12 +181,11 @@ unsafe fn plan(query: *mut pg_sys::Query) -> *mut pg_sys::PlannedStmt {
     unsafe {
         let eliminate = pg_sys::enable_self_join_elimination;
         pg_sys::enable_self_join_elimination = false;
-        let stmt = pgrx::PgTryBuilder::new(std::panic::AssertUnwindSafe(|| {
+        pgrx::PgTryBuilder::new(std::panic::AssertUnwindSafe(|| {
             pg_sys::standard_planner(query, c"".as_ptr(), 0, std::ptr::null_mut())
         }))
         .finally(|| pg_sys::enable_self_join_elimination = eliminate)
-        .execute();
-        stmt
+        .execute()
     }
 }
 

@@ -33,7 +33,10 @@ pub struct AccumulateNode<'a> {
 pub const KEYS: &std::ffi::CStr = c"pg_trickle_keys";
 
 /// Puts the node on top of `child`, whose rows are the template's columns and a weight, sorted by group key.
-pub fn wrap(child: *mut pg_sys::Plan, node: AccumulateNode) -> *mut pg_sys::Plan {
+///
+/// # Safety
+/// `child` is a finished plan.
+pub unsafe fn wrap(child: *mut pg_sys::Plan, node: AccumulateNode) -> *mut pg_sys::Plan {
     let definitions: Vec<_> = node.spec.aggregates.iter().map(Definition::resolve).collect();
     // SAFETY: the circuit's trees are copied before anything is done to them.
     unsafe {

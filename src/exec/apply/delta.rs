@@ -240,7 +240,7 @@ fn describe(desc: pg_sys::TupleDesc, slot: Slot) -> String {
 
 fn feed(consumers: &mut Option<DeltaWriter>, slot: Slot, weight: i64) {
     if let Some(consumers) = consumers {
-        consumers.put(slot.as_ptr(), weight);
+        consumers.put(slot, weight);
     }
 }
 

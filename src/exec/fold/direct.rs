@@ -62,7 +62,8 @@ impl Direct {
         self.seen = true;
         for (argument, value) in self.arguments.iter().zip(&mut self.values) {
             if let Argument::Column(column, image) = argument {
-                *value = image.copy(row.at(column - 1), memory);
+                // SAFETY: our own context.
+                *value = unsafe { image.copy(row.at(column - 1), memory) };
             }
         }
     }

@@ -53,7 +53,8 @@ impl Netting {
     /// Holds back `weight` (not 0) copies of a row of values.
     pub fn add(&mut self, values: &[NullableDatum], weight: i64) {
         for (image, value) in self.images.iter().zip(values) {
-            let copy = image.copy(*value, self.memory);
+            // SAFETY: our own context.
+            let copy = unsafe { image.copy(*value, self.memory) };
             self.bytes += size_of::<NullableDatum>() + image.size(copy);
             self.values.push(copy);
         }

@@ -40,12 +40,14 @@ impl Image {
         if value.isnull { 1 } else { unsafe { self.0.hash(value.value) } }
     }
 
-    pub fn copy(self, value: NullableDatum, memory: pg_sys::MemoryContext) -> NullableDatum {
+    /// # Safety
+    /// `memory` is alive.
+    pub unsafe fn copy(self, value: NullableDatum, memory: pg_sys::MemoryContext) -> NullableDatum {
         if value.isnull || self.0.is_by_value() {
             return value;
         }
         let length = self.0.length().into();
-        // SAFETY: as in `equal`; the closure holds nothing to drop.
+        // SAFETY: as in `equal`; the context is alive by contract; the closure holds nothing to drop.
         let copy = unsafe { within(memory, || guarded(|| server::datumCopy(value.value, false, length))) };
         not_null(copy)
     }
