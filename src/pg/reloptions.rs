@@ -35,8 +35,7 @@ pub fn write(relid: pg_sys::Oid, options: Vec<String>) {
         }
         let datum = options.into_datum().unwrap_or(pg_sys::Datum::from(0usize));
         let mut position = (*tuple).t_self;
-        let new =
-            pg_sys::heap_modify_tuple_by_cols(tuple, pg_class.tuple_desc(), 1, &column, &datum, &null);
+        let new = pg_sys::heap_modify_tuple_by_cols(tuple, pg_class.tuple_desc(), 1, &column, &datum, &null);
         pg_sys::CatalogTupleUpdate(pg_class.as_ptr(), &mut position, new);
         pg_sys::UnlockTuple(pg_class.as_ptr(), &mut position, pg_sys::ExclusiveLock as i32);
     }
