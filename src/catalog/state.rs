@@ -2,7 +2,8 @@
 //!
 //! `pgtrickle_internal.state_<view oid>_<block>`: the group keys `k1..`, `rows` (input rows of the group), then for
 //! the aggregates `c1..` (values in the state, where that may differ from `rows`) and `s1..` (the states). A unique
-//! btree over the keys takes NULLs for equal, as GROUP BY does. Pages are left with room for heap-only updates.
+//! btree over the keys takes NULLs for equal, as GROUP BY does. Keys that may be too long for it are found by a hash of
+//! theirs in a last column, `hash`. Pages are left with room for heap-only updates.
 
 use super::{STATE, STATE_KEY, schema};
 use crate::circuit::Accumulate;
@@ -21,9 +22,12 @@ const FILLFACTOR: (&str, &str) = ("fillfactor", "70");
 /// Creates and registers the state table of a block.
 pub fn create(view: pg_sys::Oid, block: i16, spec: &Accumulate) -> pg_sys::Oid {
     let name = format!("state_{}_{block}", view.to_u32());
-    let relid = internal_table::create(schema(), &name, &columns(spec), FILLFACTOR);
+    let columns = columns(spec);
+    let relid = internal_table::create(schema(), &name, &columns, FILLFACTOR);
     if !spec.keys.is_empty() {
-        internal_table::create_key(relid, spec.keys.len());
+        let hash = spec.is_found_by_hash().then_some(columns.len() as i16);
+        let key = hash.map_or((1..=spec.keys.len() as i16).collect(), |hash| vec![hash]);
+        internal_table::create_index(relid, &key, hash.is_none());
     }
     STATE.open_for_write().insert(&[value(view), value(block), value(relid)]);
     relid
@@ -65,8 +69,10 @@ fn columns(spec: &Accumulate) -> Vec<Column> {
     });
     let numbered = || (1..).zip(&definitions);
     let counts = numbered().filter(|(_, definition)| definition.has_count());
+    let hash = spec.is_found_by_hash().then(|| Column::new("hash", pg_sys::INT8OID));
     keys.chain([Column::new("rows", pg_sys::INT8OID)])
         .chain(counts.map(|(number, _)| Column::new(format!("c{number}"), pg_sys::INT8OID)))
         .chain(numbered().map(|(number, definition)| Column::new(format!("s{number}"), definition.state_type())))
+        .chain(hash)
         .collect()
 }

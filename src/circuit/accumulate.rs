@@ -33,7 +33,12 @@ pub fn cut(query: Query) -> Result<Accumulate, Refusal> {
     }
     let having = having.map(|having| cutter.replaced(having).tree());
     cutter.strip(query);
-    Ok(Accumulate { keys: cutter.keys, aggregates, output: query::list_tree(&outputs), having })
+    let spec = Accumulate { keys: cutter.keys, aggregates, output: query::list_tree(&outputs), having };
+    if spec.is_found_by_hash() && !spec.keys.iter().any(|key| facts::hash_function(key.eq_op, key.typid).is_some()) {
+        let detail = "The values the query groups by may be too long for an index, and have no hash function.";
+        return Err(reason::UNSORTABLE_KEY.refuse(detail.to_owned()));
+    }
+    Ok(spec)
 }
 
 #[derive(Default)]

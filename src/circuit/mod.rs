@@ -93,6 +93,13 @@ pub struct Accumulate {
     pub having: Option<Tree<pg_sys::Node>>,
 }
 
+impl Accumulate {
+    /// Groups are found by a hash of their key, since keys may be too long for an index entry.
+    pub fn is_found_by_hash(&self) -> bool {
+        !crate::pg::facts::fit_index_entry(self.keys.iter().map(|key| (key.typid, key.typmod)))
+    }
+}
+
 pub struct GroupKey {
     pub typid: pg_sys::Oid,
     pub typmod: i32,

@@ -214,7 +214,7 @@ impl Accumulate {
     fn load(&mut self) -> Option<i64> {
         // SAFETY: the rows of the group before have been taken.
         unsafe { reset((*self.group).ecxt_per_tuple_memory) };
-        if self.mode == Mode::Rebuild || !self.state.find(self.keys.row()) {
+        if self.mode == Mode::Rebuild || !self.state.find(&mut self.keys) {
             self.fold.start();
             return None;
         }
@@ -300,9 +300,9 @@ impl Accumulate {
             within((*self.group).ecxt_per_tuple_memory, || self.fold.stored(&self.results, &mut self.states));
         }
         match before {
-            Some(_) => self.state.update(self.keys.row(), rows, &self.states),
+            Some(_) => self.state.update(&mut self.keys, rows, &self.states),
             None if self.mode == Mode::Delta && self.keys.is_global() => corrupt("the only group is missing"),
-            None => self.state.insert(self.keys.row(), rows, &self.states),
+            None => self.state.insert(&mut self.keys, rows, &self.states),
         }
     }
 

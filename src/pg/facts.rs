@@ -114,6 +114,36 @@ pub fn base_type(oid: pg_sys::Oid) -> pg_sys::Oid {
     unsafe { pg_sys::getBaseType(oid) }
 }
 
+/// Rows of these types and type modifiers always fit an entry of a btree index (at most a third of a page).
+pub fn fit_index_entry(columns: impl ExactSizeIterator<Item = (pg_sys::Oid, i32)>) -> bool {
+    const ROOM: i32 = 2000;
+    columns.len() <= pg_sys::INDEX_MAX_KEYS as usize
+        && columns.map(widest).try_fold(0, |sum: i32, size| Some(sum.saturating_add(size?))).is_some_and(|n| n <= ROOM)
+}
+
+/// The greatest size of a type's values with their alignment; None when there is no bound.
+fn widest((typid, mut typmod): (pg_sys::Oid, i32)) -> Option<i32> {
+    // SAFETY: syscache look-ups.
+    let size = unsafe {
+        let base = pg_sys::getBaseTypeAndTypmod(typid, &mut typmod);
+        match pg_sys::get_typlen(base) {
+            length @ 1.. => length.into(),
+            _ => pg_sys::type_maximum_size(base, typmod),
+        }
+    };
+    (size > 0).then_some(size + 8)
+}
+
+/// The function that hashes values of a type alike when an operator finds them equal.
+pub fn hash_function(equality: pg_sys::Oid, typid: pg_sys::Oid) -> Option<pg_sys::Oid> {
+    let (mut left, mut right) = (pg_sys::InvalidOid, pg_sys::InvalidOid);
+    // SAFETY: syscache look-ups.
+    let found = unsafe {
+        pg_sys::op_hashjoinable(equality, typid) && pg_sys::get_op_hash_functions(equality, &mut left, &mut right)
+    };
+    found.then_some(left)
+}
+
 /// The element type of a true array type.
 pub fn element_type(oid: pg_sys::Oid) -> Option<pg_sys::Oid> {
     // SAFETY: a syscache look-up.

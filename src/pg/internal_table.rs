@@ -63,34 +63,32 @@ pub fn create(schema: pg_sys::Oid, name: &str, columns: &[Column], option: (&str
     }
 }
 
-/// Creates a unique btree over the first `columns` columns of a table made by `create`, for which NULLs are equal.
-pub fn create_key(table: pg_sys::Oid, columns: usize) -> pg_sys::Oid {
+/// Creates a btree over `columns` (attribute numbers) of a table made by `create`. Where it is unique, NULLs are equal.
+pub fn create_index(table: pg_sys::Oid, columns: &[i16], unique: bool) -> pg_sys::Oid {
     let _member = Member::begin();
     let heap = Relation::open(table, pg_sys::ShareLock);
     // SAFETY: the table is open; every array has one entry per column.
     unsafe {
-        let attribute = |column: usize| &*pg_sys::TupleDescAttr(heap.tuple_desc(), column as i32);
+        let attributes: Vec<_> = columns.iter().map(|&column| heap.attribute(column)).collect();
         let btree = pg_sys::BTREE_AM_OID;
-        let count = columns as i32;
+        let count = columns.len() as i32;
         let info = pg_sys::makeIndexInfo(
             count,
             count,
             btree,
             std::ptr::null_mut(),
             std::ptr::null_mut(),
-            true,
-            true,
+            unique,
+            unique,
             true,
             false,
             false,
             false,
         );
-        let names = (0..columns).map(|column| pg_sys::pstrdup(attribute(column).attname.data.as_ptr()));
-        let classes: Vec<pg_sys::Oid> = (0..columns).map(|column| default_class(attribute(column).atttypid)).collect();
-        let collations: Vec<pg_sys::Oid> = (0..columns).map(|column| attribute(column).attcollation).collect();
-        for column in 0..columns {
-            (*info).ii_IndexAttrNumbers[column] = column as i16 + 1;
-        }
+        let names = attributes.iter().map(|attribute| pg_sys::pstrdup(attribute.attname.data.as_ptr()));
+        let classes: Vec<pg_sys::Oid> = attributes.iter().map(|attribute| default_class(attribute.atttypid)).collect();
+        let collations: Vec<pg_sys::Oid> = attributes.iter().map(|attribute| attribute.attcollation).collect();
+        (&mut (*info).ii_IndexAttrNumbers)[..columns.len()].copy_from_slice(columns);
         let index = pg_sys::index_create(
             heap.as_ptr(),
             cstring(&format!("{}_key", heap.name())),
@@ -105,7 +103,7 @@ pub fn create_key(table: pg_sys::Oid, columns: usize) -> pg_sys::Oid {
             collations.as_ptr(),
             classes.as_ptr(),
             std::ptr::null(),
-            vec![0i16; columns].as_ptr(),
+            vec![0i16; columns.len()].as_ptr(),
             std::ptr::null(),
             Datum::from(0usize),
             0,

@@ -7,8 +7,9 @@
 use super::plan::Key;
 use crate::exec::fold::witness::Witness;
 use crate::exec::node::Node;
+use crate::pg::facts;
 use crate::pg::image::{Row, Shape};
-use crate::pg::memory::reset;
+use crate::pg::memory::{reset, within};
 use crate::pg::slot::Slot;
 use pgrx::pg_sys;
 
@@ -20,6 +21,8 @@ pub struct Keys {
     same: *mut pg_sys::ExprState,
     econtext: *mut pg_sys::ExprContext,
     representative: Option<Representative>,
+    /// One for each column that can be hashed, with its position.
+    hashes: Vec<(usize, pg_sys::FmgrInfo, pg_sys::Oid)>,
 }
 
 struct Representative {
@@ -60,6 +63,7 @@ impl Keys {
                     shape: Shape::of(desc),
                     columns,
                 }),
+                hashes: keys.iter().enumerate().filter_map(hash_of).collect(),
             }
         }
     }
@@ -137,10 +141,43 @@ impl Keys {
         }
     }
 
+    /// A hash of the current key: equal keys have equal ones.
+    pub fn hash(&mut self) -> i64 {
+        let Self { hashes, current, count, econtext, .. } = self;
+        let row = current.row(*count);
+        let mut sum = 0u64;
+        // SAFETY: hash functions of the columns' types; their scratch memory is reset at the next row.
+        unsafe {
+            within((**econtext).ecxt_per_tuple_memory, || {
+                for (column, function, collation) in hashes.iter_mut() {
+                    let value = row.at(*column);
+                    if !value.isnull {
+                        let hash = pg_sys::FunctionCall1Coll(function, *collation, value.value).value() as u32;
+                        sum = combine(sum, hash.into());
+                    }
+                }
+            });
+        }
+        sum as i64
+    }
+
     /// The slot holding the key of the group's first row.
     pub fn current(&self) -> Slot {
         self.current
     }
+}
+
+fn hash_of((column, key): (usize, &Key)) -> Option<(usize, pg_sys::FmgrInfo, pg_sys::Oid)> {
+    let function = facts::hash_function(key.equality, key.typid)?;
+    let mut info = pg_sys::FmgrInfo::default();
+    // SAFETY: an existing function; what it keeps lives as long as the query.
+    unsafe { pg_sys::fmgr_info(function, &mut info) };
+    Some((column, info, key.collation))
+}
+
+/// As the server's hash_combine64.
+fn combine(a: u64, b: u64) -> u64 {
+    a ^ b.wrapping_add(0x49a0_f4dd_15e5_a8e3).wrapping_add(a << 54).wrapping_add(a >> 7)
 }
 
 /// Makes `slot` own a copy of `row`.

@@ -1,8 +1,10 @@
 //! The state table at run time: one row per group, found by key, written natively.
 //!
-//! Columns: the keys, `rows` (input rows of the group), the counts, the states. Each group is written at most once
+//! Columns: the keys, `rows` (input rows of the group), the counts, the states, and where keys may be too long for an
+//! index, a hash of theirs by which the index finds candidates. Each group is written at most once
 //! in a run, so what the query's snapshot shows is what the last refresh left.
 
+use super::keys::Keys;
 use super::plan::Key;
 use crate::error::cannot_happen;
 use crate::exec::node::Node;
@@ -22,11 +24,13 @@ pub struct StateTable {
     written: Slot,
     shape: Shape,
     keys: usize,
+    /// The last column is a hash of the keys.
+    hashed: bool,
 }
 
 /// How a group's row is found.
 enum Scan {
-    /// By the unique index over the keys.
+    /// By the index: the unique one over the keys, or that over their hash.
     Index { scan: pg_sys::IndexScanDesc, keys: Vec<pg_sys::ScanKeyData> },
     /// Without keys there is one row.
     Table(pg_sys::TableScanDesc),
@@ -44,12 +48,14 @@ impl StateTable {
             let estate = node.estate();
             let snapshot = (*estate).es_snapshot;
             let desc = (*relation).rd_att;
+            let hashed = is_hashed(desc);
             Self {
                 relation,
                 scan: if keys.is_empty() {
                     Scan::Table(pg_sys::table_beginscan(relation, snapshot, 0, std::ptr::null_mut()))
                 } else {
-                    Scan::by_index(relation, *(*result).ri_IndexRelationDescs, keys.len(), snapshot)
+                    let columns = if hashed { 1 } else { keys.len() };
+                    Scan::by_index(relation, *(*result).ri_IndexRelationDescs, columns, snapshot)
                 },
                 result,
                 estate,
@@ -57,27 +63,58 @@ impl StateTable {
                 written: Slot::make(desc, &raw const pg_sys::TTSOpsVirtual),
                 shape: Shape::of(desc),
                 keys: keys.len(),
+                hashed,
             }
         }
     }
 
-    /// Looks up the row of a group; it stays valid until the next look-up.
-    pub fn find(&mut self, key: Row) -> bool {
-        // SAFETY: scans and slot are open. The scan may allocate what it keeps for later calls.
+    /// Looks up the row of the current group; it stays valid until the next look-up.
+    pub fn find(&mut self, group: &mut Keys) -> bool {
+        let hash = Datum::from(if self.hashed { group.hash() } else { 0 });
+        match &mut self.scan {
+            Scan::Index { keys, .. } if self.hashed => {
+                set_key(&mut keys[0], NullableDatum { value: hash, isnull: false });
+                self.rescan();
+                while self.next() {
+                    if group.has(self.found) {
+                        return true;
+                    }
+                }
+                false
+            }
+            Scan::Index { keys, .. } => {
+                let key = group.row();
+                keys.iter_mut().enumerate().for_each(|(index, entry)| set_key(entry, key.at(index)));
+                self.rescan();
+                self.next()
+            }
+            Scan::Table(_) => {
+                self.rescan();
+                self.next()
+            }
+        }
+    }
+
+    fn rescan(&mut self) {
+        // SAFETY: the scan is open. It may allocate what it keeps for later calls.
         unsafe {
-            let forward = pg_sys::ScanDirection::ForwardScanDirection;
             within((*self.estate).es_query_cxt, || match &mut self.scan {
                 Scan::Index { scan, keys } => {
-                    for (index, entry) in keys.iter_mut().enumerate() {
-                        set_key(entry, key.at(index));
-                    }
                     pg_sys::index_rescan(*scan, keys.as_mut_ptr(), keys.len() as i32, std::ptr::null_mut(), 0);
-                    pg_sys::index_getnext_slot(*scan, forward, self.found.as_ptr())
                 }
-                Scan::Table(scan) => {
-                    pg_sys::table_rescan(*scan, std::ptr::null_mut());
-                    pg_sys::table_scan_getnextslot(*scan, forward, self.found.as_ptr())
-                }
+                Scan::Table(scan) => pg_sys::table_rescan(*scan, std::ptr::null_mut()),
+            });
+        }
+    }
+
+    /// Fetches the scan's next row.
+    fn next(&mut self) -> bool {
+        let (forward, slot) = (pg_sys::ScanDirection::ForwardScanDirection, self.found.as_ptr());
+        // SAFETY: scan and slot are open; as above.
+        unsafe {
+            within((*self.estate).es_query_cxt, || match self.scan {
+                Scan::Index { scan, .. } => pg_sys::index_getnext_slot(scan, forward, slot),
+                Scan::Table(scan) => pg_sys::table_scan_getnextslot(scan, forward, slot),
             })
         }
     }
@@ -95,20 +132,20 @@ impl StateTable {
     /// What follows the keys and `rows` in the row last found.
     pub fn states(&self) -> impl Iterator<Item = NullableDatum> {
         let row = self.row();
-        (self.keys + 1..row.values.len()).map(move |column| row.at(column))
+        (self.keys + 1..row.values.len() - usize::from(self.hashed)).map(move |column| row.at(column))
     }
 
     /// Adds a group.
-    pub fn insert(&mut self, key: Row, rows: i64, states: &[NullableDatum]) {
-        self.form(key, rows, states);
+    pub fn insert(&mut self, group: &mut Keys, rows: i64, states: &[NullableDatum]) {
+        self.form(group, rows, states);
         // SAFETY: the slot holds a row of the open table.
         unsafe { pg_sys::simple_table_tuple_insert(self.relation, self.written.as_ptr()) };
         self.index(false, false);
     }
 
     /// Replaces the row last found, unless nothing in it changes.
-    pub fn update(&mut self, key: Row, rows: i64, states: &[NullableDatum]) {
-        self.form(key, rows, states);
+    pub fn update(&mut self, group: &mut Keys, rows: i64, states: &[NullableDatum]) {
+        self.form(group, rows, states);
         // SAFETY: both slots hold rows of the open table.
         unsafe {
             if self.shape.equal(self.row(), self.written.row(self.shape.len())) {
@@ -147,13 +184,14 @@ impl StateTable {
         }
     }
 
-    fn form(&mut self, key: Row, rows: i64, states: &[NullableDatum]) {
+    fn form(&mut self, group: &mut Keys, rows: i64, states: &[NullableDatum]) {
         let slot = self.written.as_ptr();
-        self.written.store(key, &[Datum::from(rows)]);
-        if self.keys + 1 + states.len() != self.shape.len() {
+        self.written.store(group.row(), &[Datum::from(rows)]);
+        let hash = self.hashed.then(|| NullableDatum { value: Datum::from(group.hash()), isnull: false });
+        if self.keys + 1 + states.len() + hash.iter().len() != self.shape.len() {
             cannot_happen("state table has other columns than its aggregates");
         }
-        for (index, state) in states.iter().enumerate() {
+        for (index, state) in states.iter().chain(&hash).enumerate() {
             // SAFETY: the slot has room for the table's columns, counted above.
             unsafe {
                 *(*slot).tts_values.add(self.keys + 1 + index) = state.value;
@@ -185,6 +223,12 @@ impl StateTable {
     }
 }
 
+fn is_hashed(desc: pg_sys::TupleDesc) -> bool {
+    // SAFETY: a state table has a column at least.
+    let last = unsafe { &*pg_sys::TupleDescAttr(desc, (*desc).natts - 1) };
+    pgrx::name_data_to_str(&last.attname) == "hash"
+}
+
 impl Scan {
     unsafe fn by_index(
         heap: pg_sys::Relation,
@@ -192,7 +236,7 @@ impl Scan {
         keys: usize,
         snapshot: pg_sys::Snapshot,
     ) -> Self {
-        // SAFETY: the state table's only index has the keys as its columns.
+        // SAFETY: the state table's only index has that many columns.
         unsafe {
             let scan = pg_sys::index_beginscan(heap, index, snapshot, std::ptr::null_mut(), keys as i32, 0);
             Self::Index { scan, keys: (0..keys).map(|column| scan_key(index, column)).collect() }

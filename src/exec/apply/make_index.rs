@@ -4,7 +4,7 @@ use super::index::{ApplyIndex, default_family, find, hash_arguments, hash_functi
 use crate::error;
 use crate::pg::image::HASH_CHUNK;
 use crate::pg::relation::Relation;
-use crate::pg::{list, names, node, unique};
+use crate::pg::{facts, list, names, node, unique};
 use pgrx::pg_sys::{self, Oid};
 
 /// Finds the view's apply index or makes it, as the view's owner. `key` as in `Circuit::key`. The caller holds
@@ -101,30 +101,11 @@ fn wanted(view: &Relation, key: Option<&[usize]>) -> Wanted {
     }
 }
 
-/// Whether every key fits a btree entry (at most a third of a page).
+/// Whether every key has an order and fits an index entry.
 fn short(view: &Relation, key: &[usize]) -> bool {
-    const ROOM: i32 = 2000;
-    key.len() <= pg_sys::INDEX_MAX_KEYS as usize
-        && key
-            .iter()
-            .try_fold(0i32, |sum, &column| Some(sum.saturating_add(widest(view, column)?)))
-            .is_some_and(|sum| sum <= ROOM)
-}
-
-/// The greatest size of a column's values when it is bounded and they have a btree order.
-fn widest(view: &Relation, column: usize) -> Option<i32> {
-    // SAFETY: `column` is one of the open view's; the rest are catalog lookups.
-    unsafe {
-        let attribute = &*pg_sys::TupleDescAttr(view.tuple_desc(), column as i32);
-        default_family(attribute.atttypid)?;
-        let mut typmod = attribute.atttypmod;
-        let base = pg_sys::getBaseTypeAndTypmod(attribute.atttypid, &mut typmod);
-        let size = match attribute.attlen {
-            length @ 1.. => length.into(),
-            _ => pg_sys::type_maximum_size(base, typmod),
-        };
-        (size > 0).then_some(size + 8)
-    }
+    let attribute = |&column: &usize| view.attribute(column as i16 + 1);
+    let sorted = key.iter().map(attribute).all(|attribute| default_family(attribute.atttypid).is_some());
+    sorted && facts::fit_index_entry(key.iter().map(attribute).map(|a| (a.atttypid, a.atttypmod)))
 }
 
 fn make_index(view: Oid, key: Option<&[usize]>) -> ApplyIndex {
