@@ -16,12 +16,18 @@ pub enum RefreshStrategy {
 }
 
 static REFRESH_STRATEGY: GucSetting<RefreshStrategy> = GucSetting::<RefreshStrategy>::new(RefreshStrategy::Auto);
+static REBUILD_MISMATCHED: GucSetting<bool> = GucSetting::<bool>::new(true);
 static HISTORY_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(7 * 24 * 60);
 
 thread_local!(static PRELOADED: Cell<bool> = const { Cell::new(false) });
 
 pub fn refresh_strategy() -> RefreshStrategy {
     REFRESH_STRATEGY.get()
+}
+
+/// What to do when a delta does not fit the view: compute it anew with a warning, or raise.
+pub fn rebuild_mismatched() -> bool {
+    REBUILD_MISMATCHED.get()
 }
 
 /// Minutes a row of the refresh history is kept; None: for ever.
@@ -53,6 +59,14 @@ pub fn register() {
         c"auto takes the cheaper plan; delta and full force one, for tests and emergencies.",
         &REFRESH_STRATEGY,
         GucContext::Userset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_bool_guc(
+        c"pg_trickle.rebuild_mismatched",
+        c"Computes a view anew when its changes do not fit its contents.",
+        c"off raises an error instead, for tests.",
+        &REBUILD_MISMATCHED,
+        GucContext::Suset,
         GucFlags::default(),
     );
     GucRegistry::define_int_guc(

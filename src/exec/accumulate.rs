@@ -13,8 +13,8 @@
 //!    rows (recompute.rs).
 //! 4. The state of a group is written right after its fold.
 //!
-//! It holds one group in memory, and is never rescanned. A delta that takes away what the state does not have raises
-//! ERRCODE_DATA_CORRUPTED: it shows a wrong answer (promise 1), and the refresh must recompute the view.
+//! It holds one group in memory, and is never rescanned. A delta that takes away what the state does not have is noted
+//! and ends the output (mismatch.rs).
 
 mod keys;
 mod output;
@@ -26,7 +26,8 @@ mod state;
 
 pub use plan::{AccumulateNode, KEYS, Mode, wrap};
 
-use super::fold::{Fold, corrupt};
+use super::fold::Fold;
+use super::mismatch;
 use super::node::{self, Explain, Node, Provider};
 use crate::error::cannot_happen;
 use crate::pg::memory::{reset, within};
@@ -116,7 +117,7 @@ impl Provider for Accumulate {
     }
 
     fn next(&mut self, _node: Node) -> *mut pg_sys::TupleTableSlot {
-        loop {
+        while !mismatch::is_noted() {
             if let Some(slot) = self.ready.pop() {
                 return slot.as_ptr();
             }
@@ -129,6 +130,7 @@ impl Provider for Accumulate {
                 self.next_phase();
             }
         }
+        std::ptr::null_mut()
     }
 
     fn rescan(&mut self, _node: Node) {
@@ -254,7 +256,7 @@ impl Accumulate {
     /// Finishes the group at hand, which had `before` rows and now has `rows`.
     fn close(&mut self, before: Option<i64>, rows: i64, given: Given) {
         if rows < 0 {
-            corrupt("a group has more rows removed than it has");
+            return mismatch::note("A group has more rows removed than it has.");
         }
         if rows == 0 && self.keys.is_global() {
             self.fold.start();
@@ -278,7 +280,7 @@ impl Accumulate {
     /// Leaves the group for later.
     fn put_off(&mut self, given: Given) {
         if given == Given::Whole || self.mode == Mode::Rebuild {
-            corrupt("rows are removed where there can only be additions");
+            return mismatch::note("Rows are removed where there can only be additions.");
         }
         self.ready.clear();
         let key = self.keys.current();
@@ -301,7 +303,7 @@ impl Accumulate {
         }
         match before {
             Some(_) => self.state.update(&mut self.keys, rows, &self.states),
-            None if self.mode == Mode::Delta && self.keys.is_global() => corrupt("the only group is missing"),
+            None if self.mode == Mode::Delta && self.keys.is_global() => mismatch::note("The only group is missing."),
             None => self.state.insert(&mut self.keys, rows, &self.states),
         }
     }

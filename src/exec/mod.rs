@@ -4,6 +4,7 @@ pub mod accumulate;
 pub mod apply;
 pub mod delta_scan;
 pub mod fold;
+pub mod mismatch;
 pub mod node;
 
 /// Makes the nodes known to the server, once per process.

@@ -11,13 +11,14 @@ use crate::catalog::history;
 use crate::catalog::stream_table::{self, StreamTable};
 use crate::circuit;
 use crate::error::{cannot_happen, error};
-use crate::exec::apply;
+use crate::exec::{apply, mismatch};
 use crate::identity::{as_owner, as_owner_with};
 use crate::pg::relation::Relation;
 use crate::pg::{clock, names};
 use crate::plan::build::{self, Plan, Target};
 use crate::plan::cache::{self, Entry, Magnitudes};
 use crate::plan::run::{Execution, Run};
+use crate::settings;
 use bitvec::prelude::*;
 use pgrx::{PgSqlErrorCode, pg_sys};
 use smallvec::SmallVec;
@@ -172,6 +173,10 @@ fn perform(
     let nothing = snapshot.frontier();
     let run = Run { snapshot: snapshot.as_ptr(), frontier: frontier.unwrap_or(&nothing) };
     let counters = execute(&plan, &run, costs, probe);
+    if let Some(what) = mismatch::take() {
+        report_mismatch(entry, what);
+        return rebuild(entry, counters, snapshot);
+    }
     if matches!(work, Work::Recompute(Recompute::Populate, _)) {
         populated(entry.circuit.view);
         apply::ensure_index(entry.circuit.view, entry.circuit.key.as_deref());
@@ -180,8 +185,35 @@ fn perform(
     Outcome { action, inserted: counters.inserted, updated: counters.updated, deleted: counters.deleted }
 }
 
+/// Computes the view anew after a run that was given up halfway, which wrote `counters` rows.
+fn rebuild(entry: &Rc<Entry>, before: apply::Counters, snapshot: RefreshSnapshot) -> Outcome {
+    snapshot.advance();
+    let (action, plan) = recompute_plan(entry, &Recompute::Reinitialize, snapshot);
+    let run = Run { snapshot: snapshot.as_ptr(), frontier: &snapshot.frontier() };
+    let counters = execute(&plan, &run, None, None) + before;
+    if let Some(what) = mismatch::take() {
+        cannot_happen(what);
+    }
+    Outcome { action, inserted: counters.inserted, updated: counters.updated, deleted: counters.deleted }
+}
+
+/// A wrong answer has shown itself (promise 1).
+fn report_mismatch(entry: &Entry, what: String) {
+    let message = format!("changes of materialized view \"{}\" do not fit its contents", name(entry.circuit.view));
+    let report = error(PgSqlErrorCode::ERRCODE_DATA_CORRUPTED, message).detail(what);
+    if settings::rebuild_mismatched() {
+        report
+            .hint("The view is computed anew. If nothing but refreshes changed it, this is a bug in pg_trickle.")
+            .warn()
+    } else {
+        report.hint("If nothing but refreshes changed it, this is a bug in pg_trickle.").raise()
+    }
+}
+
 fn execute(plan: &Plan, run: &Run, costs: Option<Costs>, probe: Option<&mut Probe>) -> apply::Counters {
     let instrument = probe.as_ref().map_or(0, |probe| probe.instrument);
+    // What an error may have left.
+    mismatch::take();
     // SAFETY: plan and run outlive the execution; the run's snapshot is active.
     unsafe {
         let execution = Execution::start(plan.stmt.as_ptr(), run, instrument, 0);

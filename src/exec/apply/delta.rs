@@ -2,9 +2,9 @@
 //!
 //! A keyed view has at most one old (-1) and one new (+1) row per key: both are an update, one is a delete or an
 //! insert. In a bag each unit of weight is a row of its own. Every old row is found by its image before it is touched;
-//! one that is missing is a wrong answer showing itself and ends the refresh.
+//! one that is missing is noted and ends the run (mismatch.rs).
 //!
-//! The net changes also go to the change buffer of the views that read this one, if any do.
+//! What is written also goes to the change buffer of the views that read this one, if any do.
 //!
 //! When the view has unique indexes besides the one on its key (the user's own), rows which take a new place in one
 //! of them are inserted after everything else, so that values may move from row to row within one refresh.
@@ -15,6 +15,7 @@ use super::index::{ApplyIndex, columns_read};
 use super::runs::{Reader, Runs};
 use super::writer::Writer;
 use crate::capture::DeltaWriter;
+use crate::exec::mismatch;
 use crate::pg::node;
 use crate::pg::slot::Slot;
 use pgrx::pg_sys;
@@ -74,7 +75,7 @@ impl Delta {
     pub unsafe fn apply(&mut self, writer: &mut Writer, mut runs: Runs) {
         // SAFETY: by contract; changes are live until the next run.
         unsafe {
-            while let Some(run) = runs.next(&self.reader, &mut self.grouping) {
+            while let Some(run) = runs.next(&self.reader, &mut self.grouping).filter(|_| !mismatch::is_noted()) {
                 if self.keyed() {
                     self.apply_keyed(writer, run);
                 } else {
@@ -100,12 +101,12 @@ impl Delta {
     /// Pairs the old and new rows of each key; a run has one key, but for collisions of its hash.
     unsafe fn apply_keyed(&mut self, writer: &mut Writer, run: &[Change]) {
         if let Some(change) = run.iter().find(|change| change.weight.abs() != 1) {
-            writer.mismatch(format!("A row of a view with a unique key has weight {}.", change.weight));
+            return mismatch::note(format!("A row of a view with a unique key has weight {}.", change.weight));
         }
         let mut new: smallvec::SmallVec<[&Change; 2]> = run.iter().filter(|change| change.weight > 0).collect();
         for (i, change) in new.iter().enumerate() {
             if new[..i].iter().any(|other| self.same_key(change, other)) {
-                writer.mismatch("Two new rows have the same key.");
+                return mismatch::note("Two new rows have the same key.");
             }
         }
         for old in run.iter().filter(|change| change.weight < 0) {
@@ -143,8 +144,11 @@ impl Delta {
             }
             let mut found = None;
             self.find(writer, old, |_, tid| found = Some(tid));
-            self.take(new);
-            found.into_iter().for_each(|tid| writer.update(tid, self.new));
+            if let Some(tid) = found {
+                self.take(new);
+                writer.update(tid, self.new);
+                feed(&mut self.consumers, self.new, 1);
+            }
         }
     }
 
@@ -162,28 +166,29 @@ impl Delta {
     ) {
         self.old.store(self.reader.read(0, old), &[]);
         let row = self.old.row(self.reader.shape.len());
-        feed(&mut self.consumers, self.old, old.weight);
         // SAFETY: the old row stays live during the search.
         unsafe {
             self.finder.search(&self.reader.shape, row);
             for missing in (1..=old.weight.unsigned_abs()).rev() {
                 match self.finder.next(&self.reader.shape, row) {
-                    Some(tid) => each(writer, tid),
-                    None => self.missing(writer, missing, old.weight.unsigned_abs()),
+                    Some(tid) => {
+                        each(writer, tid);
+                        feed(&mut self.consumers, self.old, -1);
+                    }
+                    None => return self.missing(writer, missing, old.weight.unsigned_abs()),
                 }
             }
         }
     }
 
-    fn missing(&self, writer: &Writer, missing: u64, copies: u64) -> ! {
+    fn missing(&self, writer: &Writer, missing: u64, copies: u64) {
         pgrx::debug1!("pg_trickle: row not found in {}: {}", writer.name(), describe(self.reader.desc, self.old));
-        writer.mismatch(format!("{missing} of {copies} copies of a row were not found."))
+        mismatch::note(format!("{missing} of {copies} copies of a row to be removed were not found."));
     }
 
     /// Puts a row to write into its slot.
     fn take(&mut self, new: &Change) {
         self.new.store(self.reader.read(1, new), &[]);
-        feed(&mut self.consumers, self.new, new.weight);
     }
 
     unsafe fn insert(&mut self, writer: &mut Writer, new: &Change) {
@@ -195,6 +200,9 @@ impl Delta {
                 None => unsafe { writer.insert(self.new) },
             }
         }
+        if self.late.is_none() {
+            feed(&mut self.consumers, self.new, new.weight);
+        }
     }
 
     unsafe fn insert_late(&mut self, writer: &mut Writer) {
@@ -202,8 +210,9 @@ impl Delta {
         // SAFETY: the store holds rows of the view; each stays valid until the next is fetched.
         unsafe {
             let row = Slot::make(self.reader.desc, &raw const pg_sys::TTSOpsMinimalTuple);
-            while pg_sys::tuplestore_gettupleslot(late.rows, true, false, row.as_ptr()) {
+            while !mismatch::is_noted() && pg_sys::tuplestore_gettupleslot(late.rows, true, false, row.as_ptr()) {
                 writer.insert(row);
+                feed(&mut self.consumers, row, 1);
             }
             row.drop();
             pg_sys::tuplestore_end(late.rows);

@@ -19,6 +19,18 @@ pub struct Counters {
     pub deleted: u64,
 }
 
+impl std::ops::Add for Counters {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            inserted: self.inserted + other.inserted,
+            updated: self.updated + other.updated,
+            deleted: self.deleted + other.deleted,
+        }
+    }
+}
+
 /// An open materialized view.
 pub struct Writer {
     view: pg_sys::Relation,
@@ -225,17 +237,6 @@ impl Writer {
             "a row found in materialized view \"{}\" cannot be changed (code {outcome})",
             self.name()
         ))
-    }
-
-    /// The error of a delta that does not fit the stored rows.
-    pub fn mismatch(&self, detail: impl Into<String>) -> ! {
-        error::error(
-            PgSqlErrorCode::ERRCODE_DATA_CORRUPTED,
-            format!("materialized view \"{}\" does not hold a row its delta removes", self.name()),
-        )
-        .detail(detail)
-        .hint("The view must be computed anew. If nothing but a refresh has changed it, this is a bug in pg_trickle.")
-        .raise()
     }
 
     pub fn name(&self) -> String {

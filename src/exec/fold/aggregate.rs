@@ -1,6 +1,5 @@
 //! One aggregate of a group: which rows it takes, and how its ability meets their removal.
 
-use super::corrupt;
 use super::definition::Definition;
 use super::direct::Direct;
 use super::extremum::Extremum;
@@ -9,6 +8,7 @@ use super::ordered::Ordered;
 use super::transition::Transition;
 use super::value::{Image, NULL, is_true};
 use crate::circuit::Ability;
+use crate::exec::mismatch;
 use crate::pg::image::Row;
 use pgrx::pg_sys::{self, NullableDatum};
 
@@ -165,7 +165,7 @@ impl Aggregate {
 
     fn invert(&mut self, weight: i64) {
         if self.transition.count < weight {
-            corrupt("more values are removed from a group than it has");
+            return mismatch::note("More values are removed from a group than it has.");
         }
         for _ in 0..weight {
             if self.stuck {
@@ -184,7 +184,10 @@ impl Aggregate {
                     self.transition.initialize();
                     return true;
                 }
-                count if count < 0 => corrupt("more values are removed from a group than it has"),
+                count if count < 0 => {
+                    mismatch::note("More values are removed from a group than it has.");
+                    return true;
+                }
                 _ => {}
             }
         }

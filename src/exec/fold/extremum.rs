@@ -8,10 +8,10 @@
 //! one that is still present.
 
 use super::call::Call;
-use super::corrupt;
 use super::transition::Transition;
 use super::value::{Image, is_true};
 use super::witness::Witness;
+use crate::exec::mismatch;
 use pgrx::pg_sys::{self, NullableDatum};
 
 pub struct Extremum {
@@ -54,7 +54,7 @@ impl Extremum {
         state.count -= weight;
         let current = state.value();
         if current.isnull {
-            corrupt("a value is removed from a group which has none");
+            return mismatch::note("A value is removed from a group which has none.");
         }
         if self.image.equal(value, current) {
             self.witness.count(-weight);

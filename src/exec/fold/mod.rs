@@ -27,21 +27,12 @@ mod transition;
 pub mod value;
 pub mod witness;
 
-use crate::error;
 use crate::pg::image::Row;
 use crate::pg::memory::{reset, within};
 use aggregate::Aggregate;
 use definition::Definition;
-use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys::{self, NullableDatum};
 use value::not_null;
-
-/// What the delta says cannot be: the change buffer and the state disagree (promise 1 is broken, so nothing is kept).
-pub fn corrupt(what: &str) -> ! {
-    error::error(PgSqlErrorCode::ERRCODE_DATA_CORRUPTED, "state of a stream table does not match its changes")
-        .detail(format!("In the aggregation state, {what}."))
-        .raise()
-}
 
 /// All aggregates of a view, at one group.
 pub struct Fold {
