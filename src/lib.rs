@@ -1,23 +1,51 @@
 //! pg_trickle: materialized views that maintain themselves.
 //!
-//! Stages in data-flow order; each uses the stages above it, plus `pg`, `catalog`, `error`, `settings`.
+//! The stages, in an order in which each uses only those above it; a row's own journey is told in docs/src/architecture.md.
 
+/// Errors in three parts.
 pub mod error;
+
+/// The fence: safe handles over the server's pointers and functions.
 pub mod pg;
+
+/// Settings, and whether the server preloaded the library.
 pub mod settings;
 
+/// What we remember: typed rows in, typed rows out.
 pub mod catalog;
+
+/// As whom, and under which settings, a view's query runs.
 pub mod identity;
 
+/// Every change of a source reaches its change buffer; frontiers say what a view has seen.
 pub mod capture;
-pub mod circuit;
-pub mod commands;
+
+/// The rule: which terms make up the delta of a block. Pure.
 pub mod delta;
+
+/// A view's query as blocks, or the reason why not.
+pub mod circuit;
+
+/// The nodes of a refresh plan that the server does not have.
 pub mod exec;
-pub mod observe;
+
+/// Terms to plans: readings, planner hooks, plan cache.
 pub mod plan;
-pub mod refresh;
+
+/// What a schedule means. Pure.
 pub mod schedule;
+
+/// How a view becomes a stream table, and ceases to be one.
+pub mod registration;
+
+/// A refresh, from snapshot to new contents.
+pub mod refresh;
+
+/// What users can see.
+pub mod observe;
+
+/// What users can say.
+pub mod commands;
 
 use pgrx::pg_guard;
 

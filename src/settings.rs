@@ -1,6 +1,7 @@
 //! Settings, and whether the server preloaded the library.
 
 use crate::error::error;
+use crate::pg;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PgSqlErrorCode, PostgresGucEnum};
 use std::cell::Cell;
 
@@ -79,6 +80,5 @@ pub fn register() {
         GucContext::Sighup,
         GucFlags::UNIT_MIN,
     );
-    // SAFETY: reserves the prefix, so that a misspelt setting is an error.
-    unsafe { pgrx::pg_sys::MarkGUCPrefixReserved(c"pg_trickle".as_ptr()) };
+    pg::reserve_settings(c"pg_trickle");
 }

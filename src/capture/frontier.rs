@@ -2,7 +2,7 @@
 //!
 //! A position (LSN, sequence number, xmin) would lose or double the changes of transactions that straddle it; a
 //! snapshot says of every transaction whether it was seen. A buffer row is pending when the new snapshot sees it and
-//! the frontier does not cover it. Pure: no server symbol, tested alone (tests/pure.rs).
+//! the frontier does not cover it. Pure: no server symbol, so it is tested without one.
 
 /// A set of transactions, closed under commit order: exactly those a snapshot sees.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,6 +10,7 @@
 //! | narrow | who takes something away | everybody; never waited for |
 
 use crate::catalog::SOURCE;
+use crate::pg::lock;
 use pgrx::pg_sys;
 
 /// Nobody takes anything away from the capture of `source` meanwhile.
@@ -33,11 +34,9 @@ pub fn try_narrow(source: pg_sys::Oid) -> bool {
 }
 
 fn take(source: pg_sys::Oid, mode: u32) {
-    // SAFETY: a lock on (our catalog, source).
-    unsafe { pg_sys::LockDatabaseObject(SOURCE.oid(), source, 0, mode as i32) };
+    lock::take(SOURCE.oid(), source, mode);
 }
 
 fn try_take(source: pg_sys::Oid, mode: u32) -> bool {
-    // SAFETY: a conditional lock on (our catalog, source).
-    unsafe { pg_sys::ConditionalLockDatabaseObject(SOURCE.oid(), source, 0, mode as i32) }
+    lock::try_take(SOURCE.oid(), source, mode)
 }

@@ -1,16 +1,28 @@
 //! The frontier a server snapshot stands for.
 
 use super::frontier::Frontier;
-use crate::error::error;
-use pgrx::{PgSqlErrorCode, pg_sys};
+use crate::pg::snapshot::WaveSnapshot;
+use pgrx::pg_sys;
 
 impl Frontier {
+    /// What a view computed at this snapshot contains.
+    pub fn now(snapshot: WaveSnapshot) -> Self {
+        // SAFETY: the active snapshot is an MVCC snapshot.
+        unsafe { Self::of(snapshot.as_ptr()) }
+    }
+
+    /// What the transaction's own snapshot contains.
+    pub fn of_transaction() -> Self {
+        // SAFETY: a valid MVCC snapshot, used at once.
+        unsafe { Self::of(pg_sys::GetTransactionSnapshot()) }
+    }
+
     /// What `snapshot` (an MVCC snapshot, usually the active one) sees. Of the current transaction, if it has an id by
     /// now, that is what its commands before the snapshot's did.
     ///
     /// # Safety
     /// `snapshot` is a live MVCC snapshot of this database.
-    pub unsafe fn now(snapshot: pg_sys::Snapshot) -> Self {
+    unsafe fn of(snapshot: pg_sys::Snapshot) -> Self {
         // SAFETY: xip has xcnt entries; outside recovery it holds all running top-level transactions.
         unsafe {
             let snapshot = &*snapshot;
@@ -34,18 +46,6 @@ impl Frontier {
     pub fn with_own_so_far(&self) -> Self {
         // SAFETY: assigns a transaction id if there is none; marks the current command id as used.
         unsafe { self.with_own(pg_sys::GetTopFullTransactionId().value, pg_sys::GetCurrentCommandId(true) + 1) }
-    }
-
-    /// Refuses to go back in time: a REPEATABLE READ transaction older than the view's last refresh.
-    pub fn must_precede(&self, newer: &Frontier) {
-        if !self.precedes(newer) {
-            error(
-                PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE,
-                "could not refresh because this transaction's snapshot is older than the last refresh",
-            )
-            .hint("Retry in a new transaction.")
-            .raise();
-        }
     }
 }
 

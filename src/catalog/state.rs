@@ -6,8 +6,6 @@
 //! theirs in a last column, `hash`. Pages are left with room for heap-only updates.
 
 use super::{STATE, STATE_KEY, schema};
-use crate::circuit::Accumulate;
-use crate::exec::fold::definition::Definition;
 use crate::pg::catalog_table::{Row, Rows, value};
 use crate::pg::internal_table::{self, Column};
 use pgrx::pg_sys;
@@ -19,15 +17,21 @@ const RELID: i16 = 3;
 
 const FILLFACTOR: (&str, &str) = ("fillfactor", "70");
 
+/// What a state table looks like; the operator decides.
+pub struct Layout {
+    pub columns: Vec<Column>,
+    /// The columns groups are found by; none when there is but one group.
+    pub key: Vec<i16>,
+    /// The key tells groups apart.
+    pub unique: bool,
+}
+
 /// Creates and registers the state table of a block.
-pub fn create(view: pg_sys::Oid, block: i16, spec: &Accumulate) -> pg_sys::Oid {
+pub fn create(view: pg_sys::Oid, block: i16, layout: &Layout) -> pg_sys::Oid {
     let name = format!("state_{}_{block}", view.to_u32());
-    let columns = columns(spec);
-    let relid = internal_table::create(schema(), &name, &columns, FILLFACTOR);
-    if !spec.keys.is_empty() {
-        let hash = spec.is_found_by_hash().then_some(columns.len() as i16);
-        let key = hash.map_or((1..=spec.keys.len() as i16).collect(), |hash| vec![hash]);
-        internal_table::create_index(relid, &key, hash.is_none());
+    let relid = internal_table::create(schema(), &name, &layout.columns, FILLFACTOR);
+    if !layout.key.is_empty() {
+        internal_table::create_index(relid, &layout.key, layout.unique);
     }
     STATE.open_for_write().insert(&[value(view), value(block), value(relid)]);
     relid
@@ -56,23 +60,4 @@ pub fn drop_all(view: pg_sys::Oid) {
 
 fn rows(view: pg_sys::Oid) -> Vec<Row> {
     STATE.open_for_read().find(STATE_KEY.oid(), VIEW, view, Rows::Latest)
-}
-
-fn columns(spec: &Accumulate) -> Vec<Column> {
-    let definitions: Vec<Definition> = spec.aggregates.iter().map(Definition::resolve).collect();
-    let keys = (1..).zip(&spec.keys).map(|(number, key)| Column {
-        name: format!("k{number}"),
-        typid: key.typid,
-        typmod: key.typmod,
-        collation: key.collation,
-        plain: false,
-    });
-    let numbered = || (1..).zip(&definitions);
-    let counts = numbered().filter(|(_, definition)| definition.has_count());
-    let hash = spec.is_found_by_hash().then(|| Column::new("hash", pg_sys::INT8OID));
-    keys.chain([Column::new("rows", pg_sys::INT8OID)])
-        .chain(counts.map(|(number, _)| Column::new(format!("c{number}"), pg_sys::INT8OID)))
-        .chain(numbered().map(|(number, definition)| Column::new(format!("s{number}"), definition.state_type())))
-        .chain(hash)
-        .collect()
 }

@@ -3,15 +3,15 @@
 //! The server checks all parameters of the view when it changes any, so ours are taken out of pg_class first and put
 //! back, as changed, afterwards. When the statement fails, so does all of it.
 
-use super::options::{Options, Stored, is_ours};
-use super::registration;
 use crate::catalog::stream_table;
-use crate::error::{Report, error};
 use crate::pg::statement::{AlterRelation, OptionChange};
 use crate::pg::utility::{Call, Verdict};
 use crate::pg::{names, privilege};
 use crate::refresh::{self, Initiator};
-use pgrx::{PgSqlErrorCode, pg_sys};
+use crate::registration;
+use crate::registration::named::{not_a_stream_table, wrong_kind};
+use crate::registration::options::{Options, Stored, bare, is_ours};
+use pgrx::pg_sys;
 
 /// None when the statement is not about parameters that concern us.
 pub fn before(call: &Call) -> Option<Verdict> {
@@ -40,13 +40,6 @@ fn server_part(alter: &AlterRelation, after: impl FnOnce(&Call) + 'static) -> Ve
     Verdict::Core(Some(alter.stripped(is_ours)), Box::new(after))
 }
 
-pub fn wrong_kind(relid: pg_sys::Oid) -> Report {
-    let message = format!("\"{}\" is not a materialized view", names::display(relid));
-    error(PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE, message)
-        .detail("Stream tables are materialized views.")
-        .hint("Use CREATE MATERIALIZED VIEW ... WITH (pg_trickle.incremental).")
-}
-
 fn change(alter: &AlterRelation, changes: &[OptionChange]) -> Verdict {
     privilege::require_writable("ALTER MATERIALIZED VIEW");
     let view = alter.relation().lock(lock_level(alter, changes), names::Permission::Owner);
@@ -70,17 +63,10 @@ fn change(alter: &AlterRelation, changes: &[OptionChange]) -> Verdict {
 fn lock_level(alter: &AlterRelation, changes: &[OptionChange]) -> u32 {
     let names_incremental = |change: &OptionChange| match change {
         OptionChange::Set(options) | OptionChange::Reset(options) => {
-            options.iter().filter_map(super::options::bare).any(|name| name == "incremental")
+            options.iter().filter_map(bare).any(|name| name == "incremental")
         }
     };
     if changes.iter().any(names_incremental) { pg_sys::AccessExclusiveLock } else { alter.lock_level() }
-}
-
-pub fn not_a_stream_table(view: pg_sys::Oid) -> Report {
-    let name = names::display(view);
-    error(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, format!("\"{name}\" is not a stream table"))
-        .detail("It was not created WITH (pg_trickle.incremental).")
-        .hint(format!("Make it one with ALTER MATERIALIZED VIEW {name} SET (pg_trickle.incremental = true)."))
 }
 
 /// A view with rows is compared with its query at once; one without stays so.

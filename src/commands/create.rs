@@ -3,14 +3,16 @@
 //! The server creates the view without our options and without data; then the view is registered and populated as a
 //! refresh would.
 
-use super::options::{Stored, is_ours};
-use super::registration;
 use crate::catalog;
 use crate::error::error;
 use crate::pg;
 use crate::pg::statement::CreateView;
 use crate::pg::utility::{Call, Verdict};
 use crate::refresh::{self, Initiator};
+use crate::registration::{
+    self,
+    options::{Stored, is_ours},
+};
 use pgrx::{PgSqlErrorCode, pg_sys};
 
 pub fn before(call: &Call) -> Verdict {

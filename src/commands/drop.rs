@@ -4,12 +4,13 @@
 //! belongs to relations which no longer exist is swept. DROP EXTENSION first turns stream tables into plain
 //! materialized views, which keep their rows.
 
-use super::{registration, source_ddl};
+use super::source_ddl;
 use crate::capture;
 use crate::catalog::{self, source, stream_table};
 use crate::pg::statement::{drop_owned_roles, drops_extension};
 use crate::pg::utility::{Call, Verdict};
 use crate::pg::{identity, names, privilege};
+use crate::registration;
 use pgrx::pg_sys;
 use std::cell::Cell;
 

@@ -2,13 +2,13 @@
 //!
 //! Each builds the statement a user could have written and has the server execute it, so there is one path.
 
-use super::alter::{not_a_stream_table, wrong_kind};
-use super::options::{self, unsupported};
 use crate::catalog::stream_table::{self, Status};
 use crate::error::error;
 use crate::pg::names::{Permission, RangeVar};
 use crate::pg::relation::Relation;
 use crate::pg::{execute, names, query};
+use crate::registration::named::stream_table_named;
+use crate::registration::options::{self, unsupported};
 use crate::settings;
 use pgrx::{PgSqlErrorCode, pg_extern, pg_sys};
 
@@ -178,16 +178,6 @@ fn refresh_stream_table(name: Option<&str>) {
     let name = RangeVar::parse(required("name", name));
     stream_table_named(name);
     execute::refresh_view(name);
-}
-
-/// The stream table of a name; raises when there is none.
-pub fn stream_table_named(name: RangeVar) -> pg_sys::Oid {
-    let Some(relid) = name.find() else { name.missing().raise() };
-    match names::is_materialized_view(relid) {
-        true if stream_table::exists(relid) => relid,
-        true => not_a_stream_table(relid).raise(),
-        false => wrong_kind(relid).raise(),
-    }
 }
 
 #[pg_extern]

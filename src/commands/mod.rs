@@ -5,13 +5,9 @@ pub mod create;
 pub mod drop;
 pub mod functions;
 pub mod hook;
-pub mod options;
-pub mod pinned;
 pub mod preload;
 pub mod redefinition;
 pub mod refresh_stmt;
-pub mod refusal;
-pub mod registration;
 pub mod source_ddl;
 
 use crate::pg::utility;

@@ -2,13 +2,13 @@
 //!
 //! Permissions and errors are those of the server. No refresh of ours blocks readers, so CONCURRENTLY changes nothing.
 
-use super::{options, registration};
 use crate::catalog::stream_table;
-use crate::pg::names::{self, Permission, RangeVar};
+use crate::pg::names::{self, Permission};
 use crate::pg::privilege;
 use crate::pg::statement::{ExplainRefresh, Refresh};
 use crate::pg::utility::{Call, Verdict};
-use crate::refresh::{self, Initiator, Outcome};
+use crate::refresh::{self, Initiator, Outcome, lock_level};
+use crate::registration::{self, options};
 use pgrx::pg_sys;
 
 const COMMAND: &str = "REFRESH MATERIALIZED VIEW";
@@ -58,24 +58,12 @@ fn requirement(statement: Refresh, view: pg_sys::Oid) -> Requirement {
     Requirement { ours, mode }
 }
 
-/// Nobody can read a view that is not populated, so populating it may exclude everybody.
-fn lock_level(view: pg_sys::Oid) -> u32 {
-    if names::is_populated(view) { pg_sys::RowExclusiveLock } else { pg_sys::AccessExclusiveLock }
-}
-
 fn refresh(statement: &Refresh, view: pg_sys::Oid) -> Outcome {
     if statement.concurrently() && !names::is_populated(view) {
         options::unsupported("CONCURRENTLY cannot be used when the materialized view is not populated").raise()
     }
-    ready(view);
+    refresh::prepare(view);
     refresh::refresh(view, Initiator::Manual)
-}
-
-/// Starts the capture for a view that is about to be populated.
-fn ready(view: pg_sys::Oid) {
-    if stream_table::get(view).is_some_and(|row| row.frontier.is_none()) {
-        registration::attach(view);
-    }
 }
 
 fn unpopulate(view: pg_sys::Oid) {
@@ -91,24 +79,13 @@ pub fn before_explain(call: &Call) -> Verdict {
     let view = if explain.analyzes() {
         privilege::require_writable("EXPLAIN ANALYZE REFRESH MATERIALIZED VIEW");
         let view = relation.lock(lock_level(view), Permission::Maintain);
-        ready(view);
+        refresh::prepare(view);
         view
     } else {
         relation.lock(pg_sys::AccessShareLock, Permission::Maintain)
     };
-    explain.answer(view, refresh::explain::explain);
+    explain.answer(|to| {
+        refresh::explain(view, to);
+    });
     Verdict::Done
-}
-
-/// The plan of a refresh as text; with `analyze` the refresh is done.
-pub fn explained(name: RangeVar, analyze: bool) -> String {
-    if analyze {
-        privilege::require_writable("EXPLAIN ANALYZE REFRESH MATERIALIZED VIEW");
-    }
-    let lock = name.find().filter(|_| analyze).map_or(pg_sys::AccessShareLock, lock_level);
-    let view = name.lock(lock, Permission::Maintain);
-    if analyze {
-        ready(view);
-    }
-    refresh::explain::text(view, analyze)
 }

@@ -25,6 +25,7 @@ mod rows;
 mod state;
 
 pub use plan::{AccumulateNode, KEYS, Mode, wrap};
+pub use state::layout;
 
 use super::fold::Fold;
 use super::mismatch;

@@ -10,13 +10,22 @@
 //! 3. A whole-row reference costs one more column: the version as a composite value.
 
 use super::node::{Node, Provider, scan_methods};
+use super::run::Run;
 use crate::capture::scan::BufferScan;
 use crate::pg::relation::Relation;
 use crate::pg::{list, node};
-use crate::plan::query::{WEIGHT_ATTNO, int8_var};
-use crate::plan::run::Run;
 use pgrx::pg_sys;
 use std::ffi::CStr;
+
+/// The pseudo system column under which a delta entry offers its weight. Views over system columns are not
+/// maintained incrementally, so it clashes with nothing; the scan supplies it through its `custom_scan_tlist`.
+pub const WEIGHT_ATTNO: i16 = pg_sys::MaxCommandIdAttributeNumber as i16;
+
+/// The weight of the rows of a delta entry.
+pub fn weight(varno: i32) -> *mut pg_sys::Var {
+    // SAFETY: plain node construction.
+    unsafe { pg_sys::makeVar(varno, WEIGHT_ATTNO, pg_sys::INT8OID, -1, pg_sys::InvalidOid, 0) }
+}
 
 pub struct DeltaScan {
     source: pg_sys::Oid,
@@ -92,7 +101,7 @@ impl DeltaScan {
     fn start(&self, node: Node) -> BufferScan {
         // SAFETY: this node runs inside a refresh.
         let run = unsafe { Run::of(node.estate()) }.expect("a delta is read inside a refresh");
-        BufferScan::begin(self.source, run.frontier, run.snapshot)
+        BufferScan::begin(self.source, run.frontier, run.snapshot.as_ptr())
     }
 
     /// # Safety
@@ -187,7 +196,7 @@ unsafe fn scan_columns(
                 }
             })
             .collect();
-        expressions.push(int8_var(varno, WEIGHT_ATTNO).cast());
+        expressions.push(weight(varno).cast());
         if whole_row {
             expressions.push(pg_sys::makeWholeRowVar(rte, varno, 0, false).cast());
         }

@@ -6,6 +6,7 @@ pub mod delta_scan;
 pub mod fold;
 pub mod mismatch;
 pub mod node;
+pub mod run;
 
 /// Makes the nodes known to the server, once per process.
 pub fn register() {

@@ -11,6 +11,7 @@
 //! So **dropping a provider must not call the server**: close relations and scans in `end` and let resource owners
 //! do it after an error. Hold raw relation pointers, not `pg::relation::Relation`.
 
+pub use crate::pg::explain::Explain;
 use crate::pg::{list, node};
 use pgrx::pg_sys::panic::pgrx_extern_c_guard;
 use pgrx::{PgMemoryContexts, pg_sys};
@@ -175,27 +176,6 @@ impl Child {
     }
 }
 
-/// Where `explain` writes.
-#[derive(Clone, Copy)]
-pub struct Explain(*mut pg_sys::ExplainState);
-
-impl Explain {
-    pub fn analyze(self) -> bool {
-        // SAFETY: live while EXPLAIN runs.
-        unsafe { (*self.0).analyze }
-    }
-
-    pub fn integer(self, label: &CStr, value: u64) {
-        // SAFETY: EXPLAIN copies label and value.
-        unsafe { pg_sys::ExplainPropertyInteger(label.as_ptr(), std::ptr::null(), value as i64, self.0) }
-    }
-
-    pub fn text(self, label: &CStr, value: &str) {
-        // SAFETY: EXPLAIN copies label and value.
-        unsafe { pg_sys::ExplainPropertyText(label.as_ptr(), node::cstring(value), self.0) }
-    }
-}
-
 /// Makes `P` known to the server; called once, from `_PG_init`.
 pub fn register<P: Provider>() {
     // SAFETY: the methods table is static.
@@ -342,7 +322,7 @@ unsafe extern "C-unwind" fn explain<P: Provider>(
     es: *mut pg_sys::ExplainState,
 ) {
     // SAFETY: `create::<P>` made the state; the guard keeps panics inside.
-    unsafe { pgrx_extern_c_guard(|| provider::<P>(css).explain(Node(css), Explain(es))) }
+    unsafe { pgrx_extern_c_guard(|| provider::<P>(css).explain(Node(css), Explain::of(es))) }
 }
 
 unsafe extern "C-unwind" fn free<P: Provider>(state: *mut c_void) {

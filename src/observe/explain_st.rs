@@ -5,13 +5,14 @@ use crate::capture::Pending;
 use crate::catalog::dependency;
 use crate::catalog::stream_table::{self, StreamTable};
 use crate::circuit::{self, Circuit, Operator};
-use crate::commands::functions::stream_table_named;
-use crate::commands::options::Stored;
-use crate::commands::refresh_stmt;
 use crate::identity::as_owner_with;
-use crate::pg::names::RangeVar;
+use crate::pg::explain::Explain;
+use crate::pg::names::{Permission, RangeVar};
 use crate::pg::relation::Relation;
 use crate::pg::{facts, names, privilege};
+use crate::refresh;
+use crate::registration::named::stream_table_named;
+use crate::registration::options::Stored;
 use crate::settings;
 use pgrx::iter::TableIterator;
 use pgrx::{name, pg_extern, pg_sys};
@@ -26,10 +27,23 @@ fn explain_st(
     settings::require_preloaded();
     let name = RangeVar::parse(name);
     let view = stream_table_named(name);
-    let plan = refresh_stmt::explained(name, with_analyze);
+    let plan = plan(name, with_analyze);
     let mut properties = stream_table::get(view).map(|row| described(&row)).unwrap_or_default();
     properties.push(("plan", Some(plan.trim_end().to_owned())));
     TableIterator::new(properties)
+}
+
+/// The plan of a refresh; with `analyze` the refresh is done.
+fn plan(name: RangeVar, analyze: bool) -> String {
+    if analyze {
+        privilege::require_writable("EXPLAIN ANALYZE REFRESH MATERIALIZED VIEW");
+    }
+    let lock = name.find().filter(|_| analyze).map_or(pg_sys::AccessShareLock, refresh::lock_level);
+    let view = name.lock(lock, Permission::Maintain);
+    if analyze {
+        refresh::prepare(view);
+    }
+    refresh::explain(view, Explain::plain(analyze))
 }
 
 fn described(row: &StreamTable) -> Properties {

@@ -1,8 +1,8 @@
 //! How a query would be maintained, as rows for validate_query.
 
 use crate::circuit::{Circuit, Operator, Refusal, Source};
-use crate::commands::refusal;
 use crate::pg::facts;
+use crate::registration::refusal;
 
 /// A row of validate_query.
 pub struct Finding {

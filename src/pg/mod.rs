@@ -4,12 +4,14 @@ pub mod catalog_table;
 pub mod clock;
 pub mod depend;
 pub mod execute;
+pub mod explain;
 pub mod facts;
 pub mod handle;
 pub mod identity;
 pub mod image;
 pub mod internal_table;
 pub mod list;
+pub mod lock;
 pub mod memory;
 pub mod names;
 pub mod node;
@@ -28,6 +30,8 @@ pub mod unique;
 pub mod utility;
 pub mod walk;
 
+use std::ffi::CStr;
+
 /// The postmaster is loading shared_preload_libraries.
 pub fn preloading() -> bool {
     // SAFETY: a plain flag of a single-threaded process.
@@ -38,4 +42,10 @@ pub fn preloading() -> bool {
 pub fn upgrading() -> bool {
     // SAFETY: a plain flag of a single-threaded process.
     unsafe { pgrx::pg_sys::IsBinaryUpgrade }
+}
+
+/// Makes a misspelt setting with this prefix an error.
+pub fn reserve_settings(prefix: &CStr) {
+    // SAFETY: the server copies the name.
+    unsafe { pgrx::pg_sys::MarkGUCPrefixReserved(prefix.as_ptr()) };
 }

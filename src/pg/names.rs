@@ -1,6 +1,8 @@
 //! Names to oids, and news about them.
 
 use super::node::{cstring, string};
+use super::relation::Relation;
+use super::server;
 use pgrx::pg_sys;
 use std::cell::Cell;
 
@@ -56,6 +58,13 @@ pub fn is_materialized_view(relid: pg_sys::Oid) -> bool {
 /// A materialized view holds the result of its query, if only an empty one.
 pub fn is_populated(relid: pg_sys::Oid) -> bool {
     class(relid, |form| form.relispopulated).unwrap_or_else(|| gone(relid))
+}
+
+/// Marks a materialized view as holding the result of its query.
+pub fn set_populated(view: pg_sys::Oid) {
+    let relation = Relation::open(view, pg_sys::NoLock);
+    // SAFETY: an open materialized view, whose pg_class row we may update.
+    unsafe { server::guarded(|| server::SetMatViewPopulatedState(relation.as_ptr(), true)) };
 }
 
 /// A relation's name as a user would write it here.

@@ -18,3 +18,40 @@ pub fn with_active<R>(work: impl FnOnce() -> R) -> R {
         result
     }
 }
+
+/// The active snapshot of a wave. Its xids are fixed; its command id follows what the wave itself wrote, so that a view
+/// sees the new contents of the stream tables below it.
+#[derive(Clone, Copy)]
+pub struct WaveSnapshot(());
+
+impl WaveSnapshot {
+    pub fn as_ptr(self) -> pg_sys::Snapshot {
+        // SAFETY: pushed by `with_wave` for as long as there are handles.
+        unsafe { pg_sys::GetActiveSnapshot() }
+    }
+
+    /// Makes everything this transaction has written so far visible to the rest of the wave.
+    pub fn advance(self) {
+        // SAFETY: the active snapshot is a private copy.
+        unsafe {
+            pg_sys::CommandCounterIncrement();
+            pg_sys::UpdateActiveSnapshotCommandId();
+        }
+    }
+}
+
+/// Runs `work` under a fresh snapshot, or the transaction's own in REPEATABLE READ and above. With `fresh` always a fresh
+/// one: a first population must see what was committed before capture began, which may be after the transaction's
+/// snapshot, and so must what follows it in the same transaction.
+pub fn with_wave<R>(fresh: bool, work: impl FnOnce(WaveSnapshot) -> R) -> R {
+    // SAFETY: push and pop are paired; after an error the transaction's abort pops.
+    unsafe {
+        pg_sys::CommandCounterIncrement();
+        let base = if fresh { pg_sys::GetLatestSnapshot() } else { pg_sys::GetTransactionSnapshot() };
+        pg_sys::PushCopiedSnapshot(base);
+        pg_sys::UpdateActiveSnapshotCommandId();
+        let result = work(WaveSnapshot(()));
+        pg_sys::PopActiveSnapshot();
+        result
+    }
+}

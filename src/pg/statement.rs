@@ -1,5 +1,6 @@
 //! Read-only views of the utility statements we look at, and changed copies of them.
 
+use super::explain::Explain;
 use super::list;
 use super::names::RangeVar;
 use super::node::{is_a, string};
@@ -247,9 +248,6 @@ impl Refresh {
     }
 }
 
-/// Explains the refresh of a view: with the statement's options, a parse state for error positions, into the receiver.
-pub type Explain = unsafe fn(pg_sys::Oid, *mut pg_sys::ExplainStmt, *mut pg_sys::ParseState, *mut pg_sys::DestReceiver);
-
 /// EXPLAIN of a REFRESH.
 #[derive(Clone, Copy)]
 pub struct ExplainRefresh {
@@ -282,14 +280,19 @@ impl ExplainRefresh {
         }
     }
 
-    /// Has `explain` send its output to the client.
-    pub fn answer(&self, view: pg_sys::Oid, explain: Explain) {
-        // SAFETY: what ProcessUtility prepares for EXPLAIN.
+    /// Sends what `explain` prints, with the statement's options, to the client.
+    pub fn answer(&self, explain: impl FnOnce(Explain)) {
+        let stmt: *mut pg_sys::ExplainStmt = self.call.tree();
+        // SAFETY: the sequence of ExplainQuery, with the parse state that ProcessUtility prepares for it.
         unsafe {
             let pstate = pg_sys::make_parsestate(ptr::null_mut());
             (*pstate).p_sourcetext = self.call.query_string;
-            explain(view, self.call.tree(), pstate, self.call.dest);
+            let state = pg_sys::NewExplainState();
+            pg_sys::ParseExplainOptionList(state, (*stmt).options, pstate);
             pg_sys::free_parsestate(pstate);
+            let output = Explain::of(state);
+            explain(output);
+            output.send(stmt, self.call.dest);
         }
     }
 }

@@ -18,6 +18,12 @@ pub struct Plan {
     pub rows: f64,
 }
 
+/// What processing one row costs in the planner's units.
+pub fn cpu_tuple_cost() -> f64 {
+    // SAFETY: a planner setting, read only.
+    unsafe { pg_sys::cpu_tuple_cost }
+}
+
 /// Everything a plan needs to know about where its operator and its view keep what they keep.
 pub struct Target {
     pub view: pg_sys::Oid,

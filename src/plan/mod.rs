@@ -5,7 +5,6 @@ pub mod cache;
 mod delta_path;
 mod hooks;
 pub mod query;
-pub mod run;
 mod weigh;
 
 /// Installs planner hooks and invalidation callbacks, once per process.

@@ -4,10 +4,6 @@ use crate::pg::relation::Relation;
 use crate::pg::{list, node};
 use pgrx::pg_sys;
 
-/// The pseudo system column under which a delta entry offers its weight. Views over system columns are not
-/// maintained incrementally, so it clashes with nothing; the scan supplies it through its `custom_scan_tlist`.
-pub const WEIGHT_ATTNO: i16 = pg_sys::MaxCommandIdAttributeNumber as i16;
-
 /// Column name of the weight in EXPLAIN VERBOSE.
 const WEIGHT_NAME: &str = "weight";
 

@@ -10,9 +10,10 @@
 //! * The weight of a joined row is the product of the weights of its parts.
 //! * Below UNION ALL a term keeps only the leg its delta input is in (`legs`): the others cancel in its bracket.
 
-use super::query::{self, WEIGHT_ATTNO};
+use super::query;
 use crate::circuit::{legs, tag};
 use crate::delta::Reading;
+use crate::exec::delta_scan::{WEIGHT_ATTNO, weight};
 use crate::pg::handle::Node;
 use crate::pg::list;
 use crate::pg::tree::Tree;
@@ -161,7 +162,7 @@ unsafe fn read_old(
         let delta_side = query::select_columns(query, rte);
         let delta = list::iter::<pg_sys::RangeTblEntry>((*delta_side).rtable).next().expect("one entry");
         read_delta(delta, input, readings);
-        query::append_weight(delta_side, query::negate(query::int8_var(1, WEIGHT_ATTNO).cast()));
+        query::append_weight(delta_side, query::negate(weight(1).cast()));
         let union = query::union_all(&[new_side, delta_side]);
         query::become_subquery(rte, union);
         query::last_column(union)

@@ -4,7 +4,7 @@
 //! heap writes in the state and the view, a compared row only a sort and a comparison. The two constants below put
 //! that into the planner's units; they were fitted to measured times of both strategies (benches/refresh.sql).
 
-use crate::plan::build::Plan;
+use crate::plan::build::{self, Plan};
 use crate::settings::{self, RefreshStrategy};
 
 /// Applying one changed row, in units of cpu_tuple_cost.
@@ -22,8 +22,7 @@ pub struct Costs {
 impl Costs {
     /// `rows`: rows the view now holds (estimate).
     pub fn of(delta: &Plan, full: &Plan, rows: f64) -> Self {
-        // SAFETY: a planner cost setting, read only.
-        let tuple = unsafe { pgrx::pg_sys::cpu_tuple_cost };
+        let tuple = build::cpu_tuple_cost();
         Self {
             delta: delta.cost + delta.rows * APPLY_ROW * tuple,
             full: full.cost + (full.rows + rows) * COMPARE_ROW * tuple,

@@ -11,12 +11,16 @@
 //! any SELECT takes, and a lock of its own that only other refreshes of the same view want.
 
 mod choice;
-pub mod explain;
-mod snapshot;
+mod entrance;
+mod explain;
 mod step;
 mod wave;
 
+pub use entrance::{lock_level, prepare};
+pub use explain::explain;
+
 use crate::capture;
+use crate::pg::snapshot;
 use pgrx::pg_sys;
 use wave::Member;
 
@@ -79,7 +83,7 @@ pub fn refresh(view: pg_sys::Oid, initiator: Initiator) -> Outcome {
     let wave = wave::lock(view);
     capture::trim(wave.iter().flat_map(Member::sources));
     let fresh = wave.iter().any(Member::wants_fresh_snapshot);
-    snapshot::with_refresh_snapshot(fresh, |snapshot| {
+    snapshot::with_wave(fresh, |snapshot| {
         let mut outcome = None;
         for member in &wave {
             outcome = Some(step::run(member, view, snapshot, initiator, None));

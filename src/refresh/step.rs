@@ -1,7 +1,6 @@
 //! One view of a wave: what is pending, how to compute it, run, move the frontier.
 
 use super::choice::Costs;
-use super::snapshot::RefreshSnapshot;
 use super::wave::Member;
 use super::{Action, Initiator, Outcome};
 use crate::capture;
@@ -11,13 +10,14 @@ use crate::catalog::history;
 use crate::catalog::stream_table::{self, StreamTable};
 use crate::circuit;
 use crate::error::{cannot_happen, error};
+use crate::exec::run::{Execution, Purpose, Run};
 use crate::exec::{apply, mismatch};
 use crate::identity::{as_owner, as_owner_with};
 use crate::pg::relation::Relation;
+use crate::pg::snapshot::{self, WaveSnapshot};
 use crate::pg::{clock, names};
 use crate::plan::build::{self, Plan, Target};
 use crate::plan::cache::{self, Entry, Magnitudes};
-use crate::plan::run::{Execution, Run};
 use crate::settings;
 use bitvec::prelude::*;
 use pgrx::{PgSqlErrorCode, pg_sys};
@@ -67,14 +67,14 @@ pub struct Probe<'a> {
 pub fn run(
     member: &Member,
     target: pg_sys::Oid,
-    snapshot: RefreshSnapshot,
+    snapshot: WaveSnapshot,
     initiator: Initiator,
     probe: Option<&mut Probe>,
 ) -> Outcome {
     let view = member.view;
     let Some(row) = stream_table::get(view) else { not_a_stream_table(view) };
     let old = row.frontier.as_deref().map(decode);
-    let new = snapshot.frontier();
+    let new = Frontier::now(snapshot);
     check_order(view, old.as_ref(), &new);
     refuse_if_in_use(&member.entry);
     let entry = match &member.entry.target.index {
@@ -99,7 +99,7 @@ pub fn run(
 }
 
 /// Delta, recompute, or nothing at all.
-fn decide(entry: &Entry, row: &StreamTable, frontier: &Frontier, snapshot: RefreshSnapshot) -> Work {
+fn decide(entry: &Entry, row: &StreamTable, frontier: &Frontier, snapshot: WaveSnapshot) -> Work {
     if stream_table::reinit(row.relid).is_some() {
         return Work::Recompute(Recompute::Reinitialize, None);
     }
@@ -119,7 +119,7 @@ fn decide(entry: &Entry, row: &StreamTable, frontier: &Frontier, snapshot: Refre
 }
 
 /// Pending versions per source.
-fn pending(entry: &Entry, frontier: &Frontier, snapshot: RefreshSnapshot) -> SmallVec<[(pg_sys::Oid, u64); 8]> {
+fn pending(entry: &Entry, frontier: &Frontier, snapshot: WaveSnapshot) -> SmallVec<[(pg_sys::Oid, u64); 8]> {
     let sources = entry.circuit.sources.iter().filter(|source| source.capturable);
     sources.map(|s| (s.relid, Pending::count(s.relid, frontier, snapshot.as_ptr()).versions)).collect()
 }
@@ -159,7 +159,7 @@ fn perform(
     entry: &Rc<Entry>,
     work: &Work,
     frontier: Option<&Frontier>,
-    snapshot: RefreshSnapshot,
+    snapshot: WaveSnapshot,
     probe: Option<&mut Probe>,
 ) -> Outcome {
     let (action, plan, costs) = match work {
@@ -170,15 +170,15 @@ fn perform(
             (action, plan, *costs)
         }
     };
-    let nothing = snapshot.frontier();
-    let run = Run { snapshot: snapshot.as_ptr(), frontier: frontier.unwrap_or(&nothing) };
+    let nothing = Frontier::now(snapshot);
+    let run = Run { snapshot, frontier: frontier.unwrap_or(&nothing) };
     let counters = execute(&plan, &run, costs, probe);
     if let Some(what) = mismatch::take() {
         report_mismatch(entry, what);
         return rebuild(entry, counters, snapshot);
     }
     if matches!(work, Work::Recompute(Recompute::Populate, _)) {
-        populated(entry.circuit.view);
+        names::set_populated(entry.circuit.view);
         apply::ensure_index(entry.circuit.view, entry.circuit.key.as_deref());
         cache::forget(entry.circuit.view);
     }
@@ -186,10 +186,10 @@ fn perform(
 }
 
 /// Computes the view anew after a run that was given up halfway, which wrote `counters` rows.
-fn rebuild(entry: &Rc<Entry>, before: apply::Counters, snapshot: RefreshSnapshot) -> Outcome {
+fn rebuild(entry: &Rc<Entry>, before: apply::Counters, snapshot: WaveSnapshot) -> Outcome {
     snapshot.advance();
     let (action, plan) = recompute_plan(entry, &Recompute::Reinitialize, snapshot);
-    let run = Run { snapshot: snapshot.as_ptr(), frontier: &snapshot.frontier() };
+    let run = Run { snapshot, frontier: &Frontier::now(snapshot) };
     let counters = execute(&plan, &run, None, None) + before;
     if let Some(what) = mismatch::take() {
         cannot_happen(what);
@@ -214,42 +214,34 @@ fn execute(plan: &Plan, run: &Run, costs: Option<Costs>, probe: Option<&mut Prob
     let instrument = probe.as_ref().map_or(0, |probe| probe.instrument);
     // What an error may have left.
     mismatch::take();
-    // SAFETY: plan and run outlive the execution; the run's snapshot is active.
-    unsafe {
-        let execution = Execution::start(plan.stmt.as_ptr(), run, instrument, 0);
-        execution.run();
-        let counters = apply::counters(execution.plan_state());
-        if let Some(probe) = probe {
-            (probe.show)(&execution, costs);
-        }
-        execution.finish();
-        counters
+    let execution = Execution::start(&plan.stmt, run, instrument, Purpose::Refresh);
+    execution.run();
+    let counters = execution.counters();
+    if let Some(probe) = probe {
+        (probe.show)(&execution, costs);
     }
+    execution.finish();
+    counters
 }
 
 /// Shows the plan a refresh of `view` would run now, without refreshing anything.
 pub fn preview(view: pg_sys::Oid, probe: &mut Probe) {
-    // SAFETY: as any reader of the view.
-    unsafe { pg_sys::LockRelationOid(view, pg_sys::AccessShareLock as i32) };
+    names::lock(view, pg_sys::AccessShareLock);
     let entry = entry(view);
     entry.lock_relations();
-    super::snapshot::with_refresh_snapshot(false, |snapshot| {
+    snapshot::with_wave(false, |snapshot| {
         let (plan, costs) = preview_plan(&entry, view, snapshot);
-        let frontier = snapshot.frontier();
-        let run = Run { snapshot: snapshot.as_ptr(), frontier: &frontier };
+        let frontier = Frontier::now(snapshot);
+        let run = Run { snapshot, frontier: &frontier };
         as_owner(view, || {
-            // SAFETY: as in `execute`; the run is only started for display.
-            unsafe {
-                let flags = pg_sys::EXEC_FLAG_EXPLAIN_ONLY as i32;
-                let execution = Execution::start(plan.stmt.as_ptr(), &run, probe.instrument, flags);
-                (probe.show)(&execution, costs);
-                execution.finish();
-            }
+            let execution = Execution::start(&plan.stmt, &run, probe.instrument, Purpose::Display);
+            (probe.show)(&execution, costs);
+            execution.finish();
         });
     });
 }
 
-fn preview_plan(entry: &Entry, view: pg_sys::Oid, snapshot: RefreshSnapshot) -> (Rc<Plan>, Option<Costs>) {
+fn preview_plan(entry: &Entry, view: pg_sys::Oid, snapshot: WaveSnapshot) -> (Rc<Plan>, Option<Costs>) {
     let Some(row) = stream_table::get(view) else { not_a_stream_table(view) };
     let Some(frontier) = row.frontier.as_deref().map(decode) else { return (full_plan(entry), None) };
     match decide(entry, &row, &frontier, snapshot) {
@@ -266,7 +258,7 @@ fn preview_plan(entry: &Entry, view: pg_sys::Oid, snapshot: RefreshSnapshot) -> 
 }
 
 /// Prepares a recompute: empty state, markers answered, stored definition brought up to date.
-fn recompute_plan(entry: &Rc<Entry>, why: &Recompute, snapshot: RefreshSnapshot) -> (Action, Rc<Plan>) {
+fn recompute_plan(entry: &Rc<Entry>, why: &Recompute, snapshot: WaveSnapshot) -> (Action, Rc<Plan>) {
     let view = entry.circuit.view;
     if entry.target.state.is_some() {
         crate::catalog::state::clear_all(view);
@@ -294,12 +286,6 @@ fn with_index(entry: &Rc<Entry>) -> Rc<Entry> {
     }
     cache::forget(view);
     self::entry(view)
-}
-
-fn populated(view: pg_sys::Oid) {
-    let relation = Relation::open(view, pg_sys::NoLock);
-    // SAFETY: an open materialized view, whose pg_class row we may update.
-    unsafe { crate::pg::server::guarded(|| crate::pg::server::SetMatViewPopulatedState(relation.as_ptr(), true)) };
 }
 
 /// In REPEATABLE READ the transaction's snapshot may be older than what the view already contains.

@@ -4,11 +4,12 @@
 //! lets go of them, waits for the missing one alone, and tries the others again. Neither another wave nor a transaction
 //! that refreshes one ancestor after the other can then end up waiting for us while we wait for it.
 
-use super::{snapshot, step};
-use crate::capture;
+use super::step;
+use crate::capture::{self, Frontier};
 use crate::catalog::stream_table;
-use crate::commands::registration;
+use crate::pg::names;
 use crate::plan::cache::{self, Entry};
+use crate::registration;
 use hashbrown::HashMap;
 use pgrx::pg_sys;
 use smallvec::SmallVec;
@@ -33,7 +34,7 @@ impl Member {
             }
             Some(bytes) => {
                 let frontier = step::decode(bytes);
-                frontier.is_of_this_transaction() && !frontier.precedes(&snapshot::of_transaction())
+                frontier.is_of_this_transaction() && !frontier.precedes(&Frontier::of_transaction())
             }
         }
     }
@@ -68,8 +69,8 @@ fn visit(view: pg_sys::Oid, depths: &mut HashMap<pg_sys::Oid, usize>) -> usize {
     if let Some(&depth) = depths.get(&view) {
         return depth;
     }
-    // SAFETY: waits for concurrent DDL as any UPDATE would; raises if the view is gone.
-    unsafe { pg_sys::LockRelationOid(view, pg_sys::RowExclusiveLock as i32) };
+    // Waits for concurrent DDL as any UPDATE would; what follows raises if the view is gone.
+    names::lock(view, pg_sys::RowExclusiveLock);
     let entry = step::entry(view);
     let depth = upstream(&entry).map(|source| visit(source, depths) + 1).max().unwrap_or(0);
     depths.insert(view, depth);
@@ -118,24 +119,22 @@ fn lock_all(views: impl Iterator<Item = pg_sys::Oid> + Clone) {
 /// An object lock on (our catalog, view), which only refreshes take.
 mod refresh_lock {
     use crate::catalog::STREAM_TABLE;
+    use crate::pg::lock;
     use pgrx::pg_sys;
 
-    const MODE: i32 = pg_sys::ExclusiveLock as i32;
+    const MODE: u32 = pg_sys::ExclusiveLock;
 
     pub fn wait(view: pg_sys::Oid) {
-        // SAFETY: a lock by oids.
-        unsafe { pg_sys::LockDatabaseObject(STREAM_TABLE.oid(), view, 0, MODE) };
+        lock::take(STREAM_TABLE.oid(), view, MODE);
     }
 
     /// False when another transaction has it.
     pub fn try_take(view: pg_sys::Oid) -> bool {
-        // SAFETY: as above.
-        unsafe { pg_sys::ConditionalLockDatabaseObject(STREAM_TABLE.oid(), view, 0, MODE) }
+        lock::try_take(STREAM_TABLE.oid(), view, MODE)
     }
 
-    /// Takes back one `wait` or `try_take`; what the transaction took before it keeps.
+    /// What the transaction took before, it keeps.
     pub fn give_back(view: pg_sys::Oid) {
-        // SAFETY: taken by us.
-        unsafe { pg_sys::UnlockDatabaseObject(STREAM_TABLE.oid(), view, 0, MODE) };
+        lock::give_back(STREAM_TABLE.oid(), view, MODE);
     }
 }

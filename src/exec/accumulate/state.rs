@@ -6,12 +6,44 @@
 
 use super::keys::Keys;
 use super::plan::Key;
+use crate::catalog::state::Layout;
+use crate::circuit::Accumulate;
 use crate::error::cannot_happen;
+use crate::exec::fold::definition::Definition;
 use crate::exec::node::Node;
 use crate::pg::image::{Row, Shape};
+use crate::pg::internal_table::Column;
 use crate::pg::memory::within;
 use crate::pg::slot::Slot;
 use pgrx::pg_sys::{self, Datum, NullableDatum};
+
+/// The state table of such an operator.
+pub fn layout(spec: &Accumulate) -> Layout {
+    let columns = columns(spec);
+    let keys = spec.keys.len() as i16;
+    let (key, unique) =
+        if spec.is_found_by_hash() { (vec![columns.len() as i16], false) } else { ((1..=keys).collect(), true) };
+    Layout { columns, key, unique }
+}
+
+fn columns(spec: &Accumulate) -> Vec<Column> {
+    let definitions: Vec<Definition> = spec.aggregates.iter().map(Definition::resolve).collect();
+    let keys = (1..).zip(&spec.keys).map(|(number, key)| Column {
+        name: format!("k{number}"),
+        typid: key.typid,
+        typmod: key.typmod,
+        collation: key.collation,
+        plain: false,
+    });
+    let numbered = || (1..).zip(&definitions);
+    let counts = numbered().filter(|(_, definition)| definition.has_count());
+    let hash = spec.is_found_by_hash().then(|| Column::new("hash", pg_sys::INT8OID));
+    keys.chain([Column::new("rows", pg_sys::INT8OID)])
+        .chain(counts.map(|(number, _)| Column::new(format!("c{number}"), pg_sys::INT8OID)))
+        .chain(numbered().map(|(number, definition)| Column::new(format!("s{number}"), definition.state_type())))
+        .chain(hash)
+        .collect()
+}
 
 pub struct StateTable {
     relation: pg_sys::Relation,

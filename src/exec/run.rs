@@ -3,14 +3,19 @@
 //! What differs from run to run (snapshot, frontier) reaches the scan nodes through the executor's parameter list:
 //! plan trees are read-only and shared, so nothing of a run may stand in them.
 
+use super::apply::{self, Counters};
 use crate::capture::frontier::Frontier;
+use crate::pg::explain::Explain;
+use crate::pg::snapshot::WaveSnapshot;
+use crate::pg::tree::Tree;
 use pgrx::pg_sys;
 use std::ffi::c_int;
+use std::marker::PhantomData;
 
 /// The state of one run, alive from start to finish.
 pub struct Run<'a> {
     /// Everything is read at this snapshot.
-    pub snapshot: pg_sys::Snapshot,
+    pub snapshot: WaveSnapshot,
     /// Changes the view already contains; deltas are what came after.
     pub frontier: &'a Frontier,
 }
@@ -48,29 +53,42 @@ impl<'a> Run<'a> {
     }
 }
 
-/// An executor run in progress.
-pub struct Execution(*mut pg_sys::QueryDesc);
+/// An executor run in progress, of a plan and with a state that outlive it.
+pub struct Execution<'a> {
+    query: *mut pg_sys::QueryDesc,
+    of: PhantomData<(&'a Tree<pg_sys::PlannedStmt>, &'a Run<'a>)>,
+}
 
-impl Execution {
-    /// Starts `stmt`; `instrument` is an InstrumentOption mask, `flags` EXEC_FLAG_* (0 for none).
-    ///
-    /// # Safety
-    /// `stmt` and `run` outlive the execution; `run.snapshot` is the active snapshot.
-    pub unsafe fn start(stmt: *mut pg_sys::PlannedStmt, run: &Run, instrument: c_int, flags: c_int) -> Self {
-        // SAFETY: as in CREATE TABLE AS: query descriptor over the active snapshot, no destination.
+/// What a run is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    Refresh,
+    /// Only its plan is shown.
+    Display,
+}
+
+impl<'a> Execution<'a> {
+    /// Starts a plan that ends in an apply node; `instrument` is an InstrumentOption mask (0 for none).
+    pub fn start(plan: &'a Tree<pg_sys::PlannedStmt>, run: &'a Run<'a>, instrument: c_int, purpose: Purpose) -> Self {
+        let flags = match purpose {
+            Purpose::Refresh => 0,
+            Purpose::Display => pg_sys::EXEC_FLAG_EXPLAIN_ONLY as c_int,
+        };
+        // SAFETY: as in CREATE TABLE AS: query descriptor over the active snapshot, no destination. Plan and run outlive
+        // the execution.
         unsafe {
-            let desc = pg_sys::CreateQueryDesc(
-                stmt,
+            let query = pg_sys::CreateQueryDesc(
+                plan.as_ptr(),
                 c"pg_trickle refresh".as_ptr(),
-                run.snapshot,
+                run.snapshot.as_ptr(),
                 std::ptr::null_mut(),
                 pg_sys::CreateDestReceiver(pg_sys::CommandDest::DestNone),
                 run.params(),
                 std::ptr::null_mut(),
                 instrument,
             );
-            pg_sys::ExecutorStart(desc, flags);
-            Self(desc)
+            pg_sys::ExecutorStart(query, flags);
+            Self { query, of: PhantomData }
         }
     }
 
@@ -78,26 +96,29 @@ impl Execution {
     pub fn run(&self) {
         // SAFETY: started, not finished.
         unsafe {
-            pg_sys::ExecutorRun(self.0, pg_sys::ScanDirection::ForwardScanDirection, 0);
-            pg_sys::ExecutorFinish(self.0);
+            pg_sys::ExecutorRun(self.query, pg_sys::ScanDirection::ForwardScanDirection, 0);
+            pg_sys::ExecutorFinish(self.query);
         }
     }
 
-    pub fn plan_state(&self) -> *mut pg_sys::PlanState {
-        // SAFETY: set by ExecutorStart.
-        unsafe { (*self.0).planstate }
+    /// What the apply node has written.
+    pub fn counters(&self) -> Counters {
+        // SAFETY: the plan's top node, which is begun.
+        unsafe { apply::counters((*self.query).planstate) }
     }
 
-    pub fn query_desc(&self) -> *mut pg_sys::QueryDesc {
-        self.0
+    /// Prints the plan, with what was measured, followed by what `more` prints.
+    pub fn show(&self, to: Explain, more: impl FnOnce()) {
+        // SAFETY: started, not finished.
+        unsafe { to.query(self.query, more) };
     }
 
     /// Releases everything. An execution that ends by an error is cleaned up by the transaction's abort.
     pub fn finish(self) {
         // SAFETY: ends the run exactly once.
         unsafe {
-            pg_sys::ExecutorEnd(self.0);
-            pg_sys::FreeQueryDesc(self.0);
+            pg_sys::ExecutorEnd(self.query);
+            pg_sys::FreeQueryDesc(self.query);
         }
     }
 }

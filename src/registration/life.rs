@@ -15,8 +15,9 @@ use crate::catalog::stream_table::{self, Definition};
 use crate::catalog::{history, state};
 use crate::circuit::{self, Circuit, Operator};
 use crate::error::error;
+use crate::exec::{accumulate, apply};
+use crate::identity;
 use crate::pg::{names, privilege};
-use crate::{exec, identity};
 use pgrx::{PgSqlErrorCode, pg_sys};
 
 /// Makes an existing materialized view a stream table whose sources are not captured yet.
@@ -95,8 +96,8 @@ fn attach_circuit(circuit: &Circuit, options: &Options) -> bool {
             capture::install(source.relid, &source.columns);
         }
         for (number, block) in circuit.blocks.iter().enumerate() {
-            if let Operator::Accumulate(accumulate) = &block.operator {
-                state::create(circuit.view, number as i16, accumulate);
+            if let Operator::Accumulate(spec) = &block.operator {
+                state::create(circuit.view, number as i16, &accumulate::layout(spec));
             }
         }
     }
@@ -119,7 +120,7 @@ pub fn resync(view: pg_sys::Oid) {
     let options = Stored::read(view).options();
     stream_table::set_definition(view, define(&circuit, &options));
     let before = dependency::sources_of(view);
-    exec::apply::demote_outdated(view, circuit.key.as_deref());
+    apply::demote_outdated(view, circuit.key.as_deref());
     state::drop_all(view);
     dependency::replace(view, &dependencies(&circuit));
     let populated = row.frontier.is_some();
@@ -134,7 +135,7 @@ pub fn resync(view: pg_sys::Oid) {
 /// Leaves a plain materialized view with the rows it has.
 pub fn release(view: pg_sys::Oid) {
     detach(view);
-    exec::apply::drop_own_indexes(view);
+    apply::drop_own_indexes(view);
     Stored::default().write(view);
     forget(view);
     resync_dependants(view);

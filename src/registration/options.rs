@@ -3,7 +3,7 @@
 //! `WITH (pg_trickle.schedule = '30s')` and `WITH ("pg_trickle.schedule" = '30s')`, as pg_dump writes it, are the same.
 
 use super::pinned;
-use crate::error::{Report, error};
+use crate::error::{Report, cannot_happen, error};
 use crate::pg::statement::{OptionChange, RawOption};
 use crate::pg::{identity, reloptions};
 use crate::schedule::spec;
@@ -114,7 +114,9 @@ impl Stored {
                 _ => RefreshMode::Auto,
             },
             cdc_mode: self.get("cdc_mode").unwrap_or("auto").to_owned(),
-            settings: self.get("settings").and_then(|text| pinned::decode(text).ok()),
+            settings: self
+                .get("settings")
+                .map(|text| pinned::decode(text).unwrap_or_else(|_| cannot_happen("stored settings are malformed"))),
         }
     }
 }

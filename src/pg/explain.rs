@@ -1,0 +1,123 @@
+//! An EXPLAIN in progress: its options, and what it prints.
+
+use super::node;
+use pgrx::pg_sys;
+use std::ffi::CStr;
+use std::ptr;
+
+/// Where EXPLAIN writes.
+#[derive(Clone, Copy)]
+pub struct Explain(*mut pg_sys::ExplainState);
+
+impl Explain {
+    /// # Safety
+    /// The state outlives this handle and its copies.
+    pub unsafe fn of(state: *mut pg_sys::ExplainState) -> Self {
+        Self(state)
+    }
+
+    /// With the default options of EXPLAIN or EXPLAIN ANALYZE, as text.
+    pub fn plain(analyze: bool) -> Self {
+        // SAFETY: a new state in the current memory context, which the handle does not outlive in any use of it.
+        unsafe {
+            let state = pg_sys::NewExplainState();
+            (*state).analyze = analyze;
+            (*state).timing = analyze;
+            (*state).costs = true;
+            Self(state)
+        }
+    }
+
+    fn state(&self) -> &pg_sys::ExplainState {
+        // SAFETY: live by contract of the constructors.
+        unsafe { &*self.0 }
+    }
+
+    pub fn analyze(self) -> bool {
+        self.state().analyze
+    }
+
+    pub fn costs(self) -> bool {
+        self.state().costs
+    }
+
+    /// What the executor is to measure: an InstrumentOption mask.
+    pub fn instrument(self) -> i32 {
+        use pg_sys::InstrumentOption::*;
+        let state = self.state();
+        let mut options = match state.analyze {
+            true if state.timing => INSTRUMENT_TIMER,
+            true => INSTRUMENT_ROWS,
+            false => 0,
+        };
+        if state.buffers {
+            options |= INSTRUMENT_BUFFERS;
+        }
+        if state.wal {
+            options |= INSTRUMENT_WAL;
+        }
+        options as i32
+    }
+
+    /// Prints everything `work` shows as one document; returns it.
+    pub fn document(self, work: impl FnOnce()) -> String {
+        // SAFETY: begin and end are paired; after an error nothing is printed.
+        unsafe {
+            pg_sys::ExplainBeginOutput(self.0);
+            work();
+            pg_sys::ExplainEndOutput(self.0);
+            node::string((*self.state().str_).data)
+        }
+    }
+
+    /// Prints a plan followed by what `more` shows.
+    ///
+    /// # Safety
+    /// The execution is started and not yet ended.
+    pub unsafe fn query(self, execution: *mut pg_sys::QueryDesc, more: impl FnOnce()) {
+        // SAFETY: by contract; the group is opened and closed.
+        unsafe {
+            pg_sys::ExplainOpenGroup(c"Query".as_ptr(), ptr::null(), true, self.0);
+            pg_sys::ExplainPrintPlan(self.0, execution);
+            more();
+            pg_sys::ExplainCloseGroup(c"Query".as_ptr(), ptr::null(), true, self.0);
+        }
+    }
+
+    pub fn integer(self, label: &CStr, value: u64) {
+        // SAFETY: EXPLAIN copies label and value.
+        unsafe { pg_sys::ExplainPropertyInteger(label.as_ptr(), ptr::null(), value as i64, self.0) }
+    }
+
+    pub fn float(self, label: &CStr, value: f64) {
+        // SAFETY: EXPLAIN copies the label.
+        unsafe { pg_sys::ExplainPropertyFloat(label.as_ptr(), ptr::null(), value, 2, self.0) }
+    }
+
+    pub fn text(self, label: &CStr, value: &str) {
+        // SAFETY: EXPLAIN copies label and value.
+        unsafe { pg_sys::ExplainPropertyText(label.as_ptr(), node::cstring(value), self.0) }
+    }
+
+    /// Sends a document to the client, as ExplainQuery does.
+    ///
+    /// # Safety
+    /// `stmt` and `dest` are those of the statement this explains.
+    pub(super) unsafe fn send(self, stmt: *mut pg_sys::ExplainStmt, dest: *mut pg_sys::DestReceiver) {
+        // SAFETY: by contract; the sequence of ExplainQuery.
+        unsafe {
+            let text = self.state().str_;
+            let desc = pg_sys::ExplainResultDesc(stmt);
+            let output = pg_sys::begin_tup_output_tupdesc(dest, desc, &raw const pg_sys::TTSOpsVirtual);
+            if self.state().format == pg_sys::ExplainFormat::EXPLAIN_FORMAT_TEXT {
+                pg_sys::do_text_output_multiline(output, (*text).data);
+            } else {
+                let value = pg_sys::Datum::from(pg_sys::cstring_to_text_with_len((*text).data, (*text).len));
+                pg_sys::do_tup_output(output, &raw const value, &raw const NOT_NULL);
+            }
+            pg_sys::end_tup_output(output);
+        }
+    }
+}
+
+static NOT_NULL: bool = false;

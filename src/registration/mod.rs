@@ -1,0 +1,10 @@
+//! What a view is registered as: its options, whether its query can be maintained, and what is set up and taken down
+//! as it becomes, is and ceases to be a stream table.
+
+mod life;
+pub mod named;
+pub mod options;
+mod pinned;
+pub mod refusal;
+
+pub use life::{attach, detach, forget, register, release, resync, resync_dependants};
