@@ -43,7 +43,7 @@ SELECT * FROM pgtrickle.list_sources('lazy') l \gset l_
 SELECT :'l_source_table', :l_source_oid = 'orders'::regclass, :'l_source_type', :'l_cdc_mode', :'l_columns_used';
 SELECT stream_table, source_table, cdc_mode, pending_rows, buffer_bytes > 0 AS bytes FROM pgtrickle.change_buffer_sizes() ORDER BY 1;
 SELECT pgt_name, stale, needs_reinit FROM pgtrickle.stream_tables_info ORDER BY 1;
-SELECT total_stream_tables, error_tables, stale_tables FROM pgtrickle.quick_health;
+SELECT * FROM pgtrickle.quick_health;
 SELECT pgtrickle.refresh_stream_table('lazy');
 SELECT action, status, rows_inserted, rows_deleted, error_message, end_time >= start_time AS ordered, duration_ms >= 0 AS timed
   FROM pgtrickle.get_refresh_history('lazy', 2);

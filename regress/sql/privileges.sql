@@ -79,7 +79,7 @@ TABLE v ORDER BY a;
 SELECT count(*) FROM pgtrickle.get_refresh_history('v');
 ALTER MATERIALIZED VIEW v SET (pg_trickle.schedule = '1s');
 
--- Not even the superuser writes internal tables by accident; buffers are nobody's business.
+-- Nobody but a superuser reads or writes what is internal, and only the extension's owner drops it.
 RESET ROLE;
 SET ROLE regress_owner;
 SELECT count(*) FROM pg_class c WHERE relnamespace = 'pgtrickle_internal'::regnamespace

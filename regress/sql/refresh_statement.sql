@@ -58,6 +58,29 @@ EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF, BUFFERS OFF) REFRESH MATER
 SELECT max(a) FROM v;
 EXPLAIN (COSTS OFF) REFRESH MATERIALIZED VIEW plain;
 EXPLAIN (ANALYZE, NO_SUCH) REFRESH MATERIALIZED VIEW v;
+-- With nothing pending: the plan for one changed row of each source, or that nothing was done.
+CREATE MATERIALIZED VIEW counted WITH (pg_trickle.incremental) AS SELECT b, count(*) FROM t GROUP BY b;
+EXPLAIN (VERBOSE, COSTS OFF) REFRESH MATERIALIZED VIEW counted;
+EXPLAIN (ANALYZE) REFRESH MATERIALIZED VIEW counted;
+EXPLAIN (ANALYZE, FORMAT JSON) REFRESH MATERIALIZED VIEW counted;
+-- Other options and formats.
+CREATE FUNCTION explained(options text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    line text;
+    text text := '';
+BEGIN
+    FOR line IN EXECUTE format('EXPLAIN (%s) REFRESH MATERIALIZED VIEW counted', options) LOOP
+        text := text || E'\n' || line;
+    END LOOP;
+    RETURN text;
+END $$;
+UPDATE t SET b = 'row' WHERE a > 9;
+SELECT explained('BUFFERS, FORMAT JSON')::json -> 0 -> 'Plan' -> 'Plans' -> 0 ->> 'Custom Plan Provider' AS below_apply;
+SELECT explained('ANALYZE, BUFFERS, FORMAT JSON')::json -> 0 -> 'Plan' ->> 'Shared Hit Blocks' IS NOT NULL AS buffers,
+       explained('ANALYZE, BUFFERS, FORMAT XML') LIKE '%<Action>NO_DATA</Action>%' AS nothing;
+TABLE counted ORDER BY b;
+DROP FUNCTION explained;
+DROP MATERIALIZED VIEW counted;
 REFRESH MATERIALIZED VIEW v WITH NO DATA;
 EXPLAIN (COSTS OFF) REFRESH MATERIALIZED VIEW v;
 SELECT name, is_populated FROM pgtrickle.pgt_status();
@@ -92,11 +115,14 @@ DROP EVENT TRIGGER regress_end;
 DROP FUNCTION seen;
 DROP MATERIALIZED VIEW w;
 
--- A view in use by the same session cannot be refreshed, as the server has it.
+-- A cursor that is open on the view goes on showing what it held when the cursor was opened.
 BEGIN;
-DECLARE c CURSOR FOR SELECT * FROM v;
+DECLARE c CURSOR FOR SELECT a FROM v;
 FETCH 1 FROM c;
+DELETE FROM t WHERE a > 3;
 REFRESH MATERIALIZED VIEW v;
+FETCH ALL FROM c;
+SELECT count(*) FROM v;
 ROLLBACK;
 
 SET client_min_messages = warning;

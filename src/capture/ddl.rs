@@ -4,7 +4,6 @@ use super::frontier::Frontier;
 use super::{Pending, family, fingerprint, install, lock, segment, triggers};
 use crate::catalog::source::{self, Source};
 use crate::catalog::{dependency, stream_table};
-use crate::error::cannot_happen;
 use crate::pg::relation::Relation;
 use pgrx::pg_sys;
 
@@ -119,6 +118,6 @@ fn recompute_pending(source: &Source, reason: &str) {
 }
 
 fn is_pending(source: &Source, frontier: &[u8]) -> bool {
-    let Ok(frontier) = Frontier::from_bytes(frontier) else { cannot_happen("malformed frontier") };
+    let frontier = Frontier::stored(frontier);
     !Pending::now(source.relid, &frontier).is_empty()
 }

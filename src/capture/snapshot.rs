@@ -1,6 +1,7 @@
 //! The frontier a server snapshot stands for.
 
 use super::frontier::Frontier;
+use crate::error::cannot_happen;
 use crate::pg::snapshot::WaveSnapshot;
 use pgrx::pg_sys;
 
@@ -32,6 +33,11 @@ impl Frontier {
             let own = (own != 0).then_some((own, snapshot.curcid));
             Self::new(widen(next, snapshot.xmin), widen(next, snapshot.xmax), running, own)
         }
+    }
+
+    /// As it stands in the catalog.
+    pub fn stored(bytes: &[u8]) -> Self {
+        Self::from_bytes(bytes).unwrap_or_else(|_| cannot_happen("a stored frontier is malformed"))
     }
 
     /// Whether this transaction set it.

@@ -22,7 +22,6 @@ use super::frontier::Frontier;
 use super::{cache, lock, segment};
 use crate::catalog::source;
 use crate::catalog::{dependency, stream_table};
-use crate::error::cannot_happen;
 use crate::pg::relation::Relation;
 use crate::pg::server;
 use pgrx::pg_sys;
@@ -86,7 +85,7 @@ fn truncate_if_seen(relid: pg_sys::Oid, segment: &Relation) {
 /// How far the views that read the buffer are, as far as they are populated.
 fn frontiers(relid: pg_sys::Oid) -> Vec<Frontier> {
     let views = dependency::readers_of(relid).into_iter().filter_map(stream_table::get);
-    let decode = |bytes: Vec<u8>| Frontier::from_bytes(&bytes).unwrap_or_else(|_| cannot_happen("malformed frontier"));
+    let decode = |bytes: Vec<u8>| Frontier::stored(&bytes);
     views.filter_map(|view| view.frontier).map(decode).collect()
 }
 

@@ -107,10 +107,10 @@ impl<'a> Execution<'a> {
         unsafe { apply::counters((*self.query).planstate) }
     }
 
-    /// Prints the plan, with what was measured, followed by what `more` prints.
-    pub fn show(&self, to: Explain, more: impl FnOnce()) {
+    /// Prints the plan, with what was measured.
+    pub fn show(&self, to: Explain) {
         // SAFETY: started, not finished.
-        unsafe { to.query(self.query, more) };
+        unsafe { to.plan(self.query) };
     }
 
     /// Releases everything. An execution that ends by an error is cleaned up by the transaction's abort.

@@ -1,7 +1,7 @@
 //! explain_st: everything about one stream table, a property a row.
 
-use super::functions::{captured_sources, decoded};
-use crate::capture::Pending;
+use super::functions::captured_sources;
+use crate::capture::{Frontier, Pending};
 use crate::catalog::dependency;
 use crate::catalog::stream_table::{self, StreamTable};
 use crate::circuit::{self, Circuit, Operator};
@@ -60,7 +60,7 @@ fn described(row: &StreamTable) -> Properties {
         ("recompute_due", stream_table::reinit(row.relid)),
         ("operator", Some(operator(&circuit))),
         ("key", circuit.key.as_ref().map(|key| columns(row.relid, key))),
-        ("frontier", row.frontier.as_deref().map(|frontier| decoded(frontier).to_text())),
+        ("frontier", row.frontier.as_deref().map(|frontier| Frontier::stored(frontier).to_text())),
         ("last_error", row.last_error.clone().filter(|_| privilege::may_maintain(row.relid))),
         ("pinned_settings", Some(row.pinned.join("; ")).filter(|_| circuit.settings_dependent)),
     ];
@@ -85,7 +85,7 @@ fn columns(view: pg_sys::Oid, key: &[usize]) -> String {
 
 /// Each source with what is pending of it.
 fn sources(row: &StreamTable) -> Properties {
-    let frontier = row.frontier.as_deref().map(decoded);
+    let frontier = row.frontier.as_deref().map(Frontier::stored);
     let captured = captured_sources(row);
     let described = |dependency: dependency::Dependency| {
         let name = facts::relation_name(dependency.source);

@@ -5,7 +5,6 @@ use crate::capture::{Frontier, Pending};
 use crate::catalog::stream_table::{self, StreamTable};
 use crate::catalog::{dependency, source};
 use crate::circuit;
-use crate::error::cannot_happen;
 use crate::pg::{execute, facts, storage};
 use crate::settings;
 use pgrx::iter::TableIterator;
@@ -14,18 +13,14 @@ use pgrx::{name, pg_extern, pg_sys};
 /// A stored frontier, readable.
 #[pg_extern]
 fn frontier_text(frontier: &[u8]) -> String {
-    decoded(frontier).to_text()
-}
-
-pub fn decoded(frontier: &[u8]) -> Frontier {
-    Frontier::from_bytes(frontier).unwrap_or_else(|_| cannot_happen("malformed frontier"))
+    Frontier::stored(frontier).to_text()
 }
 
 /// The view's contents may differ from its query now.
 #[pg_extern]
 fn has_pending(view: pg_sys::Oid) -> bool {
     let Some(row) = stream_table::get(view) else { return false };
-    let Some(frontier) = row.frontier.as_deref().map(decoded) else { return true };
+    let Some(frontier) = row.frontier.as_deref().map(Frontier::stored) else { return true };
     let pending = |source: pg_sys::Oid| !Pending::now(source, &frontier).is_empty();
     !row.captured || stream_table::reinit(view).is_some() || captured_sources(&row).into_iter().any(pending)
 }
@@ -52,7 +47,7 @@ fn change_buffer_sizes() -> TableIterator<
     settings::require_preloaded();
     let mut rows = Vec::new();
     for view in stream_table::all() {
-        let Some(frontier) = view.frontier.as_deref().map(decoded) else { continue };
+        let Some(frontier) = view.frontier.as_deref().map(Frontier::stored) else { continue };
         for source in captured_sources(&view).into_iter().filter_map(source::get) {
             let pending = Pending::now(source.relid, &frontier).versions as i64;
             let bytes = source.segments.into_iter().map(storage::bytes).sum::<u64>() as i64;

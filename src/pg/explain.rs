@@ -70,18 +70,21 @@ impl Explain {
         }
     }
 
-    /// Prints a plan followed by what `more` shows.
-    ///
-    /// # Safety
-    /// The execution is started and not yet ended.
-    pub unsafe fn query(self, execution: *mut pg_sys::QueryDesc, more: impl FnOnce()) {
-        // SAFETY: by contract; the group is opened and closed.
+    /// Prints what `work` shows of one query.
+    pub fn query(self, work: impl FnOnce()) {
+        // SAFETY: the group is opened and closed; after an error nothing is printed.
         unsafe {
             pg_sys::ExplainOpenGroup(c"Query".as_ptr(), ptr::null(), true, self.0);
-            pg_sys::ExplainPrintPlan(self.0, execution);
-            more();
+            work();
             pg_sys::ExplainCloseGroup(c"Query".as_ptr(), ptr::null(), true, self.0);
         }
+    }
+
+    /// # Safety
+    /// The execution is started and not yet ended.
+    pub unsafe fn plan(self, execution: *mut pg_sys::QueryDesc) {
+        // SAFETY: by contract.
+        unsafe { pg_sys::ExplainPrintPlan(self.0, execution) };
     }
 
     pub fn integer(self, label: &CStr, value: u64) {

@@ -73,7 +73,7 @@ pub fn run(
 ) -> Outcome {
     let view = member.view;
     let Some(row) = stream_table::get(view) else { not_a_stream_table(view) };
-    let old = row.frontier.as_deref().map(decode);
+    let old = row.frontier.as_deref().map(Frontier::stored);
     let new = Frontier::now(snapshot);
     check_order(view, old.as_ref(), &new);
     refuse_if_in_use(&member.entry);
@@ -243,7 +243,7 @@ pub fn preview(view: pg_sys::Oid, probe: &mut Probe) {
 
 fn preview_plan(entry: &Entry, view: pg_sys::Oid, snapshot: WaveSnapshot) -> (Rc<Plan>, Option<Costs>) {
     let Some(row) = stream_table::get(view) else { not_a_stream_table(view) };
-    let Some(frontier) = row.frontier.as_deref().map(decode) else { return (full_plan(entry), None) };
+    let Some(frontier) = row.frontier.as_deref().map(Frontier::stored) else { return (full_plan(entry), None) };
     match decide(entry, &row, &frontier, snapshot) {
         Work::Delta(plan, costs) => (plan, Some(costs)),
         Work::Nothing if !entry.circuit.blocks.is_empty() => {
@@ -332,10 +332,6 @@ fn not_a_stream_table(view: pg_sys::Oid) -> ! {
 
 fn name(relid: pg_sys::Oid) -> String {
     Relation::open(relid, pg_sys::NoLock).name()
-}
-
-pub fn decode(bytes: &[u8]) -> Frontier {
-    Frontier::from_bytes(bytes).unwrap_or_else(|_| cannot_happen("a stored frontier is malformed"))
 }
 
 fn record(view: pg_sys::Oid, started: pg_sys::TimestampTz, outcome: &Outcome, initiator: Initiator) {

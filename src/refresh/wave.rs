@@ -33,7 +33,7 @@ impl Member {
                 true
             }
             Some(bytes) => {
-                let frontier = step::decode(bytes);
+                let frontier = Frontier::stored(bytes);
                 frontier.is_of_this_transaction() && !frontier.precedes(&Frontier::of_transaction())
             }
         }

@@ -22,6 +22,7 @@ use pgrx::{PgSqlErrorCode, pg_sys};
 
 /// Makes an existing materialized view a stream table whose sources are not captured yet.
 pub fn register(view: pg_sys::Oid, mut stored: Stored) {
+    refuse_temporary(view);
     let options = stored.options();
     let settings = identity::settings_with(options.settings.as_deref().unwrap_or_default());
     let circuit = identity::as_owner_with(view, &settings, || circuit::build(view));
@@ -35,6 +36,17 @@ pub fn register(view: pg_sys::Oid, mut stored: Stored) {
         stored.set("settings", &pinned::encode(&settings));
     }
     stored.write(view);
+}
+
+/// No statement tells us when a session's end drops a view, and its sources would be captured for ever.
+fn refuse_temporary(view: pg_sys::Oid) {
+    if names::is_temporary(view) {
+        let message = format!("temporary materialized view \"{}\" cannot be a stream table", names::display(view));
+        error(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, message)
+            .detail("What is captured for a stream table outlives the session.")
+            .hint("Create the view in a schema other than pg_temp.")
+            .raise()
+    }
 }
 
 fn circuit_of(view: pg_sys::Oid) -> Circuit {
