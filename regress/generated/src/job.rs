@@ -16,7 +16,7 @@ use crate::author::Mode;
 use crate::dice::Coverage;
 use crate::episode::{self, Episode};
 use crate::options::Options;
-use crate::run::{Failure, Outcome, Sessions};
+use crate::run::{Failure, Outcome, Sessions, Spent};
 use crate::script;
 use crate::shrink;
 
@@ -39,6 +39,7 @@ pub struct Board {
     pub unexplained: AtomicU64,
     /// How often each kind of failure was met, and in which episode first.
     pub kinds: Mutex<BTreeMap<String, (u64, u64)>>,
+    pub spent: Mutex<Spent>,
 }
 
 impl Board {
@@ -60,6 +61,7 @@ impl Board {
             crashes: zero(),
             unexplained: zero(),
             kinds: Mutex::default(),
+            spent: Mutex::default(),
         }
     }
 
@@ -176,7 +178,7 @@ impl Job<'_> {
             let _together = self.board.playing.read().expect("no worker panics while it plays");
             self.sessions.run(&episode)
         };
-        let outcome = match result {
+        let mut outcome = match result {
             Ok(outcome) => outcome,
             // A run that cannot even be set up has most likely lost its connections, too.
             Err(error) => {
@@ -185,6 +187,7 @@ impl Job<'_> {
             }
         };
         self.board.checks.fetch_add(outcome.checks, Relaxed);
+        self.board.spent.lock().expect("no worker panics while it counts").merge(std::mem::take(&mut outcome.spent));
         self.board.tolerated.fetch_add(outcome.tolerated.len() as u64, Relaxed);
         match outcome.failure.clone() {
             Some((_, failure)) if failure.is_crash() => self.investigate_crash(episode),

@@ -119,6 +119,16 @@ fn summarize(board: &Board) {
         for (label, hits) in coverage.iter() {
             println!("{hits:8}  {label}");
         }
+        let spent = board.spent.lock().expect("the workers are gone");
+        let mut spent: Vec<_> = spent.0.iter().collect();
+        spent.sort_by_key(|(_, (_, time))| *time);
+        for (label, (count, time)) in spent {
+            println!(
+                "{:8.1} s  {count:8} x {:8.2} ms  {label}",
+                time.as_secs_f64(),
+                time.as_secs_f64() * 1e3 / *count as f64
+            );
+        }
     }
     for (kind, (count, first)) in board.kinds.lock().expect("the workers are gone").iter() {
         println!("{count:8}  failures, first in episode {first}: {kind}");

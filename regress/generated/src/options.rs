@@ -22,7 +22,7 @@ usage: trickle-generated --dsn DSN [options]
   --shrink-seconds N time to shrink one failure (default 120; 0 to leave it as it is)
   --keep-going       go on after a failure
   --print            print the script of --episode K instead of playing it
-  --verbose          print the histogram of features covered
+  --verbose          print the histogram of features covered, and where the time went
 ";
 
 #[derive(Clone, Debug)]

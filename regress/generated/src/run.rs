@@ -1,6 +1,6 @@
 //! Runs an episode on a server: one connection per session, one database per job, everything thrown away afterwards.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -37,6 +37,24 @@ pub struct Outcome {
     pub tolerated: BTreeSet<usize>,
     /// The failure, and the position of the step it happened at.
     pub failure: Option<(usize, Failure)>,
+    pub spent: Spent,
+}
+
+/// Where the time went: how often each kind of statement ran, and how long that took.
+#[derive(Default)]
+pub struct Spent(pub BTreeMap<String, (u64, Duration)>);
+
+impl Spent {
+    fn add(&mut self, label: String, time: Duration) {
+        self.merge(Spent(BTreeMap::from([(label, (1, time))])));
+    }
+
+    pub fn merge(&mut self, other: Spent) {
+        for (label, (count, time)) in other.0 {
+            let total = self.0.entry(label).or_default();
+            *total = (total.0 + count, total.1 + time);
+        }
+    }
 }
 
 /// The connections of one job.
@@ -70,12 +88,14 @@ impl Sessions {
 
     /// Runs the steps in order, up to the first failure.
     pub fn run(&mut self, episode: &Episode) -> Result<Outcome, postgres::Error> {
+        let mut outcome = Outcome::default();
+        let start = Instant::now();
         self.clean_up()?;
         self.clients[MAIN].batch_execute(&format!("CREATE SCHEMA {SCHEMA}"))?;
         for session in 0..SESSIONS {
             self.clients[session].batch_execute(&session_setup(episode).join("; "))?;
         }
-        let mut outcome = Outcome::default();
+        outcome.spent.add("(set up)".to_string(), start.elapsed());
         let mut in_transaction = [false; SESSIONS];
         for (position, step) in episode.steps.iter().enumerate() {
             if let Err(failure) = self.run_step(episode, step, in_transaction[step.session], &mut outcome) {
@@ -111,14 +131,14 @@ impl Sessions {
         in_transaction: bool,
         outcome: &mut Outcome,
     ) -> Result<(), Failure> {
-        // What starts capture (a first population, an adoption, a changed mode) waits for writers in flight.
-        let may_wait = step.changes.is_empty() && step.control.is_none();
-        let may_fail = |code: &str| step.may_fail.contains(&code) || (may_wait && code == "55P03");
-        let guarded = in_transaction && step.control.is_none() && (may_wait || !step.may_fail.is_empty());
+        let may_fail = |code: &str| step.may_fail.contains(&code);
+        let guarded = in_transaction && step.control.is_none() && !step.may_fail.is_empty();
         if guarded {
             self.send(step.session, "SAVEPOINT guard")?;
         }
+        let start = Instant::now();
         let result = self.act(episode, step, outcome);
+        outcome.spent.add(step.label(), start.elapsed());
         let tolerated = matches!(&result, Err(Failure::Error { code, .. }) if may_fail(code));
         if tolerated {
             outcome.tolerated.insert(step.id);

@@ -119,6 +119,12 @@ impl Sql {
         text
     }
 
+    /// The words a statement begins with, as far as it is plain text.
+    pub fn first_words(&self, count: usize) -> String {
+        let Some(Piece::Text(text)) = self.0.first() else { return String::new() };
+        text.split_whitespace().take(count).collect::<Vec<_>>().join(" ")
+    }
+
     /// The views it reads.
     pub fn references(&self) -> BTreeSet<ViewId> {
         let of = |piece: &Piece| match piece {

@@ -13,6 +13,8 @@ pub const NONE: Codes = &[];
 pub const VIOLATIONS: Codes = &["23502", "23503", "23505", "23514", "44000", "21000", "27000"];
 /// A partition was given rows that are not its own, and has a row trigger.
 pub const MISPLACED: Codes = &["0A000"];
+/// Capture cannot be started or changed while another transaction holds the source.
+pub const LOCKED: Codes = &["55P03"];
 /// A repeatable-read transaction met a row changed since its snapshot.
 pub const CONFLICTS: Codes = &["40001"];
 
@@ -149,6 +151,16 @@ impl Step {
     pub fn clearing(mut self, views: impl IntoIterator<Item = ViewId>) -> Step {
         self.clears.extend(views);
         self
+    }
+
+    /// What kind of step it is: the first words of its statement.
+    pub fn label(&self) -> String {
+        match &self.action {
+            Action::Run(sql) => sql.first_words(2),
+            Action::Copy { .. } => "COPY".to_string(),
+            Action::Check(_) => "(comparison)".to_string(),
+            Action::Reconnect => "(new connection)".to_string(),
+        }
     }
 
     /// The lists the shrinker may shorten.

@@ -7,7 +7,7 @@ use crate::change::Level;
 use crate::query::QueryMaker;
 use crate::sql;
 use crate::sql::{Sql, ViewId, literal};
-use crate::step::{Action, Step};
+use crate::step::{Action, LOCKED, Step};
 use crate::world::{Definition, ViewSort, ViewState};
 
 /// Views over views over views: so deep, and no deeper.
@@ -337,6 +337,7 @@ impl Author {
             "SET (pg_trickle.refresh_mode = 'AUTO')",
         ]);
         let step = self.on_view(view, sql!["ALTER MATERIALIZED VIEW ", view, format!(" {setting}")]);
+        let step = if setting.contains("refresh_mode") { step.may_fail(LOCKED) } else { step };
         self.run_with_extension(step);
     }
 
