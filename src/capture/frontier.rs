@@ -39,11 +39,6 @@ impl Frontier {
         Self { own: Some((xid, cid)), ..self.clone() }
     }
 
-    /// The transaction that set this frontier, if it had an id by then.
-    pub fn own_xid(&self) -> Option<u64> {
-        self.own.map(|(xid, _)| xid)
-    }
-
     /// Whether a change made by command `cid` of top-level transaction `xid` is contained. The change is known to be
     /// visible in a newer snapshot. Never panics: it runs inside the scan's guard.
     #[inline]

@@ -40,13 +40,6 @@ impl Frontier {
         Self::from_bytes(bytes).unwrap_or_else(|_| cannot_happen("a stored frontier is malformed"))
     }
 
-    /// Whether this transaction set it.
-    pub fn is_of_this_transaction(&self) -> bool {
-        // SAFETY: asks for this transaction's id.
-        let xid = unsafe { pg_sys::GetTopFullTransactionIdIfAny() }.value;
-        xid != 0 && self.own_xid() == Some(xid)
-    }
-
     /// Also seen: everything this transaction has done up to and including the current command, whose number no later
     /// command will share.
     pub fn with_own_so_far(&self) -> Self {

@@ -14,7 +14,7 @@ use std::ffi::{CStr, c_char};
 
 /// What a trigger reacts to; its name and everything else follow.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub enum Kind {
     Insert,
     Update,
     Delete,
@@ -23,6 +23,13 @@ enum Kind {
 }
 
 impl Kind {
+    const ALL: [Kind; 5] = [Kind::Insert, Kind::Update, Kind::Delete, Kind::Row, Kind::Truncate];
+
+    /// The kind with this `pg_trigger.tgtype`.
+    pub fn of(tgtype: i16) -> Option<Kind> {
+        Self::ALL.into_iter().find(|kind| kind.tgtype() == tgtype)
+    }
+
     fn name(self) -> &'static CStr {
         match self {
             Kind::Insert => c"pg_trickle_insert",
@@ -110,16 +117,11 @@ fn wanted(relid: pg_sys::Oid) -> Vec<Kind> {
 
 /// The capture triggers there are; None for one of a kind we no longer know.
 fn present(relid: pg_sys::Oid) -> Vec<(Option<Kind>, Row)> {
-    const KINDS: [Kind; 5] = [Kind::Insert, Kind::Update, Kind::Delete, Kind::Row, Kind::Truncate];
     let function = function();
     let table = CatalogTable::open_for_read(pg_sys::TriggerRelationId);
     let rows = table.find(pg_sys::TriggerRelidNameIndexId.into(), trigger::TGRELID, relid, Rows::Latest);
     let ours = rows.into_iter().filter(|row| row.must::<pg_sys::Oid>(trigger::TGFOID) == function);
-    ours.map(|row| {
-        let tgtype: i16 = row.must(trigger::TGTYPE);
-        (KINDS.into_iter().find(|kind| kind.tgtype() == tgtype), row)
-    })
-    .collect()
+    ours.map(|row| (Kind::of(row.must(trigger::TGTYPE)), row)).collect()
 }
 
 /// The oid of `pgtrickle_internal.capture()`.
