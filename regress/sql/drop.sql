@@ -101,6 +101,26 @@ DROP TABLE p CASCADE;
 TABLE leftovers;
 DROP VIEW leftovers;
 
+-- Something else stops the drop of a source after it began: the transaction ends as it should, and all is as before.
+CREATE TABLE kept (id int PRIMARY KEY, n int);
+INSERT INTO kept VALUES (1, 1);
+CREATE MATERIALIZED VIEW of_kept WITH (pg_trickle.incremental) AS SELECT id, n FROM kept;
+CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not today'; END $$;
+CREATE EVENT TRIGGER refuse ON sql_drop EXECUTE FUNCTION refuse();
+BEGIN;
+DROP TABLE kept CASCADE;
+ROLLBACK;
+BEGIN;
+SAVEPOINT a;
+DROP MATERIALIZED VIEW of_kept;
+ROLLBACK TO a;
+COMMIT;
+DROP EVENT TRIGGER refuse;
+INSERT INTO kept VALUES (2, 2);
+REFRESH MATERIALIZED VIEW of_kept;
+TABLE of_kept ORDER BY id;
+DROP TABLE kept CASCADE;
+
 -- The extension: stream tables become plain views and keep their rows.
 DROP TABLE o;
 CREATE TABLE o (id int PRIMARY KEY, c_id int REFERENCES c, amount numeric);

@@ -158,7 +158,9 @@ unsafe extern "C-unwind" fn process_utility<P: Provider>(
         // SAFETY: the arguments are the caller's, the statement possibly a copy of it.
         unsafe { execute(&plain.call) };
     }
-    if !plain.after.is_null() || P::pending() {
+    // What a failed statement left behind waits until catalogs can be read again: not for ROLLBACK itself.
+    // SAFETY: reads the transaction state.
+    if !plain.after.is_null() || (P::pending() && unsafe { pg_sys::IsTransactionState() }) {
         after::<P>(&plain);
     }
 }
