@@ -12,10 +12,13 @@ impl Frontier {
         unsafe { Self::of(snapshot.as_ptr()) }
     }
 
-    /// What the transaction's own snapshot contains.
-    pub fn of_transaction() -> Self {
-        // SAFETY: a valid MVCC snapshot, used at once.
-        unsafe { Self::of(pg_sys::GetTransactionSnapshot()) }
+    /// Whether a snapshot taken now might see more: REPEATABLE READ and above keep the transaction's first.
+    pub fn is_outdated(&self) -> bool {
+        // SAFETY: a backend variable; a valid MVCC snapshot, used at once.
+        unsafe {
+            pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32
+                && !Self::of(pg_sys::GetLatestSnapshot()).precedes(self)
+        }
     }
 
     /// What `snapshot` (an MVCC snapshot, usually the active one) sees. Of the current transaction, if it has an id by

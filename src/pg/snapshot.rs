@@ -40,15 +40,12 @@ impl WaveSnapshot {
     }
 }
 
-/// Runs `work` under a fresh snapshot, or the transaction's own in REPEATABLE READ and above. With `fresh` always a fresh
-/// one: a first population must see what was committed before capture began, which may be after the transaction's
-/// snapshot, and so must what follows it in the same transaction.
-pub fn with_wave<R>(fresh: bool, work: impl FnOnce(WaveSnapshot) -> R) -> R {
+/// Runs `work` under a fresh snapshot, or the transaction's own in REPEATABLE READ and above.
+pub fn with_wave<R>(work: impl FnOnce(WaveSnapshot) -> R) -> R {
     // SAFETY: push and pop are paired; after an error the transaction's abort pops.
     unsafe {
         pg_sys::CommandCounterIncrement();
-        let base = if fresh { pg_sys::GetLatestSnapshot() } else { pg_sys::GetTransactionSnapshot() };
-        pg_sys::PushCopiedSnapshot(base);
+        pg_sys::PushCopiedSnapshot(pg_sys::GetTransactionSnapshot());
         pg_sys::UpdateActiveSnapshotCommandId();
         let result = work(WaveSnapshot(()));
         pg_sys::PopActiveSnapshot();

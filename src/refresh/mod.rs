@@ -82,8 +82,8 @@ pub struct Outcome {
 pub fn refresh(view: pg_sys::Oid, initiator: Initiator) -> Outcome {
     let wave = wave::lock(view);
     capture::trim(wave.iter().flat_map(Member::sources));
-    let fresh = wave.iter().any(Member::wants_fresh_snapshot);
-    snapshot::with_wave(fresh, |snapshot| {
+    wave.iter().for_each(Member::pin);
+    snapshot::with_wave(|snapshot| {
         let mut outcome = None;
         for member in &wave {
             outcome = Some(step::run(member, view, snapshot, initiator, None));

@@ -81,6 +81,8 @@ pub fn run(
         apply::ApplyIndex::None if old.is_some() => with_index(&member.entry),
         _ => member.entry.clone(),
     };
+    // What was committed between such a snapshot and the begin of capture is in neither the contents nor a buffer.
+    let again = (old.is_none() || stream_table::reinit(view).is_some()) && new.is_outdated();
     let work = match &old {
         // A view just adopted has rows of unknown age: they are compared.
         None if view == target && names::is_populated(view) => Work::Recompute(Recompute::Always, None),
@@ -93,6 +95,9 @@ pub fn run(
     if outcome.action != Action::NoData {
         snapshot.advance();
         stream_table::set_frontier(view, &new.to_bytes(), started);
+        if again {
+            stream_table::set_reinit(view, "computed at a snapshot from before capture began");
+        }
         record(view, started, &outcome, initiator);
     }
     outcome
@@ -229,7 +234,7 @@ pub fn preview(view: pg_sys::Oid, probe: &mut Probe) {
     names::lock(view, pg_sys::AccessShareLock);
     let entry = entry(view);
     entry.lock_relations();
-    snapshot::with_wave(false, |snapshot| {
+    snapshot::with_wave(|snapshot| {
         let (plan, costs) = preview_plan(&entry, view, snapshot);
         let frontier = Frontier::now(snapshot);
         let run = Run { snapshot, frontier: &frontier };

@@ -5,7 +5,7 @@
 //! that refreshes one ancestor after the other can then end up waiting for us while we wait for it.
 
 use super::step;
-use crate::capture::{self, Frontier};
+use crate::capture;
 use crate::catalog::stream_table;
 use crate::pg::names;
 use crate::plan::cache::{self, Entry};
@@ -22,20 +22,11 @@ pub struct Member {
 }
 
 impl Member {
-    /// Whether the transaction's own snapshot may be too old: capture may have begun after it, or this transaction
-    /// populated the view at a later one.
-    pub fn wants_fresh_snapshot(&self) -> bool {
-        let Some(row) = stream_table::get(self.view) else { return false };
-        match row.frontier.as_deref() {
-            None => {
-                // Until we commit, nobody protects what comes after our snapshot.
-                self.entry.circuit.sources.iter().for_each(|source| capture::pin(source.relid));
-                true
-            }
-            Some(bytes) => {
-                let frontier = Frontier::stored(bytes);
-                frontier.is_of_this_transaction() && !frontier.precedes(&Frontier::of_transaction())
-            }
+    /// Keeps the changes of its sources if it is not populated: until we commit, its frontier does not protect what
+    /// comes after our snapshot.
+    pub fn pin(&self) {
+        if stream_table::get(self.view).is_some_and(|row| row.frontier.is_none()) {
+            self.entry.circuit.sources.iter().for_each(|source| capture::pin(source.relid));
         }
     }
 
