@@ -287,6 +287,12 @@ impl Author {
     pub fn drop_view(&mut self) {
         let Some(view) = self.dice.pick_any(&self.movable_views()) else { return };
         let cascade = self.has_dependants(view);
+        let dead: Vec<ViewId> =
+            self.world.alive().into_iter().filter(|v| *v == view || self.catalog.reads(*v, view)).collect();
+        let held = self.held_families(MAIN);
+        if dead.iter().any(|v| !self.catalog.get(*v).families.is_disjoint(&held)) {
+            return;
+        }
         let by_function = self.dice.feature("dropped by function", 0.3);
         let is_stream = self.world.sort(view) == ViewSort::Stream;
         if cascade && !self.dice.feature("drop cascade", 0.3) {
@@ -298,14 +304,12 @@ impl Author {
         } else {
             sql!["DROP MATERIALIZED VIEW ", view, if cascade { " CASCADE" } else { "" }]
         };
-        let dead: Vec<ViewId> =
-            self.world.alive().into_iter().filter(|v| *v == view || self.catalog.reads(*v, view)).collect();
         for gone in &dead {
             self.world.views[gone.0].alive = false;
+            self.hold_sources(*gone);
         }
         let step = self.on_view(view, sql).clearing(dead);
         self.emit(step);
-        self.hold_sources(view);
         if self.dice.feature("dropped and created again", 0.5) {
             let definition = self.catalog.get(view).clone();
             self.create_defined(definition, false);
