@@ -220,6 +220,8 @@ pub fn session_setup(episode: &Episode) -> Vec<String> {
         "SET statement_timeout = '60s'".to_string(),
         "SET lock_timeout = '3s'".to_string(),
         "SET jit = off".to_string(),
+        // A delta that does not fit is to be reported, not repaired.
+        "SET pg_trickle.rebuild_mismatched = off".to_string(),
     ];
     fixed.into_iter().chain(episode.settings.iter().map(|s| format!("SET {s}"))).collect()
 }
