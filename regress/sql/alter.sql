@@ -20,6 +20,7 @@ SELECT * FROM options('v');
 ALTER MATERIALIZED VIEW v SET (fillfactor = 1, pg_trickle.schedule = '3m');
 ALTER MATERIALIZED VIEW v SET (fillfactor = 50, pg_trickle.schedule = 'soon');
 ALTER MATERIALIZED VIEW v SET (fillfactor = 50, pg_trickle.no_such = 1);
+ALTER MATERIALIZED VIEW v SET (pg_trickle.schedule = '3m', pg_trickle.schedule = '4m');
 ALTER MATERIALIZED VIEW v RESET (pg_trickle.no_such);
 ALTER MATERIALIZED VIEW v RESET (pg_trickle.schedule = '3m');
 ALTER MATERIALIZED VIEW v SET (no_such = 1);

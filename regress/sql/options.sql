@@ -62,6 +62,7 @@ SELECT reloptions FROM pg_class WHERE relname = 's';
 :bad pg_trickle.cdc_mode = telepathy) AS SELECT 1;
 :bad pg_trickle.settings = 'search_path=evil') AS SELECT 1;
 :bad pg_trickle.settings = 'TimeZone=Nowhere') AS SELECT 1;
+:bad pg_trickle.schedule = '1s', "pg_trickle.schedule" = '2s') AS SELECT 1;
 :bad fillfactor = 3) AS SELECT 1;
 :bad other.incremental) AS SELECT 1;
 :bad no_such) AS SELECT 1;

@@ -73,9 +73,15 @@ impl Stored {
 
     /// Applies the options of a WITH or SET list; values are checked.
     pub fn apply(&mut self, options: &[RawOption]) {
+        let mut given = Vec::new();
         for (name, option) in options.iter().filter_map(|option| Some((bare(option)?, option))) {
+            if given.contains(&name) {
+                let message = format!("parameter \"{PREFIX}{name}\" specified more than once");
+                error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message).raise()
+            }
             let value = checked(&name, option.value.as_deref()).unwrap_or_else(|report| report.raise());
             self.set(&name, &value);
+            given.push(name);
         }
     }
 
