@@ -222,10 +222,9 @@ pub struct StoredRow(*const RowHead);
 
 impl StoredRow {
     /// # Safety
-    /// `tuple` is a tuple of a segment and outlives the result.
-    pub unsafe fn of(tuple: pg_sys::HeapTuple) -> Self {
-        // SAFETY: by contract.
-        Self(unsafe { (*tuple).t_data.cast() })
+    /// `row` is a row of a segment and outlives the result.
+    pub unsafe fn of(row: pg_sys::HeapTupleHeader) -> Self {
+        Self(row.cast())
     }
 
     pub fn xid(self) -> u64 {

@@ -16,13 +16,16 @@ pub struct Frontier {
     /// The transaction that set this frontier and the first of its commands that is not seen, when it had a
     /// transaction id by then: it is neither running nor finished, but seen up to a command.
     own: Option<(u64, u32)>,
+    /// Change-buffer pages last written at or before this WAL position hold nothing that is not contained; 0: nothing is
+    /// known. It only saves reading them.
+    horizon: u64,
 }
 
 /// The stored bytes are not a frontier.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Malformed;
 
-const HEADER: usize = 32;
+const HEADER: usize = 40;
 
 impl Frontier {
     /// `running` in any order; those outside `xmin..xmax` say nothing and are dropped.
@@ -30,13 +33,22 @@ impl Frontier {
         let mut running: Vec<u64> = running.into_iter().filter(|xid| (xmin..xmax).contains(xid)).collect();
         running.sort_unstable();
         running.dedup();
-        Self { xmin, xmax, running, own }
+        Self { xmin, xmax, running, own, horizon: 0 }
     }
 
     /// The same frontier, further along in the transaction that sets it: also seen are its commands below `cid`.
     /// For changes a refresh itself writes after its snapshot was taken (the deltas of stream tables).
     pub fn with_own(&self, xid: u64, cid: u32) -> Self {
         Self { own: Some((xid, cid)), ..self.clone() }
+    }
+
+    /// The same frontier, with what is known of the change buffers' pages.
+    pub fn with_horizon(self, horizon: u64) -> Self {
+        Self { horizon, ..self }
+    }
+
+    pub fn horizon(&self) -> u64 {
+        self.horizon
     }
 
     /// Whether a change made by command `cid` of top-level transaction `xid` is contained. The change is known to be
@@ -75,11 +87,11 @@ impl Frontier {
         })
     }
 
-    /// The form kept in the catalog: little-endian xmin, xmax, own xid (0: none), own command, count, running.
+    /// The form kept in the catalog: little-endian xmin, xmax, own xid (0: none), horizon, own command, count, running.
     pub fn to_bytes(&self) -> Vec<u8> {
         let (own_xid, own_cid) = self.own.unwrap_or((0, 0));
         let mut bytes = Vec::with_capacity(HEADER + 8 * self.running.len());
-        for word in [self.xmin, self.xmax, own_xid] {
+        for word in [self.xmin, self.xmax, own_xid, self.horizon] {
             bytes.extend(word.to_le_bytes());
         }
         bytes.extend(own_cid.to_le_bytes());
@@ -93,11 +105,12 @@ impl Frontier {
         let word = |at: usize| u64::from_le_bytes(header[at..at + 8].try_into().expect("eight bytes"));
         let half = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().expect("four bytes"));
         let (running, tail) = rest.as_chunks::<8>();
-        if !tail.is_empty() || running.len() != half(28) as usize {
+        if !tail.is_empty() || running.len() != half(36) as usize {
             return Err(Malformed);
         }
-        let own = (word(16) != 0).then(|| (word(16), half(24)));
-        Ok(Self::new(word(0), word(8), running.iter().map(|xid| u64::from_le_bytes(*xid)), own))
+        let own = (word(16) != 0).then(|| (word(16), half(32)));
+        let running = running.iter().map(|xid| u64::from_le_bytes(*xid));
+        Ok(Self::new(word(0), word(8), running, own).with_horizon(word(24)))
     }
 
     /// As `pg_snapshot` prints: `xmin:xmax:running,...`.
@@ -183,11 +196,11 @@ mod tests {
     #[test]
     fn bytes_round_trip() {
         for own in [None, Some((15, 7)), Some((u64::MAX, u32::MAX))] {
-            let f = Frontier::new(10, 1 << 40, [12, 1 << 33, 99], own);
+            let f = Frontier::new(10, 1 << 40, [12, 1 << 33, 99], own).with_horizon(1 << 35);
             assert_eq!(Frontier::from_bytes(&f.to_bytes()), Ok(f));
         }
         assert!(Frontier::from_bytes(&[]).is_err());
-        assert!(Frontier::from_bytes(&[0; 33]).is_err());
+        assert!(Frontier::from_bytes(&[0; HEADER_AND_ONE - 7]).is_err());
         let mut cut = frontier(1, 9, &[3, 4]).to_bytes();
         cut.truncate(HEADER_AND_ONE);
         assert!(Frontier::from_bytes(&cut).is_err());

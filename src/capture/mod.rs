@@ -31,6 +31,7 @@ mod snapshot;
 mod trigger;
 mod triggers;
 mod trim;
+mod walk;
 
 pub use ddl::{before_detach_concurrently, on_ddl, on_subscription_change};
 pub use delta_writer::DeltaWriter;

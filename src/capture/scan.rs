@@ -1,6 +1,7 @@
 //! Reading a change buffer: the versions a snapshot sees and a frontier does not cover.
 //!
-//! 1. Segments are scanned one after the other; empty ones cost a look at their size.
+//! 1. Segments are walked one after the other; empty ones cost a look at their size, pages that the frontier's horizon
+//!    covers a look at their header (walk.rs).
 //! 2. A buffer row is pending when the snapshot sees it (the heap's own check) and the frontier does not cover its
 //!    transaction and command.
 //! 3. Versions of pending rows are copied into private memory, as many as a batch holds under one guard: the shared
@@ -9,11 +10,9 @@
 //! The order of versions means nothing. A scan that an error cuts short is dropped without calling the server: its
 //! resource owner closes what is open.
 
-use super::buffer::{CAPACITY, NEGATIVE, StoredRow, WIDE_OFFSET, max_align};
-use super::cache;
+use super::buffer::{CAPACITY, NEGATIVE, WIDE_OFFSET, max_align};
 use super::frontier::Frontier;
-use crate::error::cannot_happen;
-use crate::pg::relation::Relation;
+use super::walk::Walk;
 use crate::pg::server;
 use pgrx::pg_sys;
 use std::mem::MaybeUninit;
@@ -123,6 +122,8 @@ pub struct Pending {
     pub bytes: u64,
     /// How many of them are too wide for a page.
     pub wide: u64,
+    /// The horizon of a frontier that contains them (Frontier::horizon).
+    pub horizon: u64,
 }
 
 impl Pending {
@@ -132,7 +133,7 @@ impl Pending {
         // SAFETY: nothing in the closure has a destructor or panics.
         let pending = unsafe { server::guarded(|| walk.count()) };
         walk.end();
-        pending
+        Self { horizon: walk.horizon(), ..pending }
     }
 
     /// Counts what is pending now.
@@ -151,77 +152,7 @@ impl Pending {
     }
 }
 
-/// Visits the pending rows of both segments.
-struct Walk {
-    frontier: Frontier,
-    snapshot: pg_sys::Snapshot,
-    /// Open until `end`.
-    segments: Vec<pg_sys::Relation>,
-    /// The next segment to scan, and the scan of the one before.
-    next: usize,
-    scan: pg_sys::TableScanDesc,
-}
-
 impl Walk {
-    fn begin(source: pg_sys::Oid, frontier: &Frontier, snapshot: pg_sys::Snapshot) -> Self {
-        let open = |segment| {
-            let segment = Relation::open(segment, pg_sys::AccessShareLock);
-            (segment.blocks() > 0).then(|| segment.into_raw())
-        };
-        let Some(segments) = cache::segments(source) else {
-            cannot_happen(format!("changes of relation {} are not captured", source.to_u32()))
-        };
-        let segments = segments.into_iter().filter_map(open).collect();
-        Self { frontier: frontier.clone(), snapshot, segments, next: 0, scan: null_mut() }
-    }
-
-    fn end(&mut self) {
-        self.rewind();
-        // SAFETY: opened by `begin`, closed once; the locks stay.
-        self.segments.drain(..).for_each(|segment| unsafe { pg_sys::relation_close(segment, pg_sys::NoLock as i32) });
-    }
-
-    fn rewind(&mut self) {
-        self.next = 0;
-        if !self.scan.is_null() {
-            // SAFETY: a scan of ours.
-            unsafe { pg_sys::heap_endscan(std::mem::replace(&mut self.scan, null_mut())) };
-        }
-    }
-
-    /// # Safety
-    /// Inside a guard; the row is valid until the next call.
-    #[inline]
-    unsafe fn next_pending(&mut self) -> Option<StoredRow> {
-        // SAFETY: inside a guard; segments are open.
-        unsafe {
-            loop {
-                if self.scan.is_null() && !self.next_segment() {
-                    return None;
-                }
-                let tuple = server::heap_getnext(self.scan, pg_sys::ScanDirection::ForwardScanDirection);
-                if tuple.is_null() {
-                    server::heap_endscan(self.scan);
-                    self.scan = null_mut();
-                    continue;
-                }
-                let row = StoredRow::of(tuple);
-                if !self.frontier.covers(row.xid(), row.cid()) {
-                    return Some(row);
-                }
-            }
-        }
-    }
-
-    unsafe fn next_segment(&mut self) -> bool {
-        let Some(segment) = self.segments.get(self.next) else { return false };
-        self.next += 1;
-        let flags = pg_sys::ScanOptions::SO_TYPE_SEQSCAN | pg_sys::ScanOptions::SO_ALLOW_PAGEMODE;
-        // SAFETY: inside a guard; the segment stays open as long as the scan.
-        self.scan = unsafe { server::heap_beginscan(*segment, self.snapshot, 0, null_mut(), null_mut(), flags) };
-        true
-    }
-
     /// Copies versions to `batch` until it is full or a wide one comes along, which is copied to `context`.
     unsafe fn collect(&mut self, batch: *mut u8, context: pg_sys::MemoryContext) -> (usize, *mut pg_sys::varlena) {
         let mut used = 0;

@@ -102,7 +102,7 @@ fn all_seen(segment: &Relation, frontiers: &[Frontier]) -> bool {
                 if tuple.is_null() {
                     return true;
                 }
-                let row = StoredRow::of(tuple);
+                let row = StoredRow::of((*tuple).t_data);
                 if !frontiers.iter().all(|frontier| frontier.covers(row.xid(), row.cid())) {
                     return false;
                 }

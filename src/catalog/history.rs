@@ -29,8 +29,9 @@ mod column {
     pub const END_TIME: i16 = 5;
 }
 
-/// Expired rows removed with each new one: more than one, so that a shortened retention catches up.
-const REMOVED_PER_ROW: usize = 2;
+/// Every so many rows expired ones are removed: more than that, so that a shortened retention catches up.
+const REMOVE_EVERY: i64 = 16;
+const REMOVED_AT_ONCE: usize = 64;
 
 const MICROSECONDS_PER_MINUTE: i64 = 60_000_000;
 
@@ -38,9 +39,10 @@ const MICROSECONDS_PER_MINUTE: i64 = 60_000_000;
 pub fn record(refresh: &Refresh) {
     let table = HISTORY.open_for_write();
     let now = clock::now();
+    let id = sequence::next(HISTORY_ID.oid());
     table.insert(&[
         value(refresh.view),
-        value(sequence::next(HISTORY_ID.oid())),
+        value(id),
         refresh.data_timestamp.and_then(value),
         value(refresh.started),
         value(now),
@@ -53,14 +55,16 @@ pub fn record(refresh: &Refresh) {
         value((now - refresh.started) as f64 / 1000.0),
         refresh.error.and_then(value),
     ]);
-    remove_expired(&table, refresh.view, now);
+    if id % REMOVE_EVERY == 0 {
+        remove_expired(&table, refresh.view, now);
+    }
 }
 
 /// Rows of a view come in the order of their ids, so the oldest first.
 fn remove_expired(table: &CatalogTable, view: pg_sys::Oid, now: pg_sys::TimestampTz) {
     let Some(minutes) = settings::history_retention() else { return };
     let horizon = now - i64::from(minutes) * MICROSECONDS_PER_MINUTE;
-    for row in table.find_first(HISTORY_KEY.oid(), column::RELID, view, REMOVED_PER_ROW) {
+    for row in table.find_first(HISTORY_KEY.oid(), column::RELID, view, REMOVED_AT_ONCE) {
         if row.must::<i64>(column::END_TIME) < horizon {
             table.delete(&row);
         }

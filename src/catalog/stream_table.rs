@@ -3,7 +3,7 @@
 use super::{REINIT, REINIT_VIEW, STREAM_TABLE, STREAM_TABLE_ID, STREAM_TABLE_KEY};
 use crate::error::cannot_happen;
 use crate::pg::catalog_table::{Row, Rows, Value, value};
-use crate::pg::{clock, sequence};
+use crate::pg::{clock, names, sequence};
 use pgrx::pg_sys;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,6 +106,10 @@ pub struct Definition {
 
 fn row_of(relid: pg_sys::Oid) -> Option<Row> {
     STREAM_TABLE.find()?;
+    // Spares a look at the table for every base table; what is being dropped may be gone from the syscache.
+    if names::kind(relid).is_some_and(|kind| kind != pg_sys::RELKIND_MATVIEW) {
+        return None;
+    }
     STREAM_TABLE.open_for_read().get(STREAM_TABLE_KEY.oid(), column::RELID, relid)
 }
 

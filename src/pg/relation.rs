@@ -80,6 +80,12 @@ impl Relation {
         self.form().relispartition || self.form().relkind as u8 == pg_sys::RELKIND_PARTITIONED_TABLE
     }
 
+    /// The transaction made or replaced the table's file: what it writes there may go without WAL.
+    pub fn has_new_file(&self) -> bool {
+        // SAFETY: pinned by this handle.
+        unsafe { (*self.0).rd_createSubid != 0 || (*self.0).rd_firstRelfilelocatorSubid != 0 }
+    }
+
     /// Rows of the one serve as rows of the other without conversion.
     pub fn has_format_of(&self, other: &Self) -> bool {
         // SAFETY: both descriptors are pinned; null when no map is required, else a map of our own.

@@ -5,6 +5,8 @@
 
 /// The bindings name C enums by their tags.
 pub type ScanDirection = pgrx::pg_sys::ScanDirection::Type;
+pub type ForkNumber = pgrx::pg_sys::ForkNumber::Type;
+pub type ReadBufferMode = pgrx::pg_sys::ReadBufferMode::Type;
 
 include!(concat!(env!("OUT_DIR"), "/server.rs"));
 

@@ -72,7 +72,7 @@ pub fn run(
     probe: Option<&mut Probe>,
 ) -> Outcome {
     let view = member.view;
-    let Some(row) = stream_table::get(view) else { not_a_stream_table(view) };
+    let row = &member.row;
     let old = row.frontier.as_deref().map(Frontier::stored);
     let new = Frontier::now(snapshot);
     check_order(view, old.as_ref(), &new);
@@ -82,51 +82,78 @@ pub fn run(
         _ => member.entry.clone(),
     };
     // What was committed between such a snapshot and the begin of capture is in neither the contents nor a buffer.
-    let again = (old.is_none() || stream_table::reinit(view).is_some()) && new.is_outdated();
-    let work = match &old {
+    let due = old.is_some() && stream_table::reinit(view).is_some();
+    let again = (old.is_none() || due) && new.is_outdated();
+    let (work, seen) = match &old {
         // A view just adopted has rows of unknown age: they are compared.
-        None if view == target && names::is_populated(view) => Work::Recompute(Recompute::Always, None),
-        None if view == target => Work::Recompute(Recompute::Populate, None),
+        None if view == target && names::is_populated(view) => (Work::Recompute(Recompute::Always, None), None),
+        None if view == target => (Work::Recompute(Recompute::Populate, None), None),
         None => unpopulated(view),
-        Some(frontier) => decide(&entry, &row, frontier, snapshot),
+        Some(_) if due => (Work::Recompute(Recompute::Reinitialize, None), None),
+        Some(frontier) => decide(&entry, row, frontier, snapshot),
     };
+    if matches!(work, Work::Nothing) {
+        return Outcome { action: Action::NoData, inserted: 0, updated: 0, deleted: 0 };
+    }
+    let seen = seen.or_else(|| row.captured.then(|| pending(&entry, &new, snapshot)));
+    let new = new.with_horizon(seen.map_or(0, |pending| pending.horizon));
     let started = clock::now();
     let outcome = as_owner_with(view, &row.pinned, || perform(&entry, &work, old.as_ref(), snapshot, probe));
-    if outcome.action != Action::NoData {
-        snapshot.advance();
-        stream_table::set_frontier(view, &new.to_bytes(), started);
-        if again {
-            stream_table::set_reinit(view, "computed at a snapshot from before capture began");
-        }
-        record(view, started, &outcome, initiator);
+    snapshot.advance();
+    stream_table::set_frontier(view, &new.to_bytes(), started);
+    if again {
+        stream_table::set_reinit(view, "computed at a snapshot from before capture began");
     }
+    record(view, started, &outcome, initiator);
     outcome
 }
 
-/// Delta, recompute, or nothing at all.
-fn decide(entry: &Entry, row: &StreamTable, frontier: &Frontier, snapshot: WaveSnapshot) -> Work {
-    if stream_table::reinit(row.relid).is_some() {
-        return Work::Recompute(Recompute::Reinitialize, None);
-    }
+/// Delta, recompute, or nothing at all; and what is pending, where that was asked.
+fn decide(
+    entry: &Entry,
+    row: &StreamTable,
+    frontier: &Frontier,
+    snapshot: WaveSnapshot,
+) -> (Work, Option<PendingChanges>) {
     if !row.captured || entry.circuit.always_recompute {
-        return Work::Recompute(Recompute::Always, None);
+        return (Work::Recompute(Recompute::Always, None), None);
     }
     let pending = pending(entry, frontier, snapshot);
-    if pending.iter().all(|&(_, versions)| versions == 0) {
+    let work = choose(entry, &pending);
+    (work, Some(pending))
+}
+
+fn choose(entry: &Entry, pending: &PendingChanges) -> Work {
+    if pending.versions.iter().all(|&(_, versions)| versions == 0) {
         return Work::Nothing;
     }
     if entry.circuit.blocks.is_empty() {
         return Work::Recompute(Recompute::Always, None);
     }
-    let plan = delta_plan(entry, &pending);
+    let plan = delta_plan(entry, &pending.versions);
     let costs = costs(entry, &plan);
     if costs.prefer_delta() { Work::Delta(plan, costs) } else { Work::Recompute(Recompute::Cheaper, Some(costs)) }
 }
 
-/// Pending versions per source.
-fn pending(entry: &Entry, frontier: &Frontier, snapshot: WaveSnapshot) -> SmallVec<[(pg_sys::Oid, u64); 8]> {
-    let sources = entry.circuit.sources.iter().filter(|source| source.capturable);
-    sources.map(|s| (s.relid, Pending::count(s.relid, frontier, snapshot.as_ptr()).versions)).collect()
+/// What is pending for a view.
+struct PendingChanges {
+    /// Versions per source.
+    versions: SmallVec<[(pg_sys::Oid, u64); 8]>,
+    /// Of the frontier after it (Frontier::horizon).
+    horizon: u64,
+}
+
+fn pending(entry: &Entry, frontier: &Frontier, snapshot: WaveSnapshot) -> PendingChanges {
+    let mut found = PendingChanges { versions: SmallVec::new(), horizon: u64::MAX };
+    for source in entry.circuit.sources.iter().filter(|source| source.capturable) {
+        let pending = Pending::count(source.relid, frontier, snapshot.as_ptr());
+        found.versions.push((source.relid, pending.versions));
+        found.horizon = found.horizon.min(pending.horizon);
+    }
+    if found.versions.is_empty() {
+        found.horizon = 0;
+    }
+    found
 }
 
 /// The plan for these pending changes; one is kept per set of changed inputs and order of magnitude.
@@ -168,7 +195,7 @@ fn perform(
     probe: Option<&mut Probe>,
 ) -> Outcome {
     let (action, plan, costs) = match work {
-        Work::Nothing => return Outcome { action: Action::NoData, inserted: 0, updated: 0, deleted: 0 },
+        Work::Nothing => cannot_happen("there is nothing to perform"),
         Work::Delta(plan, costs) => (Action::Differential, plan.clone(), Some(*costs)),
         Work::Recompute(why, costs) => {
             let (action, plan) = recompute_plan(entry, why, snapshot);
@@ -249,7 +276,10 @@ pub fn preview(view: pg_sys::Oid, probe: &mut Probe) {
 fn preview_plan(entry: &Entry, view: pg_sys::Oid, snapshot: WaveSnapshot) -> (Rc<Plan>, Option<Costs>) {
     let Some(row) = stream_table::get(view) else { not_a_stream_table(view) };
     let Some(frontier) = row.frontier.as_deref().map(Frontier::stored) else { return (full_plan(entry), None) };
-    match decide(entry, &row, &frontier, snapshot) {
+    if stream_table::reinit(view).is_some() {
+        return (full_plan(entry), None);
+    }
+    match decide(entry, &row, &frontier, snapshot).0 {
         Work::Delta(plan, costs) => (plan, Some(costs)),
         Work::Nothing if !entry.circuit.blocks.is_empty() => {
             let one: SmallVec<[_; 8]> = entry.circuit.sources.iter().map(|source| (source.relid, 1)).collect();
@@ -329,7 +359,7 @@ fn unpopulated(view: pg_sys::Oid) -> ! {
     .raise()
 }
 
-fn not_a_stream_table(view: pg_sys::Oid) -> ! {
+pub fn not_a_stream_table(view: pg_sys::Oid) -> ! {
     error(PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE, format!("\"{}\" is not a stream table", name(view)))
         .hint("Use ALTER MATERIALIZED VIEW ... SET (pg_trickle.incremental = true) to make it one.")
         .raise()

@@ -6,7 +6,7 @@
 
 use super::step;
 use crate::capture;
-use crate::catalog::stream_table;
+use crate::catalog::stream_table::{self, StreamTable};
 use crate::pg::names;
 use crate::plan::cache::{self, Entry};
 use crate::registration;
@@ -19,13 +19,15 @@ use std::rc::Rc;
 pub struct Member {
     pub view: pg_sys::Oid,
     pub entry: Rc<Entry>,
+    /// As it stands under the refresh lock.
+    pub row: StreamTable,
 }
 
 impl Member {
     /// Keeps the changes of its sources if it is not populated: until we commit, its frontier does not protect what
     /// comes after our snapshot.
     pub fn pin(&self) {
-        if stream_table::get(self.view).is_some_and(|row| row.frontier.is_none()) {
+        if self.row.frontier.is_none() {
             self.entry.circuit.sources.iter().for_each(|source| capture::pin(source.relid));
         }
     }
@@ -44,7 +46,7 @@ pub fn lock(view: pg_sys::Oid) -> Vec<Member> {
         let mut order: Vec<_> = depths.into_iter().map(|(oid, depth)| (depth, oid)).collect();
         order.sort_unstable_by_key(|&(depth, oid)| (depth, oid.to_u32()));
         lock_all(order.iter().map(|&(_, oid)| oid));
-        let members: Vec<_> = order.iter().map(|&(_, view)| Member { view, entry: step::entry(view) }).collect();
+        let members: Vec<_> = order.iter().map(|&(_, view)| member(view)).collect();
         members.iter().for_each(|member| member.entry.lock_relations());
         if members.iter().any(|member| !member.entry.is_valid() || resync(member))
             || !members.iter().all(|member| locked_upstream(&member.entry, &order))
@@ -53,6 +55,11 @@ pub fn lock(view: pg_sys::Oid) -> Vec<Member> {
         }
         return members;
     }
+}
+
+fn member(view: pg_sys::Oid) -> Member {
+    let Some(row) = stream_table::get(view) else { step::not_a_stream_table(view) };
+    Member { view, entry: step::entry(view), row }
 }
 
 /// Records the depth of `view` and of all its ancestors: 0 for a view over base tables only.
@@ -80,7 +87,7 @@ fn locked_upstream(entry: &Entry, order: &[(usize, pg_sys::Oid)]) -> bool {
 
 /// Follows a query that became another one, say because a plain view below it was replaced. True if it had to.
 fn resync(member: &Member) -> bool {
-    let stale = stream_table::get(member.view).is_some_and(|row| row.fingerprint != member.entry.circuit.fingerprint);
+    let stale = member.row.fingerprint != member.entry.circuit.fingerprint;
     if stale {
         registration::resync(member.view);
         cache::forget(member.view);

@@ -1,0 +1,238 @@
+//! The pages of a change buffer, and the rows on them that are pending.
+//!
+//! Another view that is refreshed more rarely keeps rows in the buffer which this one has long seen. Their pages are
+//! skipped by a look at their header:
+//!
+//! *Horizon.* Let L be the WAL position before a walk begins, lowered below the LSN of every page on which the walk sees
+//! a row that the snapshot does not, unless its transaction has aborted. Then all rows on pages whose LSN is at most L
+//! are contained in the snapshot's frontier, and stay so: a row inserted later gives its page an LSN beyond L, and one
+//! inserted before the walk came by was looked at, since page and LSN are changed under the lock the walk takes. Rows
+//! of a segment made in this transaction may have been written without WAL, so nothing is known of it.
+
+use super::buffer::StoredRow;
+use super::cache;
+use super::frontier::Frontier;
+use crate::error::cannot_happen;
+use crate::pg::relation::Relation;
+use crate::pg::server;
+use pgrx::pg_sys;
+use smallvec::SmallVec;
+
+/// Most rows a page can hold.
+const ROWS: usize = 291;
+
+/// Visits the pending rows of both segments. A walk that an error cuts short is dropped without calling the server.
+pub struct Walk {
+    frontier: Frontier,
+    snapshot: pg_sys::Snapshot,
+    /// Those with pages, open until `end`.
+    segments: SmallVec<[Segment; 2]>,
+    /// The segment being walked, its next page, and the page at hand (pinned), if any.
+    segment: usize,
+    block: u32,
+    buffer: pg_sys::Buffer,
+    /// Offsets on the page at hand of rows that the snapshot sees, and how many have been visited.
+    visible: [u16; ROWS],
+    count: usize,
+    at: usize,
+    /// See above; final once the walk is through.
+    horizon: u64,
+}
+
+#[derive(Clone, Copy)]
+struct Segment {
+    relation: pg_sys::Relation,
+    blocks: u32,
+}
+
+const NO_BUFFER: pg_sys::Buffer = pg_sys::InvalidBuffer as pg_sys::Buffer;
+
+impl Walk {
+    pub fn begin(source: pg_sys::Oid, frontier: &Frontier, snapshot: pg_sys::Snapshot) -> Self {
+        let Some(segments) = cache::segments(source) else {
+            cannot_happen(format!("changes of relation {} are not captured", source.to_u32()))
+        };
+        // SAFETY: reads a position.
+        let mut horizon = unsafe { pg_sys::GetXLogInsertRecPtr() };
+        let open = |segment| {
+            let segment = Relation::open(segment, pg_sys::AccessShareLock);
+            if segment.has_new_file() {
+                horizon = 0;
+            }
+            let blocks = segment.blocks();
+            (blocks > 0).then(|| Segment { relation: segment.into_raw(), blocks })
+        };
+        let segments = segments.into_iter().filter_map(open).collect();
+        Self {
+            frontier: frontier.clone(),
+            snapshot,
+            segments,
+            segment: 0,
+            block: 0,
+            buffer: NO_BUFFER,
+            visible: [0; ROWS],
+            count: 0,
+            at: 0,
+            horizon,
+        }
+    }
+
+    pub fn end(&mut self) {
+        self.rewind();
+        let close = |segment: Segment| {
+            // SAFETY: opened by `begin`, closed once; the locks stay.
+            unsafe { pg_sys::relation_close(segment.relation, pg_sys::NoLock as i32) };
+        };
+        self.segments.drain(..).for_each(close);
+    }
+
+    pub fn rewind(&mut self) {
+        (self.segment, self.block, self.count, self.at) = (0, 0, 0, 0);
+        if self.buffer != NO_BUFFER {
+            // SAFETY: pinned by us.
+            unsafe { pg_sys::ReleaseBuffer(std::mem::replace(&mut self.buffer, NO_BUFFER)) };
+        }
+    }
+
+    /// The horizon of a frontier that contains what this walk, which is through, has seen.
+    pub fn horizon(&self) -> u64 {
+        self.horizon
+    }
+
+    /// # Safety
+    /// Inside a guard; the row is valid until the next call.
+    #[inline]
+    pub unsafe fn next_pending(&mut self) -> Option<StoredRow> {
+        // SAFETY: inside a guard; the page is pinned while its rows are visited.
+        unsafe {
+            loop {
+                while self.at < self.count {
+                    let offset = *self.visible.get_unchecked(self.at);
+                    self.at += 1;
+                    let row = StoredRow::of(header(page(self.buffer), offset));
+                    if !self.frontier.covers(row.xid(), row.cid()) {
+                        return Some(row);
+                    }
+                }
+                if !self.next_page() {
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// Goes to the next page that may hold something; false at the end of the last segment.
+    unsafe fn next_page(&mut self) -> bool {
+        // SAFETY: inside a guard; segments are open and have that many blocks.
+        unsafe {
+            if self.buffer != NO_BUFFER {
+                server::ReleaseBuffer(std::mem::replace(&mut self.buffer, NO_BUFFER));
+            }
+            while let Some(&Segment { relation, blocks }) = self.segments.get(self.segment) {
+                if self.block == 0 {
+                    server::PredicateLockRelation(relation, self.snapshot);
+                }
+                while self.block < blocks {
+                    let (fork, mode) = (pg_sys::ForkNumber::MAIN_FORKNUM, pg_sys::ReadBufferMode::RBM_NORMAL);
+                    let buffer = server::ReadBufferExtended(relation, fork, self.block, mode, std::ptr::null_mut());
+                    if self.look_at(relation, buffer) {
+                        self.buffer = buffer;
+                    } else {
+                        server::ReleaseBuffer(buffer);
+                    }
+                    self.block += 1;
+                    if self.buffer != NO_BUFFER {
+                        return true;
+                    }
+                }
+                (self.segment, self.block) = (self.segment + 1, 0);
+            }
+            false
+        }
+    }
+
+    /// Notes the visible rows of a pinned page; false if there are none, or the page is within the frontier's horizon.
+    unsafe fn look_at(&mut self, relation: pg_sys::Relation, buffer: pg_sys::Buffer) -> bool {
+        (self.count, self.at) = (0, 0);
+        // SAFETY: inside a guard; the page is pinned, and locked while it is looked at.
+        unsafe {
+            if pg_sys::InterruptPending != 0 {
+                server::ProcessInterrupts();
+            }
+            server::LockBuffer(buffer, pg_sys::BUFFER_LOCK_SHARE as i32);
+            let lsn = server::BufferGetLSNAtomic(buffer);
+            if lsn > self.frontier.horizon() && !self.note_visible(relation, buffer) {
+                self.horizon = self.horizon.min(lsn - 1);
+            }
+            server::LockBuffer(buffer, pg_sys::BUFFER_LOCK_UNLOCK as i32);
+        }
+        self.count > 0
+    }
+
+    /// False if there are rows which the snapshot does not see but a later one may.
+    unsafe fn note_visible(&mut self, relation: pg_sys::Relation, buffer: pg_sys::Buffer) -> bool {
+        let mut all = true;
+        // SAFETY: as above; line pointers in use point to rows.
+        unsafe {
+            let (page, snapshot) = (page(buffer), self.snapshot);
+            let conflicts = server::CheckForSerializableConflictOutNeeded(relation, snapshot);
+            for offset in 1..=line_pointers(page) {
+                let pointer = line_pointer(page, offset);
+                if pointer.lp_flags() != pg_sys::LP_NORMAL {
+                    continue;
+                }
+                let mut tuple = pg_sys::HeapTupleData {
+                    t_len: pointer.lp_len(),
+                    t_self: pg_sys::ItemPointerData {
+                        ip_blkid: pg_sys::BlockIdData { bi_hi: (self.block >> 16) as u16, bi_lo: self.block as u16 },
+                        ip_posid: offset,
+                    },
+                    t_tableOid: (*relation).rd_id,
+                    t_data: header(page, offset),
+                };
+                let visible = server::HeapTupleSatisfiesVisibility(&mut tuple, snapshot, buffer);
+                if conflicts {
+                    server::HeapCheckForSerializableConflictOut(visible, relation, &mut tuple, buffer, snapshot);
+                }
+                if visible {
+                    self.visible[self.count] = offset;
+                    self.count += 1;
+                } else {
+                    all &= is_aborted(tuple.t_data);
+                }
+            }
+        }
+        all
+    }
+}
+
+/// The visibility check has found out that the row's transaction aborted.
+unsafe fn is_aborted(row: pg_sys::HeapTupleHeader) -> bool {
+    // SAFETY: a row on a locked page.
+    unsafe { u32::from((*row).t_infomask) & pg_sys::HEAP_XMIN_FROZEN == pg_sys::HEAP_XMIN_INVALID }
+}
+
+#[inline]
+unsafe fn page(buffer: pg_sys::Buffer) -> *mut pg_sys::PageHeaderData {
+    // SAFETY: a pinned buffer of the shared pool: segments are permanent tables.
+    unsafe { pg_sys::BufferBlocks.add((buffer as usize - 1) * pg_sys::BLCKSZ as usize).cast() }
+}
+
+unsafe fn line_pointers(page: *mut pg_sys::PageHeaderData) -> u16 {
+    const HEADER: usize = std::mem::offset_of!(pg_sys::PageHeaderData, pd_linp);
+    // SAFETY: a page of the buffer pool.
+    let lower = unsafe { (*page).pd_lower } as usize;
+    (lower.saturating_sub(HEADER) / size_of::<pg_sys::ItemIdData>()) as u16
+}
+
+#[inline]
+unsafe fn line_pointer(page: *mut pg_sys::PageHeaderData, offset: u16) -> pg_sys::ItemIdData {
+    // SAFETY: the page has that many line pointers.
+    unsafe { (&raw const (*page).pd_linp).cast::<pg_sys::ItemIdData>().add(offset as usize - 1).read() }
+}
+
+#[inline]
+unsafe fn header(page: *mut pg_sys::PageHeaderData, offset: u16) -> pg_sys::HeapTupleHeader {
+    // SAFETY: a line pointer in use.
+    unsafe { page.cast::<u8>().add(line_pointer(page, offset).lp_off() as usize).cast() }
+}
