@@ -18,7 +18,8 @@ pub fn comparison(catalog: &Catalog, views: &[ViewId]) -> String {
     each.join("\nUNION ALL\n")
 }
 
-fn difference(catalog: &Catalog, view: ViewId) -> String {
+/// The comparison of one view by itself.
+pub fn difference(catalog: &Catalog, view: ViewId) -> String {
     let definition = catalog.get(view);
     let names: Vec<String> = (0..definition.outputs.len()).map(|i| format!("c{i}")).collect();
     let images: Vec<String> =

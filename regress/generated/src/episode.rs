@@ -52,7 +52,7 @@ impl Author {
                 settings.push(setting);
             }
         }
-        if self.dice.feature("parallel query", 0.04) {
+        if self.dice.feature("parallel query", 0.02) {
             settings.push("debug_parallel_query = on");
         }
         if self.dice.feature("generic plans", 0.1) {

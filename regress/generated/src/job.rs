@@ -144,7 +144,7 @@ pub fn work(board: &Board, name: &str) -> Result<(), Trouble> {
         tag: name.to_string(),
         two_phase: prepared > 0,
     };
-    let mut sessions = Sessions::connect(&database)?;
+    let mut sessions = Sessions::new(&database);
     sessions.sabotage = board.options.sabotage;
     let mut job = Job { board, mode, sessions };
     while let Some(number) = board.take() {

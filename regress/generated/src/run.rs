@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use postgres::{Client, Config, NoTls, SimpleQueryMessage};
 
 use crate::author::{MAIN, SESSIONS};
-use crate::check::comparison;
+use crate::check::difference;
 use crate::dice::scramble;
 use crate::episode::Episode;
 use crate::schema::SIDE_SCHEMA;
@@ -57,29 +57,52 @@ impl Spent {
     }
 }
 
-/// The connections of one job.
+/// Episodes played on the same connections: what a session remembers of earlier ones must do no harm, and makes it slow.
+const STINT: u32 = 3;
+
+/// The connections of one job, each made when it is first used.
 pub struct Sessions {
     config: Config,
-    clients: Vec<Client>,
+    clients: [Option<Client>; SESSIONS],
+    /// What new connections begin with.
+    setup: String,
+    /// Episodes these connections have seen.
+    played: u32,
+    /// Comparisons that sessions have prepared: planning one takes longer than running it.
+    prepared: BTreeSet<(usize, ViewId)>,
     /// Leaves out every so many refreshes, to prove that a wrong view is noticed.
     pub sabotage: bool,
 }
 
 impl Sessions {
-    pub fn connect(config: &Config) -> Result<Sessions, postgres::Error> {
-        let clients = (0..SESSIONS).map(|_| config.connect(NoTls)).collect::<Result<_, _>>()?;
-        Ok(Sessions { config: config.clone(), clients, sabotage: false })
+    pub fn new(config: &Config) -> Sessions {
+        Sessions {
+            config: config.clone(),
+            clients: [const { None }; SESSIONS],
+            setup: String::new(),
+            played: 0,
+            prepared: BTreeSet::new(),
+            sabotage: false,
+        }
+    }
+
+    fn client(&mut self, session: usize) -> Result<&mut Client, postgres::Error> {
+        let slot = &mut self.clients[session];
+        if slot.is_none() {
+            let mut client = self.config.connect(NoTls)?;
+            client.batch_execute(&self.setup)?;
+            *slot = Some(client);
+        }
+        Ok(slot.as_mut().expect("just connected"))
     }
 
     /// Connects again after a crash, once the server is back.
     pub fn reconnect(&mut self, patience: Duration) -> Result<(), postgres::Error> {
         let start = Instant::now();
         loop {
-            match Sessions::connect(&self.config) {
-                Ok(fresh) => {
-                    self.clients = fresh.clients;
-                    return Ok(());
-                }
+            self.disconnect();
+            match self.client(MAIN) {
+                Ok(_) => return Ok(()),
                 Err(error) if start.elapsed() > patience => return Err(error),
                 Err(_) => sleep(Duration::from_millis(200)),
             }
@@ -90,11 +113,9 @@ impl Sessions {
     pub fn run(&mut self, episode: &Episode) -> Result<Outcome, postgres::Error> {
         let mut outcome = Outcome::default();
         let start = Instant::now();
+        self.setup = session_setup(episode).join("; ");
         self.clean_up()?;
-        self.clients[MAIN].batch_execute(&format!("CREATE SCHEMA {SCHEMA}"))?;
-        for session in 0..SESSIONS {
-            self.clients[session].batch_execute(&session_setup(episode).join("; "))?;
-        }
+        self.client(MAIN)?.batch_execute(&format!("CREATE SCHEMA {SCHEMA}"))?;
         outcome.spent.add("(set up)".to_string(), start.elapsed());
         let mut in_transaction = [false; SESSIONS];
         for (position, step) in episode.steps.iter().enumerate() {
@@ -111,17 +132,30 @@ impl Sessions {
 
     /// Ends what an episode left open and removes what it made. Sessions start over as if new.
     pub fn clean_up(&mut self) -> Result<(), postgres::Error> {
-        for client in &mut self.clients {
+        for client in self.clients.iter_mut().flatten() {
             client.batch_execute("ROLLBACK")?;
-            client.batch_execute("DISCARD ALL")?;
-            client.batch_execute("SET client_min_messages = error")?;
         }
-        let main = &mut self.clients[MAIN];
+        self.played += 1;
+        if self.played > STINT {
+            self.disconnect();
+        }
+        self.prepared.clear();
+        for client in self.clients.iter_mut().flatten() {
+            client.batch_execute("DISCARD ALL")?;
+            client.batch_execute(&self.setup)?;
+        }
+        let main = self.client(MAIN)?;
         let prepared = main.query("SELECT gid FROM pg_prepared_xacts WHERE database = current_database()", &[])?;
         for row in prepared {
             main.batch_execute(&format!("ROLLBACK PREPARED '{}'", row.get::<_, String>(0)))?;
         }
         main.batch_execute(&format!("DROP SCHEMA IF EXISTS {SCHEMA}, {SIDE_SCHEMA} CASCADE"))
+    }
+
+    fn disconnect(&mut self) {
+        self.clients = [const { None }; SESSIONS];
+        self.prepared.clear();
+        self.played = 0;
     }
 
     fn run_step(
@@ -163,8 +197,9 @@ impl Sessions {
             Action::Copy { sql, lines } => self.copy(step.session, &sql.as_statement(&episode.catalog), lines),
             Action::Check(views) => self.check(episode, step.session, views, outcome),
             Action::Reconnect => {
-                self.clients[step.session] = self.config.connect(NoTls).map_err(failure)?;
-                self.send(step.session, &session_setup(episode).join("; "))
+                self.clients[step.session] = None;
+                self.prepared.retain(|(session, _)| *session != step.session);
+                self.client(step.session).map(|_| ()).map_err(failure)
             }
         }
     }
@@ -173,18 +208,18 @@ impl Sessions {
     fn execute(&mut self, step: &Step, text: &str) -> Result<(), Failure> {
         let plain = ["INSERT", "UPDATE", "DELETE", "MERGE", "REFRESH"].iter().any(|word| text.starts_with(word));
         if plain && scramble(step.id as u64).is_multiple_of(5) {
-            self.clients[step.session].execute(text, &[]).map(|_| ()).map_err(failure)
+            self.client(step.session).map_err(failure)?.execute(text, &[]).map(|_| ()).map_err(failure)
         } else {
             self.send(step.session, text)
         }
     }
 
     fn send(&mut self, session: usize, text: &str) -> Result<(), Failure> {
-        self.clients[session].simple_query(text).map(|_| ()).map_err(failure)
+        self.client(session).map_err(failure)?.simple_query(text).map(|_| ()).map_err(failure)
     }
 
     fn copy(&mut self, session: usize, sql: &str, lines: &[String]) -> Result<(), Failure> {
-        let mut writer = self.clients[session].copy_in(sql).map_err(failure)?;
+        let mut writer = self.client(session).map_err(failure)?.copy_in(sql).map_err(failure)?;
         // An error met while sending is the server's, which finish() reports as such.
         let sent = lines.iter().try_for_each(|line| writer.write_all(format!("{line}\n").as_bytes()));
         let finished = writer.finish().map(|_| ()).map_err(failure);
@@ -199,7 +234,14 @@ impl Sessions {
         views: &[ViewId],
         outcome: &mut Outcome,
     ) -> Result<(), Failure> {
-        let messages = self.clients[session].simple_query(&comparison(&episode.catalog, views)).map_err(failure)?;
+        for view in views {
+            if self.prepared.insert((session, *view)) {
+                let comparison = difference(&episode.catalog, *view);
+                self.send(session, &format!("PREPARE difference_{} AS {comparison}", view.0))?;
+            }
+        }
+        let calls: Vec<String> = views.iter().map(|view| format!("EXECUTE difference_{}", view.0)).collect();
+        let messages = self.client(session).map_err(failure)?.simple_query(&calls.join("; ")).map_err(failure)?;
         outcome.checks += views.len() as u64;
         let row = |m: &SimpleQueryMessage| match m {
             SimpleQueryMessage::Row(r) => {
