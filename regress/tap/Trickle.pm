@@ -102,10 +102,17 @@ sub wait_for_lock
 sub kill_backend
 {
 	my ($node, $session, @others) = @_;
+	# Thrown out once the postmaster has noticed.
+	my $witness = in_background($node, 'SELECT;');
+	wait_until_done($witness);
 	kill 'KILL', $session->{pid} or die "kill: $!";
-	$_->{run}->finish for $session, @others;
-	$node->poll_query_until('postgres', 'SELECT true') or die 'the server did not come back';
-	return;
+	$_->{run}->finish for $session, @others, $witness;
+	for (1 .. 600)
+	{
+		return if system('pg_isready', '-q', '-h', $node->host, '-p', $node->port) == 0;
+		usleep(100_000);
+	}
+	die 'the server did not come back';
 }
 
 # kill -9 of the postmaster, whose backends follow it.
