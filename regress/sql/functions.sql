@@ -96,6 +96,10 @@ SELECT * FROM pgtrickle.list_sources('orders');
 
 -- Dropping.
 CREATE MATERIALIZED VIEW over WITH (pg_trickle.incremental) AS SELECT count(*) FROM active_orders;
+INSERT INTO orders VALUES (12, 'active', 12);
+SELECT pgt_name, stale FROM pgtrickle.stream_tables_info WHERE pgt_name IN ('active_orders', 'over') ORDER BY 1;
+REFRESH MATERIALIZED VIEW over;
+SELECT pgt_name, stale FROM pgtrickle.stream_tables_info WHERE pgt_name IN ('active_orders', 'over') ORDER BY 1;
 SELECT pgtrickle.drop_stream_table('active_orders');
 SELECT pgtrickle.drop_stream_table('active_orders', cascade => true);
 SELECT pgtrickle.drop_stream_table(pgt_name) FROM (SELECT * FROM pgtrickle.pgt_stream_tables ORDER BY pgt_id) s;

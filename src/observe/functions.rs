@@ -9,6 +9,7 @@ use crate::pg::{execute, facts, storage};
 use crate::settings;
 use pgrx::iter::TableIterator;
 use pgrx::{name, pg_extern, pg_sys};
+use std::collections::BTreeSet;
 
 /// A stored frontier, readable.
 #[pg_extern]
@@ -16,13 +17,26 @@ fn frontier_text(frontier: &[u8]) -> String {
     Frontier::stored(frontier).to_text()
 }
 
-/// The view's contents may differ from its query now.
+/// The view's contents may differ from its query now, expanded through the stream tables it reads.
 #[pg_extern]
 fn has_pending(view: pg_sys::Oid) -> bool {
-    let Some(row) = stream_table::get(view) else { return false };
+    let mut seen = BTreeSet::new();
+    let mut views = vec![view];
+    while let Some(view) = views.pop() {
+        let Some(row) = stream_table::get(view).filter(|_| seen.insert(view.to_u32())) else { continue };
+        if is_behind(&row) {
+            return true;
+        }
+        views.extend(dependency::sources_of(view).into_iter().map(|dependency| dependency.source));
+    }
+    false
+}
+
+/// What the view reads, stream tables as they are, may have changed since it was refreshed.
+fn is_behind(row: &StreamTable) -> bool {
     let Some(frontier) = row.frontier.as_deref().map(Frontier::stored) else { return true };
     let pending = |source: pg_sys::Oid| !Pending::now(source, &frontier).is_empty();
-    !row.captured || stream_table::reinit(view).is_some() || captured_sources(&row).into_iter().any(pending)
+    !row.captured || stream_table::reinit(row.relid).is_some() || captured_sources(row).into_iter().any(pending)
 }
 
 pub fn captured_sources(row: &StreamTable) -> Vec<pg_sys::Oid> {
