@@ -30,6 +30,8 @@ CREATE TABLE pgtrickle_internal.stream_table (
     captured           boolean     NOT NULL, -- changes of its sources are captured for it
     pinned             text[]      NOT NULL, -- name=value of settings in force when it was made
     frontier           bytea,                -- null: unpopulated
+    storage            oid,                  -- relfilenode after the last refresh,
+    server_start       timestamptz,          -- by the server started then
     data_timestamp     timestamptz,
     last_refresh_at    timestamptz,
     consecutive_errors integer     NOT NULL,

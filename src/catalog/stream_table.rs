@@ -47,6 +47,9 @@ pub struct StreamTable {
     pub pinned: Vec<String>,
     /// Encoded frontier; None while unpopulated.
     pub frontier: Option<Vec<u8>>,
+    /// The file its rows were in after the last refresh, and when the server had been started.
+    storage: Option<pg_sys::Oid>,
+    server_start: Option<pg_sys::TimestampTz>,
     pub data_timestamp: Option<pg_sys::TimestampTz>,
     pub last_refresh_at: Option<pg_sys::TimestampTz>,
     pub consecutive_errors: i32,
@@ -66,12 +69,14 @@ mod column {
     pub const CAPTURED: i16 = 7;
     pub const PINNED: i16 = 8;
     pub const FRONTIER: i16 = 9;
-    pub const DATA_TIMESTAMP: i16 = 10;
-    pub const LAST_REFRESH_AT: i16 = 11;
-    pub const CONSECUTIVE_ERRORS: i16 = 12;
-    pub const LAST_ERROR: i16 = 13;
-    pub const LAST_ERROR_AT: i16 = 14;
-    pub const CREATED_AT: i16 = 15;
+    pub const STORAGE: i16 = 10;
+    pub const SERVER_START: i16 = 11;
+    pub const DATA_TIMESTAMP: i16 = 12;
+    pub const LAST_REFRESH_AT: i16 = 13;
+    pub const CONSECUTIVE_ERRORS: i16 = 14;
+    pub const LAST_ERROR: i16 = 15;
+    pub const LAST_ERROR_AT: i16 = 16;
+    pub const CREATED_AT: i16 = 17;
 }
 
 impl StreamTable {
@@ -87,6 +92,8 @@ impl StreamTable {
             captured: row.must(column::CAPTURED),
             pinned: row.must(column::PINNED),
             frontier: row.get(column::FRONTIER),
+            storage: row.get(column::STORAGE),
+            server_start: row.get(column::SERVER_START),
             data_timestamp: row.get(column::DATA_TIMESTAMP),
             last_refresh_at: row.get(column::LAST_REFRESH_AT),
             consecutive_errors: row.must(column::CONSECUTIVE_ERRORS),
@@ -94,6 +101,12 @@ impl StreamTable {
             last_error_at: row.get(column::LAST_ERROR_AT),
             created_at: row.must(column::CREATED_AT),
         }
+    }
+
+    /// The rows may not be those of the last refresh: a server without the library takes the view for a plain one, and
+    /// its REFRESH writes another file. In a server that has it, a new file holds the same rows (VACUUM FULL, CLUSTER).
+    pub fn may_be_replaced(&self) -> bool {
+        self.server_start != Some(clock::server_start()) && self.storage != Some(names::storage(self.relid))
     }
 }
 
@@ -151,6 +164,8 @@ pub fn insert(relid: pg_sys::Oid, definition: Definition, pinned: Vec<String>) {
         None,
         None,
         None,
+        None,
+        None,
         value(0i32),
         None,
         None,
@@ -188,6 +203,8 @@ pub fn set_frontier(relid: pg_sys::Oid, frontier: &[u8], data_timestamp: pg_sys:
         [
             (column::STATUS, value(status.as_str())),
             (column::FRONTIER, value(frontier)),
+            (column::STORAGE, value(names::storage(relid))),
+            (column::SERVER_START, value(clock::server_start())),
             (column::DATA_TIMESTAMP, value(data_timestamp)),
             (column::LAST_REFRESH_AT, value(data_timestamp)),
             (column::CONSECUTIVE_ERRORS, value(0i32)),

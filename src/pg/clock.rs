@@ -8,6 +8,12 @@ pub fn now() -> pg_sys::TimestampTz {
     unsafe { pg_sys::GetCurrentTimestamp() }
 }
 
+/// When the server was started.
+pub fn server_start() -> pg_sys::TimestampTz {
+    // SAFETY: set once by the postmaster.
+    unsafe { pg_sys::PgStartTime }
+}
+
 /// When the client's statement arrived.
 pub fn statement_start() -> pg_sys::TimestampTz {
     // SAFETY: reads a static.

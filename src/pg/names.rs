@@ -65,6 +65,11 @@ pub fn is_temporary(relid: pg_sys::Oid) -> bool {
     class(relid, |form| form.relpersistence as u8 == pg_sys::RELPERSISTENCE_TEMP).unwrap_or_else(|| gone(relid))
 }
 
+/// The file number of a relation with storage.
+pub fn storage(relid: pg_sys::Oid) -> pg_sys::Oid {
+    class(relid, |form| form.relfilenode).unwrap_or_else(|| gone(relid))
+}
+
 /// Marks a materialized view as holding the result of its query.
 pub fn set_populated(view: pg_sys::Oid) {
     let relation = Relation::open(view, pg_sys::NoLock);

@@ -6,8 +6,8 @@ use super::{Action, Initiator, Outcome};
 use crate::capture;
 use crate::capture::Pending;
 use crate::capture::frontier::Frontier;
-use crate::catalog::history;
 use crate::catalog::stream_table::{self, StreamTable};
+use crate::catalog::{dependency, history};
 use crate::circuit;
 use crate::error::{cannot_happen, error};
 use crate::exec::run::{Execution, Purpose, Run};
@@ -84,11 +84,18 @@ pub fn run(
     // What was committed between such a snapshot and the begin of capture is in neither the contents nor a buffer.
     let due = old.is_some() && stream_table::reinit(view).is_some();
     let again = (old.is_none() || due) && new.is_outdated();
+    let replaced = old.is_some() && row.may_be_replaced();
+    if replaced {
+        // Those who read the view have not seen what replaced its rows.
+        let mark = |reader| stream_table::set_reinit(reader, "rows of a stream table it reads were replaced");
+        dependency::dependants_of(view).into_iter().for_each(mark);
+    }
     let (work, seen) = match &old {
         // A view just adopted has rows of unknown age: they are compared.
         None if view == target && names::is_populated(view) => (Work::Recompute(Recompute::Always, None), None),
         None if view == target => (Work::Recompute(Recompute::Populate, None), None),
         None => unpopulated(view),
+        Some(_) if replaced => (replace(view, target), None),
         Some(_) if due => (Work::Recompute(Recompute::Reinitialize, None), None),
         Some(frontier) => decide(&entry, row, frontier, snapshot),
     };
@@ -106,6 +113,15 @@ pub fn run(
     }
     record(view, started, &outcome, initiator);
     outcome
+}
+
+/// Rows of unknown age are compared with the query, as far as there are any.
+fn replace(view: pg_sys::Oid, target: pg_sys::Oid) -> Work {
+    match names::is_populated(view) {
+        true => Work::Recompute(Recompute::Reinitialize, None),
+        false if view == target => Work::Recompute(Recompute::Populate, None),
+        false => unpopulated(view),
+    }
 }
 
 /// Delta, recompute, or nothing at all; and what is pending, where that was asked.
