@@ -32,6 +32,9 @@ const FUNCTIONS: &[&str] = &[
     "GetTopFullTransactionId",
     "GetCurrentCommandId",
     "heap_insert",
+    "GetBulkInsertState",
+    "FreeBulkInsertState",
+    "FreeAccessStrategy",
     "heap_beginscan",
     "heap_getnext",
     "heap_endscan",
@@ -74,7 +77,10 @@ fn main() {
         .override_abi(bindgen::Abi::CUnwind, ".*")
         .rust_edition(bindgen::RustEdition::Edition2024)
         .raw_line("use pgrx::pg_sys::*;");
-    builder = builder.allowlist_type("FormData_pg_aggregate").allowlist_var("Anum_pg_aggregate_.*");
+    builder = builder
+        .allowlist_type("BulkInsertState(Data)?")
+        .allowlist_type("FormData_pg_aggregate")
+        .allowlist_var("Anum_pg_aggregate_.*");
     for function in FUNCTIONS {
         builder = builder.allowlist_function(function);
     }

@@ -5,6 +5,7 @@
 #include "postgres.h"
 #include "access/detoast.h"
 #include "access/heapam.h"
+#include "access/hio.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"

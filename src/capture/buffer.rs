@@ -67,6 +67,9 @@ pub struct Writer {
     used: usize,
     xid: u64,
     cid: u32,
+    /// Lets the segment grow by many pages at a time; null until a second row is written.
+    bulk: *mut server::BulkInsertStateData,
+    rows: usize,
 }
 
 impl Writer {
@@ -83,6 +86,8 @@ impl Writer {
                 used: 0,
                 xid: server::GetTopFullTransactionId().value,
                 cid: server::GetCurrentCommandId(true),
+                bulk: std::ptr::null_mut(),
+                rows: 0,
             }
         }
     }
@@ -180,6 +185,9 @@ impl Writer {
         // SAFETY: opened by `begin`; the lock is kept.
         unsafe {
             self.flush();
+            if !self.bulk.is_null() {
+                server::FreeBulkInsertState(self.bulk);
+            }
             server::table_close(self.segment, pg_sys::NoLock as i32);
         }
     }
@@ -201,8 +209,23 @@ impl Writer {
                 ..pg_sys::HeapTupleData::default()
             };
             let options = pg_sys::HEAP_INSERT_NO_LOGICAL as i32;
-            server::heap_insert(self.segment, &raw mut tuple, self.cid, options, std::ptr::null_mut());
+            server::heap_insert(self.segment, &raw mut tuple, self.cid, options, self.bulk);
+            self.rows += 1;
+            if self.rows > 1 && self.bulk.is_null() {
+                self.bulk = bulk_state();
+            }
         }
+    }
+}
+
+/// A bulk insert state without its ring of buffers: what is captured is soon read, so it may stay.
+unsafe fn bulk_state() -> *mut server::BulkInsertStateData {
+    // SAFETY: inside a guard; the state is our own.
+    unsafe {
+        let bulk = server::GetBulkInsertState();
+        server::FreeAccessStrategy((*bulk).strategy);
+        (*bulk).strategy = std::ptr::null_mut();
+        bulk
     }
 }
 
