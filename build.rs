@@ -32,6 +32,8 @@ const FUNCTIONS: &[&str] = &[
     "GetTopFullTransactionId",
     "GetCurrentCommandId",
     "heap_insert",
+    "ReleaseSysCache",
+    "SearchSysCache3",
     "GetBulkInsertState",
     "FreeBulkInsertState",
     "FreeAccessStrategy",

@@ -28,5 +28,6 @@
 #include "utils/datum.h"
 #include "utils/plancache.h"
 #include "utils/queryenvironment.h"
+#include "utils/syscache.h"
 #include "utils/tuplesort.h"
 #include "utils/tuplestore.h"

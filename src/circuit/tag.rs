@@ -1,7 +1,7 @@
 //! Input numbers and readings on a template's base range table entries.
 //!
-//! They are kept in `enrname`, which the server uses for no relation and which survives copies and pull-up, as
-//! `pgt:<input>:<n|d|o>`.
+//! They are kept in `enrname`, which the server uses for neither relations nor subqueries, and which survives copies and
+//! pull-up, as `pgt:<input>:<n|d|o>`.
 
 use crate::delta::Reading;
 use crate::pg::query::{self, Entry};

@@ -330,9 +330,10 @@ pub fn set_mark(mut entry: Entry, text: &str) {
     entry.enrname = node::cstring(text);
 }
 
-/// The mark on a relation's entry.
+/// The mark on the entry of a relation or a subquery, whose `enrname` the server does not use.
 pub fn mark(entry: Entry) -> Option<String> {
-    let is_marked = entry.rtekind == pg_sys::RTEKind::RTE_RELATION && !entry.enrname.is_null();
+    let kinds = [pg_sys::RTEKind::RTE_RELATION, pg_sys::RTEKind::RTE_SUBQUERY];
+    let is_marked = kinds.contains(&entry.rtekind) && !entry.enrname.is_null();
     // SAFETY: a NUL-terminated string of a live node.
     is_marked.then(|| unsafe { node::string(entry.enrname) })
 }

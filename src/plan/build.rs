@@ -14,8 +14,10 @@ use pgrx::pg_sys;
 pub struct Plan {
     pub stmt: Tree<pg_sys::PlannedStmt>,
     pub cost: f64,
-    /// Estimated rows entering the apply node.
+    /// Estimated rows entering the fold, or else the apply node.
     pub rows: f64,
+    /// There is a fold, which turns them into one or two for each group.
+    pub folds: bool,
 }
 
 /// What processing one row costs in the planner's units.
@@ -95,11 +97,12 @@ fn finish(
                 query::order_by(query, spec.keys.iter().map(|key| (key.eq_op, key.lt_op)));
                 plan(query)
             };
-            wrap(child, |tree| {
+            let plan = wrap(child, |tree| {
                 let node = fold_node(block, spec, target, fold);
                 // SAFETY: a finished plan.
                 write(unsafe { accumulate::wrap(tree, node) }, apply_node(target, mode, true))
-            })
+            });
+            Plan { folds: true, ..plan }
         }
     }
 }
@@ -202,6 +205,6 @@ fn wrap(stmt: *mut pg_sys::PlannedStmt, top: impl FnOnce(*mut pg_sys::Plan) -> *
         let (cost, rows) = ((*child).total_cost, (*child).plan_rows);
         (*stmt).planTree = top(child);
         apply::name_target(stmt);
-        Plan { stmt: Tree::new(stmt), cost, rows }
+        Plan { stmt: Tree::new(stmt), cost, rows, folds: false }
     }
 }

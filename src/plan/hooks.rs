@@ -9,13 +9,14 @@ use super::delta_path;
 use crate::circuit::tag;
 use crate::delta::Reading;
 use crate::pg::handle::Node;
-use crate::pg::{list, node};
+use crate::pg::{list, node, server};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::sync::OnceLock;
 
 static PREVIOUS_INFO: OnceLock<pg_sys::get_relation_info_hook_type> = OnceLock::new();
 static PREVIOUS_PATHS: OnceLock<pg_sys::set_rel_pathlist_hook_type> = OnceLock::new();
+static PREVIOUS_STATS: OnceLock<pg_sys::get_relation_stats_hook_type> = OnceLock::new();
 
 /// Installs the hooks, once per process.
 pub fn register() {
@@ -23,6 +24,8 @@ pub fn register() {
     unsafe {
         PREVIOUS_INFO.get_or_init(|| pg_sys::get_relation_info_hook);
         PREVIOUS_PATHS.get_or_init(|| pg_sys::set_rel_pathlist_hook);
+        PREVIOUS_STATS.get_or_init(|| pg_sys::get_relation_stats_hook);
+        pg_sys::get_relation_stats_hook = Some(relation_stats);
         pg_sys::get_relation_info_hook = Some(relation_info);
         pg_sys::set_rel_pathlist_hook = Some(rel_pathlist);
     }
@@ -59,6 +62,46 @@ unsafe extern "C-unwind" fn rel_pathlist(
         } else if let Some(Some(previous)) = PREVIOUS_PATHS.get() {
             previous(root, rel, rti, rte);
         }
+    }
+}
+
+/// Gives a column of an *old* reading the statistics of the table it is made from. For the UNION ALL that it is, the
+/// planner would assume two hundred different values, and hundreds of partners for each row joined by a key.
+unsafe extern "C-unwind" fn relation_stats(
+    root: *mut pg_sys::PlannerInfo,
+    rte: *mut pg_sys::RangeTblEntry,
+    column: pg_sys::AttrNumber,
+    data: *mut pg_sys::VariableStatData,
+) -> bool {
+    // SAFETY: as above; nothing here has a destructor, so the look-up may raise.
+    unsafe {
+        if let Some(table) = table_of_old(rte) {
+            let relid = (*table).relid;
+            let inherited = (*table).inh && server::has_subclass(relid);
+            let cache = pg_sys::SysCacheIdentifier::STATRELATTINH as i32;
+            (*data).statsTuple = server::SearchSysCache3(cache, relid.into(), column.into(), inherited.into());
+            (*data).freefunc = Some(server::ReleaseSysCache);
+            // The refresh runs as the view's owner, who may read the table.
+            (*data).acl_ok = true;
+            return true;
+        }
+        match PREVIOUS_STATS.get() {
+            Some(Some(previous)) => previous(root, rte, column, data),
+            _ => false,
+        }
+    }
+}
+
+/// The entry of the table below an entry that is read as old.
+unsafe fn table_of_old(rte: *mut pg_sys::RangeTblEntry) -> Option<*mut pg_sys::RangeTblEntry> {
+    // SAFETY: a live entry; an old reading is a UNION ALL whose first leg is a query of the table alone.
+    unsafe {
+        if (*rte).rtekind != pg_sys::RTEKind::RTE_SUBQUERY || (*rte).enrname.is_null() {
+            return None;
+        }
+        let is_old = Node::from_raw(rte).and_then(tag::read).is_some_and(|(_, reading)| reading == Reading::Old);
+        let first = |query: *mut pg_sys::Query| list::iter::<pg_sys::RangeTblEntry>((*query).rtable).next();
+        is_old.then(|| first((*rte).subquery).and_then(|leg| first((*leg).subquery))).flatten()
     }
 }
 

@@ -165,6 +165,7 @@ unsafe fn read_old(
         query::append_weight(delta_side, query::negate(weight(1).cast()));
         let union = query::union_all(&[new_side, delta_side]);
         query::become_subquery(rte, union);
+        tag::write(Node::from_raw(rte).expect("an entry"), input, Reading::Old);
         query::last_column(union)
     }
 }

@@ -192,11 +192,19 @@ fn magnitude(versions: u64) -> u8 {
     }
 }
 
+/// A guess.
+const ROWS_PER_BLOCK: f64 = 60.0;
+
 /// Planner estimates of the delta plan and of recompute.
 pub fn costs(entry: &Entry, delta: &Plan) -> Costs {
     let full = full_plan(entry);
     let view = Relation::open(entry.circuit.view, pg_sys::NoLock);
-    Costs::of(delta, &full, f64::from(view.form().reltuples.max(0.0)))
+    // A view that was never analyzed has no count of rows.
+    let stored = match view.form().reltuples {
+        rows if rows >= 0.0 => f64::from(rows),
+        _ => f64::from(view.blocks()) * ROWS_PER_BLOCK,
+    };
+    Costs::of(delta, &full, stored)
 }
 
 pub fn full_plan(entry: &Entry) -> Rc<Plan> {

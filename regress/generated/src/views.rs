@@ -203,7 +203,9 @@ impl Author {
         while !left.is_empty() {
             let position = self.dice.count(0..=left.len() - 1);
             let view = left.swap_remove(position);
-            let settings = self.dice.feature("refresh under other settings", 0.05) && !self.mode.plain;
+            // Only a stream table goes by the settings it was made under.
+            let pinned = self.world.sort(view) == ViewSort::Stream && !self.mode.plain;
+            let settings = pinned && self.dice.feature("refresh under other settings", 0.05);
             if settings {
                 self.run("SET TimeZone = 'Asia/Tokyo'");
                 self.run("SET DateStyle = 'German'");
