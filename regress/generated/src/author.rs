@@ -8,7 +8,7 @@ use crate::dice::Dice;
 use crate::freshness::Freshness;
 use crate::schema::Names;
 use crate::sql::ViewId;
-use crate::step::{CONFLICTS, Control, Step, VIOLATIONS};
+use crate::step::{CONFLICTS, Control, LOCKED, Step, VIOLATIONS};
 use crate::world::{Catalog, Family, Table, TableId, ViewSort, World};
 
 pub const SESSIONS: usize = 3;
@@ -216,6 +216,11 @@ impl Author {
         drawn.step.session = session;
         if self.open[session].as_ref().is_some_and(|t| t.repeatable_read) {
             drawn.step = drawn.step.may_fail(CONFLICTS);
+        }
+        let others = self.open.iter().enumerate().any(|(other, open)| other != session && open.is_some());
+        if (others || !self.prepared.is_empty()) && drawn.step.may_fail.contains(&"23505") {
+            // Whether a key is taken is for another transaction to say.
+            drawn.step = drawn.step.may_fail(LOCKED);
         }
         let replica = session == MAIN
             && drawn.step.may_fail.is_empty()
