@@ -3,14 +3,9 @@ SET search_path = circuit_rewrites, public;
 \pset format unaligned
 \pset tuples_only on
 
--- The circuit of a query, as the stage sees it: a plain materialized view will do.
-CREATE FUNCTION circuit(query text) RETURNS SETOF text LANGUAGE plpgsql AS $$
-BEGIN
-    EXECUTE 'CREATE MATERIALIZED VIEW circuit_view AS ' || query || ' WITH NO DATA';
-    RETURN NEXT '--- ' || query;
-    RETURN QUERY SELECT line FROM regexp_split_to_table(pgtrickle_internal.circuit('circuit_view'), E'\n') line;
-    DROP MATERIALIZED VIEW circuit_view;
-END $$;
+\getenv srcdir PG_ABS_SRCDIR
+\set helpers :srcdir '/data/circuit.sql'
+\i :helpers
 
 CREATE TABLE orders (id int PRIMARY KEY, customer int NOT NULL, status text, amount numeric, placed timestamptz, weight float8);
 CREATE TABLE customers (id int PRIMARY KEY, name text NOT NULL, email text UNIQUE, region int, profile json);

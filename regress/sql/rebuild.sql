@@ -7,15 +7,9 @@ CREATE MATERIALIZED VIEW totals WITH (pg_trickle.incremental) AS
     SELECT customer, sum(amount) AS total, max(amount) AS biggest FROM orders GROUP BY customer;
 CREATE MATERIALIZED VIEW grand WITH (pg_trickle.incremental) AS SELECT sum(total) AS total, count(*) AS n FROM totals;
 CREATE UNIQUE INDEX ON totals (biggest);
-CREATE FUNCTION wrong(view regclass) RETURNS bigint LANGUAGE plpgsql AS $$
-DECLARE
-    wrong bigint;
-BEGIN
-    EXECUTE format('SELECT count(*) FROM ((SELECT * FROM %1$s EXCEPT ALL SELECT * FROM (%2$s) wanted)
-                    UNION ALL (SELECT * FROM (%2$s) wanted EXCEPT ALL SELECT * FROM %1$s)) x',
-                   view, rtrim(pg_get_viewdef(view), ';')) INTO wrong;
-    RETURN wrong;
-END $$;
+\getenv srcdir PG_ABS_SRCDIR
+\set helpers :srcdir '/data/wrong.sql'
+\i :helpers
 SET pg_trickle.refresh_strategy = delta;
 
 -- Damage: the state forgets two groups.
