@@ -220,9 +220,11 @@ impl Writer {
 
 /// A bulk insert state without its ring of buffers: what is captured is soon read, so it may stay.
 unsafe fn bulk_state() -> *mut server::BulkInsertStateData {
-    // SAFETY: inside a guard; the state is our own.
+    // SAFETY: inside a guard; the state is our own. A writer may outlive the context of the row at hand.
     unsafe {
+        let context = std::mem::replace(&mut *(&raw mut pg_sys::CurrentMemoryContext), pg_sys::TopTransactionContext);
         let bulk = server::GetBulkInsertState();
+        pg_sys::CurrentMemoryContext = context;
         server::FreeAccessStrategy((*bulk).strategy);
         (*bulk).strategy = std::ptr::null_mut();
         bulk

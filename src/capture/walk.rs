@@ -18,8 +18,8 @@ use crate::pg::server;
 use pgrx::pg_sys;
 use smallvec::SmallVec;
 
-/// Most rows a page can hold.
-const ROWS: usize = 291;
+/// Most rows a page can hold (MaxHeapTuplesPerPage): each has a header and a line pointer.
+const ROWS: usize = (pg_sys::BLCKSZ as usize - 24) / (24 + size_of::<pg_sys::ItemIdData>());
 
 /// Visits the pending rows of both segments. A walk that an error cuts short is dropped without calling the server.
 pub struct Walk {
