@@ -218,8 +218,8 @@ impl Author {
             drawn.step = drawn.step.may_fail(CONFLICTS);
         }
         let others = self.open.iter().enumerate().any(|(other, open)| other != session && open.is_some());
-        if (others || !self.prepared.is_empty()) && drawn.step.may_fail.contains(&"23505") {
-            // Whether a key is taken is for another transaction to say.
+        if others || !self.prepared.is_empty() {
+            // Whether a key is taken may be for another transaction to say.
             drawn.step = drawn.step.may_fail(LOCKED);
         }
         let replica = session == MAIN
