@@ -227,7 +227,8 @@ fn set_unlogged(author: &mut Author, table: &Table) {
 }
 
 fn change_storage(author: &mut Author, table: &Table) {
-    if let Some(column) = table.columns.iter().find(|c| matches!(c.kind, Kind::Text | Kind::Long)) {
+    let mut there = table.columns.iter().filter(|c| !matches!(c.role, Role::Gone));
+    if let Some(column) = there.find(|c| matches!(c.kind, Kind::Text | Kind::Long)) {
         alter(author, table, &format!("ALTER COLUMN {} SET STORAGE EXTERNAL", column.name));
     }
 }
