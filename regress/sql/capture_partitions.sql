@@ -129,6 +129,10 @@ UPDATE bill SET k = 3 - k;
 MERGE INTO bill USING (VALUES (30), (20)) AS given (net) ON bill.net = given.net
     WHEN MATCHED THEN UPDATE SET net = 40 WHEN NOT MATCHED THEN INSERT VALUES (2, given.net);
 SELECT refresh('bills');
+-- An INSERT and then an UPDATE in one MERGE: the server's transition table shows the inserted row for both.
+MERGE INTO bill USING (VALUES (99), (30)) AS given (net) ON bill.net = given.net
+    WHEN MATCHED THEN UPDATE SET net = 31 WHEN NOT MATCHED THEN INSERT VALUES (1, given.net);
+SELECT refresh('bills');
 SELECT * FROM bills ORDER BY k, net;
 
 -- A foreign partition cannot be captured: the view is recomputed from then on, and statements on the root go on working,

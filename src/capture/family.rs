@@ -5,8 +5,10 @@
 //! if every possible target, that is every ancestor of a member, is a member too. Otherwise (a partition used directly,
 //! a child of two parents), and where rows arrive without statements (replication), row triggers on the members do. They
 //! also serve a family with a foreign table: it cannot be captured, but with transition tables statements would fail.
-//! And they serve one whose stored generated columns a transition table may miss: a row routed to a partition of another
-//! format is put there as it was before the partition computed them (ExecPrepareTupleRouting).
+//!
+//! Partitioned tables always have row triggers: the server's transition tables are wrong for rows it routes. It puts such
+//! a row there as it was before the partition computed stored generated columns (ExecPrepareTupleRouting), and an UPDATE
+//! that follows an INSERT in one MERGE there appears with the inserted row as its new one (tcs_original_insert_tuple).
 
 use crate::catalog::source::Level;
 use crate::pg::catalog_table::{CatalogTable, Rows};
@@ -69,16 +71,14 @@ pub fn level(members: &[pg_sys::Oid]) -> Level {
     let targets = closure(members.to_vec());
     let special =
         |&relid: &pg_sys::Oid| is_subscribed(relid) || facts::relation_kind(relid).0 == pg_sys::RELKIND_FOREIGN_TABLE;
-    let seen = targets == members && !targets.iter().any(special) && !loses_generated(members);
-    if seen { Level::Statement } else { Level::Row }
-}
-
-/// A transition table may lack what a partition computes.
-fn loses_generated(members: &[pg_sys::Oid]) -> bool {
-    let open = |&relid: &pg_sys::Oid| Relation::try_open(relid, pg_sys::AccessShareLock);
-    let mut routed = members.iter().filter_map(open).filter(Relation::is_of_partitioned);
-    let Some(first) = routed.next() else { return false };
-    first.computes_stored() && routed.any(|other| !first.has_format_of(&other))
+    let routed = |&relid: &pg_sys::Oid| {
+        Relation::try_open(relid, pg_sys::AccessShareLock).is_some_and(|r| r.is_of_partitioned())
+    };
+    if targets == members && !targets.iter().any(special) && !members.iter().any(routed) {
+        Level::Statement
+    } else {
+        Level::Row
+    }
 }
 
 /// A logical-replication subscription feeds the table.

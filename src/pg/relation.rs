@@ -66,15 +66,6 @@ impl Relation {
         expression.expect("a generated column has an expression")
     }
 
-    /// A column is generated and stored.
-    pub fn computes_stored(&self) -> bool {
-        // SAFETY: pinned by this handle; `constr` may be null.
-        unsafe {
-            let constr = (*self.tuple_desc()).constr;
-            !constr.is_null() && (*constr).has_generated_stored
-        }
-    }
-
     /// It is partitioned or a partition.
     pub fn is_of_partitioned(&self) -> bool {
         self.form().relispartition || self.form().relkind as u8 == pg_sys::RELKIND_PARTITIONED_TABLE
