@@ -57,7 +57,6 @@ extern "C-unwind" fn _PG_init() {
     if pg::preloading() {
         settings::register();
         catalog::register();
-        capture::register();
         plan::register();
         exec::register();
         commands::register();

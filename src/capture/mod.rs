@@ -6,8 +6,7 @@
 //! * [`install`] starts capture: two segments (`segment`), triggers on every member of the `family` (`triggers`);
 //!   [`ddl`] keeps that right as tables change (`fingerprint`).
 //! * `trigger` runs in the writer's statement: looks up what the table feeds (`cache`), makes versions of rows (`image`)
-//!   and writes them packed (`buffer`); `merge` queues triggers that the server forgets. [`DeltaWriter`] does the same
-//!   for a stream table's refresh.
+//!   and writes them packed (`buffer`). [`DeltaWriter`] does the same for a stream table's refresh.
 //! * [`frontier`] says what a view has seen; [`BufferScan`] and [`Pending`] read what is beyond it (`scan`).
 //! * [`trim`] throws away what every view has seen.
 //!
@@ -24,7 +23,6 @@ mod image;
 mod in_use;
 mod install;
 mod lock;
-mod merge;
 pub mod scan;
 mod segment;
 mod snapshot;
@@ -38,6 +36,5 @@ pub use delta_writer::DeltaWriter;
 pub use frontier::Frontier;
 pub use in_use::in_use;
 pub use install::{install, pin, shrink, uninstall};
-pub use merge::register;
 pub use scan::{BufferScan, Pending};
 pub use trim::trim;
