@@ -222,7 +222,8 @@ impl Writer {
 unsafe fn bulk_state() -> *mut server::BulkInsertStateData {
     // SAFETY: inside a guard; the state is our own. A writer may outlive the context of the row at hand.
     unsafe {
-        let context = std::mem::replace(&mut *(&raw mut pg_sys::CurrentMemoryContext), pg_sys::TopTransactionContext);
+        let context = pg_sys::CurrentMemoryContext;
+        pg_sys::CurrentMemoryContext = pg_sys::TopTransactionContext;
         let bulk = server::GetBulkInsertState();
         pg_sys::CurrentMemoryContext = context;
         server::FreeAccessStrategy((*bulk).strategy);

@@ -205,7 +205,7 @@ impl Author {
             let view = left.swap_remove(position);
             // Only a stream table goes by the settings it was made under.
             let pinned = self.world.sort(view) == ViewSort::Stream && !self.mode.plain;
-            let settings = pinned && self.dice.feature("refresh under other settings", 0.05);
+            let settings = self.dice.feature("refresh under other settings", 0.05) && pinned;
             if settings {
                 self.run("SET TimeZone = 'Asia/Tokyo'");
                 self.run("SET DateStyle = 'German'");
