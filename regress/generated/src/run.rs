@@ -259,7 +259,7 @@ pub fn session_setup(episode: &Episode) -> Vec<String> {
     let fixed = [
         format!("SET search_path = {SCHEMA}"),
         "SET client_min_messages = error".to_string(),
-        "SET statement_timeout = '60s'".to_string(),
+        "SET statement_timeout = '10min'".to_string(),
         "SET lock_timeout = '3s'".to_string(),
         "SET jit = off".to_string(),
         // The server's own answer is wrong with it: `t JOIN ONLY t USING (key)` loses the rows of t's children.
