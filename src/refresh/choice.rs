@@ -2,7 +2,7 @@
 //!
 //! The planner prices reading and computing. What it cannot see is the writing: a changed row costs index look-ups and
 //! heap writes in the state and the view, a compared row only a sort and a comparison. The constants below put
-//! that into the planner's units; they were fitted to measured times of both strategies (benches/refresh.sql).
+//! that into the planner's units. They are rough: read off a few measured refreshes, not fitted.
 
 use crate::plan::build::{self, Plan};
 use crate::settings::{self, RefreshStrategy};

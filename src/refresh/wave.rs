@@ -32,7 +32,7 @@ impl Member {
         }
     }
 
-    /// Throws away changes of its sources that every view has seen.
+    /// What it reads.
     pub fn sources(&self) -> impl Iterator<Item = pg_sys::Oid> {
         self.entry.circuit.sources.iter().map(|source| source.relid)
     }
