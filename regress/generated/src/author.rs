@@ -6,9 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::change::{Access, ChangeMaker, Level};
 use crate::dice::Dice;
 use crate::freshness::Freshness;
+use crate::naming::Naming;
+use crate::roles::Cast;
 use crate::schema::Names;
 use crate::sql::ViewId;
-use crate::step::{CONFLICTS, Control, LOCKED, Step, VIOLATIONS};
+use crate::step::{Action, CONFLICTS, Control, LOCKED, Step, VIOLATIONS};
 use crate::world::{Catalog, Family, Table, TableId, ViewSort, World};
 
 pub const SESSIONS: usize = 3;
@@ -50,6 +52,8 @@ pub struct Author {
     pub catalog: Catalog,
     pub steps: Vec<Step>,
     pub freshness: Freshness,
+    pub naming: Naming,
+    pub cast: Cast,
     pub open: [Option<Transaction>; SESSIONS],
     pub prepared: Vec<(String, Transaction)>,
     transactions: u32,
@@ -65,6 +69,8 @@ impl Author {
             catalog: Catalog::default(),
             steps: vec![],
             freshness: Freshness::default(),
+            naming: Naming::default(),
+            cast: Cast::default(),
             open: [const { None }; SESSIONS],
             prepared: vec![],
             transactions: 0,
@@ -73,6 +79,7 @@ impl Author {
 
     pub fn emit(&mut self, step: Step) {
         self.freshness.apply(&step, &self.catalog);
+        self.naming.apply(&step);
         let id = self.steps.len();
         self.steps.push(Step { id, ..step });
     }
@@ -185,6 +192,16 @@ impl Author {
         }
     }
 
+    /// The session is ended by the server in the midst of its transaction.
+    pub fn kill(&mut self, session: usize) {
+        let mut transaction = self.open[session].take().expect("there is a transaction to lose");
+        let step = Step::new(Action::Kill).control(Control::Kill, transaction.number);
+        self.emit(Step { session, ..step });
+        if session == MAIN {
+            self.world.roll_back_to(transaction.marks.swap_remove(0).world);
+        }
+    }
+
     /// PREPARE TRANSACTION; returns its global identifier.
     pub fn prepare(&mut self, session: usize) -> String {
         let transaction = self.open[session].take().expect("there is a transaction to prepare");
@@ -230,6 +247,7 @@ impl Author {
         if replica {
             self.run("SET session_replication_role = replica");
         }
+        drawn.step.role = self.writer(&drawn.step).filter(|_| !replica);
         self.emit(drawn.step);
         if replica {
             self.run("RESET session_replication_role");

@@ -6,6 +6,7 @@ use crate::change::Level;
 use crate::dice::Label;
 use crate::kinds::Kind;
 use crate::partition;
+use crate::rename;
 use crate::sql::{Sql, literal};
 use crate::step::{Codes, NONE, Step, VIOLATIONS};
 use crate::world::{Column, Leaf, Role, Table};
@@ -27,6 +28,9 @@ const KINDS: &[(Label, u32, Make)] = &[
     ("disable user triggers", 1, disable_triggers),
     ("set unlogged and back", 1, set_unlogged),
     ("change storage", 1, change_storage),
+    ("rename table", 1, rename::rename_table),
+    ("rename column", 2, rename::rename_column),
+    ("table moves to another schema", 1, rename::move_table),
 ];
 
 /// Attaching may meet rows that belong elsewhere, a partition that is still there, overlapping bounds, or constraints
@@ -34,6 +38,9 @@ const KINDS: &[(Label, u32, Make)] = &[
 const ATTACH_ERRORS: Codes = &["23505", "23514", "42804", "42809", "42P17"];
 /// Detaching may meet a partition that never got attached, or rows that are referenced.
 const DETACH_ERRORS: Codes = &["42P01", "23503"];
+
+/// No rewriting while a view has a column of whole rows.
+const ROW_TYPE_USED: Codes = &["0A000"];
 
 impl Author {
     /// One random DDL statement on a table that no other transaction has touched.
@@ -95,7 +102,8 @@ fn drop_column(author: &mut Author, table: &Table) {
 fn rewrite_column(author: &mut Author, table: &Table) {
     let Some(spare) = spare_column(table).filter(|_| may_change_columns(table)) else { return };
     let kind = if table.columns[spare].kind == Kind::Int { "numeric" } else { "varchar" };
-    alter(author, table, &format!("ALTER COLUMN {} TYPE {kind}", table.columns[spare].name));
+    let how = format!("ALTER TABLE {} ALTER COLUMN {} TYPE {kind}", table.name, table.columns[spare].name);
+    statement(author, table, how, ROW_TYPE_USED);
 }
 
 fn create_index(author: &mut Author, table: &Table) {
@@ -108,12 +116,8 @@ fn create_index(author: &mut Author, table: &Table) {
     let index = author.names.fresh("i");
     statement(author, table, format!("CREATE INDEX {index} ON {} ({})", table.name, table.columns[column].name), NONE);
     if author.dice.feature("drop index", 0.3) {
-        let schema = if table.name.starts_with(crate::schema::SIDE_SCHEMA) {
-            format!("{}.", crate::schema::SIDE_SCHEMA)
-        } else {
-            String::new()
-        };
-        statement(author, table, format!("DROP INDEX {schema}{index}"), NONE);
+        let schema = author.naming.schema_of(&table.name);
+        statement(author, table, format!("DROP INDEX {schema}.{index}"), NONE);
     }
 }
 
@@ -221,8 +225,9 @@ fn disable_triggers(author: &mut Author, table: &Table) {
 fn set_unlogged(author: &mut Author, table: &Table) {
     let is_linked = author.world.tables.iter().filter(|t| t.family == table.family).count() > 1;
     if !is_linked && table.leaves.is_empty() {
-        alter(author, table, "SET UNLOGGED");
-        alter(author, table, "SET LOGGED");
+        for how in ["SET UNLOGGED", "SET LOGGED"] {
+            statement(author, table, format!("ALTER TABLE {} {how}", table.name), ROW_TYPE_USED);
+        }
     }
 }
 

@@ -19,6 +19,8 @@ pub struct Episode {
     pub settings: Vec<String>,
     pub steps: Vec<Step>,
     pub catalog: Catalog,
+    /// Roles it needs.
+    pub roles: Vec<String>,
 }
 
 pub fn generate(seed: u64, number: u64, skipped: Arc<BTreeSet<String>>, mode: &Mode) -> (Episode, Coverage) {
@@ -30,8 +32,9 @@ pub fn generate(seed: u64, number: u64, skipped: Arc<BTreeSet<String>>, mode: &M
         author.round();
     }
     author.close();
+    let roles = author.role_names();
     let Author { dice, steps, catalog, .. } = author;
-    (Episode { number, settings, steps, catalog }, dice.into_coverage())
+    (Episode { number, settings, steps, catalog, roles }, dice.into_coverage())
 }
 
 impl Author {
@@ -66,14 +69,22 @@ impl Author {
     }
 
     fn set_up(&mut self) {
+        self.draw_cast();
         for step in schema::generate(&mut self.dice, &mut self.names, &mut self.world) {
+            let is_first = self.steps.is_empty();
             self.emit(step);
+            if is_first {
+                self.grant();
+            }
         }
         for definition in aggregate::DEFINITIONS {
             self.run(*definition);
         }
         if self.dice.chance(0.8) {
             self.fill_tables();
+        }
+        if self.dice.chance(0.7) {
+            self.change_policy();
         }
         for _ in 0..self.dice.count(1..=4) {
             if self.dice.chance(0.1) {
@@ -98,6 +109,8 @@ impl Author {
             }),
             ("view goes", 1, Author::drop_view),
             ("release or adopt", 1, Author::release_or_adopt),
+            ("names change", 1, Author::rename_view),
+            ("policies change", if self.cast.has_policies { 5 } else { 0 }, Author::change_policy),
             ("settings change", 1, Author::change_settings),
             ("unpopulated", 1, Author::unpopulate),
             ("reports", 1, Author::observe),
@@ -136,16 +149,19 @@ impl Author {
         enum End {
             Commit,
             RollBack,
+            Kill,
             Prepare,
         }
         let two_phase = if self.mode.two_phase { 1 } else { 0 };
         match self.dice.choose(&[
             ("commit", 5, End::Commit),
             ("rollback", 3, End::RollBack),
+            ("killed", 1, End::Kill),
             ("two-phase commit", two_phase, End::Prepare),
         ]) {
             End::Commit => self.commit(MAIN),
             End::RollBack => self.roll_back(MAIN),
+            End::Kill => self.kill(MAIN),
             End::Prepare => {
                 let gid = self.prepare(MAIN);
                 let commit = self.dice.chance(0.7);
@@ -174,6 +190,8 @@ impl Author {
             ("view created in transaction", 1, Author::create_view),
             ("view dropped in transaction", 1, Author::drop_view),
             ("ddl in transaction", 1, Author::change_schema),
+            ("names change in transaction", 1, Author::rename_view),
+            ("policies change in transaction", if self.cast.has_policies { 1 } else { 0 }, Author::change_policy),
         ]);
         part(self);
     }
@@ -219,6 +237,8 @@ impl Author {
     fn end_elsewhere(&mut self, session: usize) {
         if self.dice.feature("rollback elsewhere", 0.25) {
             self.roll_back(session);
+        } else if self.dice.feature("killed elsewhere", 0.1) {
+            self.kill(session);
         } else if self.mode.two_phase && self.dice.feature("prepared elsewhere", 0.2) {
             self.prepare(session);
         } else {

@@ -164,6 +164,7 @@ fn templates_of_rare(kind: Kind) -> &'static [Template] {
         Uuid => &[("$::text", Text, true)],
         Bytea => &[("length($)", Int, true), ("encode($, 'hex')", Text, true), ("$::text", Text, true)],
         Interval => &[("$ * 2", Interval, false), ("$::text", Text, false)],
+        Opaque => &[("$ IS NULL", Bool, true), ("$ IS NOT NULL", Bool, true)],
         Money => &[("$ * 2", Money, true), ("$::numeric", Numeric, true)],
         _ => &[],
     }
@@ -223,6 +224,9 @@ pub fn condition(dice: &mut Dice, scope: &[Typed]) -> String {
     if column.kind == Bool && dice.chance(0.6) {
         return format!("{}({c})", dice.pick(&["", "NOT "]));
     }
+    if dice.feature("row comparison", 0.03) {
+        return compare_rows(dice, scope, &column);
+    }
     match dice.count(0..=9) {
         0 => format!("{c} IN ({}, {})", column.kind.random_literal(dice), column.kind.random_literal(dice)),
         1 => format!("{c} BETWEEN {} AND {}", column.kind.random_literal(dice), column.kind.random_literal(dice)),
@@ -235,6 +239,13 @@ pub fn condition(dice: &mut Dice, scope: &[Typed]) -> String {
         5 | 6 => compare_columns(dice, scope, &column),
         _ => format!("{c} {} {}", operator(dice), column.kind.random_literal(dice)),
     }
+}
+
+fn compare_rows(dice: &mut Dice, scope: &[Typed], column: &Typed) -> String {
+    let others: Vec<&Typed> = scope.iter().filter(|o| o.is_comparable()).collect();
+    let other = *dice.pick(&others);
+    let (a, b) = (column.kind.random_literal(dice), other.kind.random_literal(dice));
+    format!("({}, {}) {} ({a}, {b})", column.text, other.text, operator(dice))
 }
 
 fn compare_columns(dice: &mut Dice, scope: &[Typed], column: &Typed) -> String {

@@ -82,7 +82,7 @@ impl Freshness {
             }
             Control::Release(name) => self.marks.retain(|m| m.0 != *name),
             Control::Commit | Control::CommitPrepared(_) => self.end_main(catalog),
-            Control::RollBack | Control::RollBackPrepared(_) => {
+            Control::RollBack | Control::RollBackPrepared(_) | Control::Kill => {
                 if let Some((_, fresh)) = self.marks.first() {
                     self.fresh = fresh.clone();
                 }
@@ -111,7 +111,7 @@ impl Freshness {
                     self.commit_elsewhere(family, catalog);
                 }
             }
-            Control::RollBack => self.pending[session] = None,
+            Control::RollBack | Control::Kill => self.pending[session] = None,
             Control::Prepare(gid) => {
                 let families = self.pending[session].take().unwrap_or_default();
                 self.prepared.insert(gid.clone(), families);

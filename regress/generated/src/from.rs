@@ -16,6 +16,8 @@ pub struct Relation {
     pub sql: Sql,
     pub outputs: Vec<Output>,
     pub rows: f64,
+    /// Its rows are of a type that a column can have.
+    pub has_row_type: bool,
     /// Columns that are certain to be unique together.
     pub key: Option<Vec<usize>>,
 }
@@ -35,6 +37,8 @@ pub struct Scope {
 
 /// Queries guessed to return more rows are narrowed.
 const MOST_ROWS: f64 = 3000.0;
+/// No join is added that is guessed to make more rows, before any condition takes effect.
+const MOST_JOINED: f64 = 600_000.0;
 
 #[derive(Clone, Copy, PartialEq)]
 enum Join {
@@ -72,6 +76,9 @@ impl QueryMaker<'_> {
             } else {
                 self.relation(depth.saturating_sub(1))
             };
+            if scope.rows * right.rows / 5.0 > MOST_JOINED {
+                break;
+            }
             scope = self.join(scope, &left, &right, n == 0);
             left = right;
         }
@@ -84,9 +91,13 @@ impl QueryMaker<'_> {
         self.aliases += 1;
         let alias = format!("r{}", self.aliases);
         let column = |o: &Output| Typed::new(format!("{alias}.{}", o.name), o.kind, o.repr);
+        let mut columns: Vec<Typed> = relation.outputs.iter().map(column).collect();
+        if self.dice.feature("whole row in scope", 0.05) && relation.has_row_type {
+            columns.push(Typed::new(&alias, Kind::Opaque, Repr::Exact));
+        }
         Scope {
             sql: sql![relation.sql.clone(), " AS ", &alias],
-            columns: relation.outputs.iter().map(column).collect(),
+            columns,
             conditions: vec![],
             rows: relation.rows,
             key: relation.key.clone(),
@@ -103,6 +114,7 @@ impl QueryMaker<'_> {
             let right = self.aliased(right);
             return self.join_scopes(left, right, Join::Comma, &[]);
         }
+        let nested = if left.rows * right.rows / 5.0 < MOST_ROWS / 10.0 { 1 } else { 0 };
         let natural = if !shared.is_empty() && shared.iter().all(|name| may_be_natural(name)) { 2 } else { 0 };
         let kind = self.dice.choose(&[
             ("inner join", 14, Join::On),
@@ -111,7 +123,7 @@ impl QueryMaker<'_> {
             ("natural join", natural, Join::Natural),
             ("join using", using, Join::Using),
             ("non-equi join", product * 2, Join::Unequal),
-            ("nested join", 1, Join::Nested),
+            ("nested join", nested, Join::Nested),
             ("left join", outer * 2, Join::Left),
             ("right join", outer / 2, Join::Right),
             ("full join", outer / 2, Join::Full),
@@ -122,7 +134,13 @@ impl QueryMaker<'_> {
         if kind == Join::Nested {
             return self.join_nested(left, right);
         }
-        let right_scope = self.aliased(right);
+        let mut right_scope = self.aliased(right);
+        let is_self_join = is_first && right.has_row_type && left_relation.sql == right.sql;
+        if is_self_join && self.dice.feature("whole rows compared", 0.2) {
+            let rows = |scope: &Scope| scope.columns[0].text.split('.').next().unwrap_or_default().to_string();
+            let compared = format!("{} {} {}", rows(&left), operator(self.dice), rows(&right_scope));
+            right_scope.conditions.push(compared);
+        }
         self.join_scopes(left, right_scope, kind, &shared)
     }
 
@@ -255,7 +273,13 @@ impl QueryMaker<'_> {
 
     pub fn subquery(&mut self, depth: usize, make: crate::query::Make) -> Relation {
         let query = make(self, depth.saturating_sub(1));
-        Relation { sql: sql!["(", query.sql, ")"], outputs: query.outputs, rows: query.rows, key: query.key }
+        Relation {
+            sql: sql!["(", query.sql, ")"],
+            outputs: query.outputs,
+            rows: query.rows,
+            has_row_type: false,
+            key: query.key,
+        }
     }
 
     fn usable_views(&self) -> Vec<ViewId> {
@@ -282,7 +306,8 @@ impl QueryMaker<'_> {
         self.families.extend(&definition.families);
         self.tables.extend(&definition.tables);
         Relation {
-            sql: view.into(),
+            sql: Sql::rows_of(view),
+            has_row_type: false,
             outputs: definition.outputs.clone(),
             rows: definition.rows,
             key: definition.key.clone(),
@@ -312,7 +337,7 @@ impl QueryMaker<'_> {
             |&c: &usize| Output { name: table.columns[c].name.clone(), kind: table.columns[c].kind, repr: Repr::Exact };
         let outputs: Vec<Output> = readable.iter().map(output).collect();
         let key = key.map(|key| key.iter().filter_map(|k| readable.iter().position(|r| r == k)).collect());
-        Relation { sql, outputs, rows: table.cap as f64 * 1.5, key }
+        Relation { sql, outputs, rows: table.cap as f64 * 1.5, has_row_type: true, key }
     }
 }
 

@@ -153,6 +153,8 @@ pub fn work(board: &Board, name: &str) -> Result<(), Trouble> {
     job.sessions.clean_up()?;
     drop(job);
     server.connect(NoTls)?.batch_execute(&format!("DROP DATABASE {name} WITH (FORCE)"))?;
+    let roles = crate::roles::names(name).join(", ");
+    server.connect(NoTls)?.batch_execute(&format!("DROP ROLE IF EXISTS {roles}"))?;
     Ok(())
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Reading order: `dice` (randomness), `sql`, `kinds` (text and types), `world` (what is known of the database);
 //! `schema`, `partition` (tables); `expr`, `aggregate`, `from`, `query`, `shapes` (the queries of views); `change`,
-//! `dml`, `ddl` (changes); `step`, `freshness`, `author`, `views`, `episode` (the plot); `check`, `run` (the
-//! performance); `script`, `shrink`, `job` (what happens when it fails).
+//! `dml`, `ddl`, `rename` (changes); `step`, `freshness`, `naming`, `author`, `roles`, `views`, `episode` (the plot);
+//! `check`, `run` (the performance); `script`, `shrink`, `job` (what happens when it fails).
 
 mod aggregate;
 mod author;
@@ -18,9 +18,12 @@ mod freshness;
 mod from;
 mod job;
 mod kinds;
+mod naming;
 mod options;
 mod partition;
 mod query;
+mod rename;
+mod roles;
 mod run;
 mod schema;
 mod script;

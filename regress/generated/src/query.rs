@@ -249,7 +249,13 @@ impl QueryMaker<'_> {
         ]);
         self.aliases += 1;
         let name = format!("w{}", self.aliases);
-        let reference = Relation { sql: Sql::from(&name), outputs: inner.outputs, rows: inner.rows, key: inner.key };
+        let reference = Relation {
+            sql: Sql::from(&name),
+            outputs: inner.outputs,
+            rows: inner.rows,
+            has_row_type: false,
+            key: inner.key,
+        };
         let twice = inner.rows < 400.0 && self.dice.feature("with, read twice", 0.5);
         self.pinned = vec![reference; 1 + twice as usize];
         let outer: Make = self.dice.choose(&[

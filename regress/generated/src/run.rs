@@ -11,8 +11,9 @@ use crate::author::{MAIN, SESSIONS};
 use crate::check::difference;
 use crate::dice::scramble;
 use crate::episode::Episode;
+use crate::naming::Naming;
 use crate::schema::SIDE_SCHEMA;
-use crate::sql::ViewId;
+use crate::sql::{Sql, ViewId};
 use crate::step::{Action, Step};
 
 pub const SCHEMA: &str = "gen";
@@ -69,7 +70,8 @@ pub struct Sessions {
     /// Episodes these connections have seen.
     played: u32,
     /// Comparisons that sessions have prepared: planning one takes longer than running it.
-    prepared: BTreeSet<(usize, ViewId)>,
+    prepared: BTreeMap<(usize, String), usize>,
+    naming: Naming,
     /// Leaves out every so many refreshes, to prove that a wrong view is noticed.
     pub sabotage: bool,
 }
@@ -81,7 +83,8 @@ impl Sessions {
             clients: [const { None }; SESSIONS],
             setup: String::new(),
             played: 0,
-            prepared: BTreeSet::new(),
+            prepared: BTreeMap::new(),
+            naming: Naming::default(),
             sabotage: false,
         }
     }
@@ -115,6 +118,9 @@ impl Sessions {
         let start = Instant::now();
         self.setup = session_setup(episode).join("; ");
         self.clean_up()?;
+        for role in &episode.roles {
+            self.client(MAIN)?.batch_execute(&make_role(role))?;
+        }
         self.client(MAIN)?.batch_execute(&format!("CREATE SCHEMA {SCHEMA}"))?;
         outcome.spent.add("(set up)".to_string(), start.elapsed());
         let mut in_transaction = [false; SESSIONS];
@@ -123,6 +129,7 @@ impl Sessions {
                 outcome.failure = Some((position, failure));
                 break;
             }
+            self.naming.apply(step);
             if let Some(open) = step.control.as_ref().and_then(|c| c.0.opens()) {
                 in_transaction[step.session] = open;
             }
@@ -140,6 +147,7 @@ impl Sessions {
             self.disconnect();
         }
         self.prepared.clear();
+        self.naming = Naming::default();
         for client in self.clients.iter_mut().flatten() {
             client.batch_execute("DISCARD ALL")?;
             client.batch_execute(&self.setup)?;
@@ -170,6 +178,9 @@ impl Sessions {
         if guarded {
             self.send(step.session, "SAVEPOINT guard")?;
         }
+        if let Some(role) = &step.role {
+            self.send(step.session, &format!("SET ROLE {role}"))?;
+        }
         let start = Instant::now();
         let result = self.act(episode, step, outcome);
         outcome.spent.add(step.label(), start.elapsed());
@@ -182,26 +193,48 @@ impl Sessions {
         if guarded {
             self.send(step.session, if tolerated { "ROLLBACK TO guard" } else { "RELEASE guard" })?;
         }
+        if step.role.is_some() {
+            self.send(step.session, "RESET ROLE")?;
+        }
         Ok(())
     }
 
     fn act(&mut self, episode: &Episode, step: &Step, outcome: &mut Outcome) -> Result<(), Failure> {
         match &step.action {
             Action::Run(sql) => {
-                let text = sql.as_statement(&episode.catalog);
+                let text = self.statement(episode, sql);
                 if self.sabotage && text.starts_with("REFRESH") && scramble(step.id as u64).is_multiple_of(8) {
                     return Ok(());
                 }
                 self.execute(step, &text)
             }
-            Action::Copy { sql, lines } => self.copy(step.session, &sql.as_statement(&episode.catalog), lines),
-            Action::Check(views) => self.check(episode, step.session, views, outcome),
-            Action::Reconnect => {
-                self.clients[step.session] = None;
-                self.prepared.retain(|(session, _)| *session != step.session);
-                self.client(step.session).map(|_| ()).map_err(failure)
+            Action::Copy { sql, lines } => {
+                let text = self.statement(episode, sql);
+                self.copy(step.session, &text, lines)
             }
+            Action::Check(views) => self.check(episode, step.session, views, outcome),
+            Action::Reconnect => self.renew(step.session),
+            Action::Kill => self.kill(step.session),
         }
+    }
+
+    fn statement(&self, episode: &Episode, sql: &Sql) -> String {
+        self.naming.statement(sql, &episode.catalog)
+    }
+
+    fn renew(&mut self, session: usize) -> Result<(), Failure> {
+        self.clients[session] = None;
+        self.prepared.retain(|(prepared_by, _), _| *prepared_by != session);
+        self.client(session).map(|_| ()).map_err(failure)
+    }
+
+    /// Has the server end a session, waits until it is gone, and connects again.
+    fn kill(&mut self, session: usize) -> Result<(), Failure> {
+        let query = "SELECT pg_backend_pid()";
+        let pid: i32 = self.client(session).map_err(failure)?.query_one(query, &[]).map_err(failure)?.get(0);
+        let mut killer = self.config.connect(NoTls).map_err(failure)?;
+        killer.execute("SELECT pg_terminate_backend($1, 5000)", &[&pid]).map_err(failure)?;
+        self.renew(session)
     }
 
     /// Most statements go by the simple protocol, some by the extended one.
@@ -234,13 +267,16 @@ impl Sessions {
         views: &[ViewId],
         outcome: &mut Outcome,
     ) -> Result<(), Failure> {
+        let mut calls = vec![];
         for view in views {
-            if self.prepared.insert((session, *view)) {
-                let comparison = difference(&episode.catalog, *view);
-                self.send(session, &format!("PREPARE difference_{} AS {comparison}", view.0))?;
+            let comparison = difference(&episode.catalog, &self.naming, *view);
+            let next = self.prepared.len();
+            let number = *self.prepared.entry((session, comparison.clone())).or_insert(next);
+            if number == next {
+                self.send(session, &format!("PREPARE difference_{number} AS {comparison}"))?;
             }
+            calls.push(format!("EXECUTE difference_{number}"));
         }
-        let calls: Vec<String> = views.iter().map(|view| format!("EXECUTE difference_{}", view.0)).collect();
         let messages = self.client(session).map_err(failure)?.simple_query(&calls.join("; ")).map_err(failure)?;
         outcome.checks += views.len() as u64;
         let row = |m: &SimpleQueryMessage| match m {
@@ -252,6 +288,11 @@ impl Sessions {
         let rows: Vec<String> = messages.iter().filter_map(row).collect();
         if rows.is_empty() { Ok(()) } else { Err(Failure::Mismatch(rows)) }
     }
+}
+
+/// The statement that makes a role unless it is there.
+pub fn make_role(role: &str) -> String {
+    format!("DO $$BEGIN CREATE ROLE {role}; EXCEPTION WHEN duplicate_object THEN NULL; END$$")
 }
 
 /// What every session of an episode starts with.

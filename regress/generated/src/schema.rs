@@ -9,7 +9,7 @@ use crate::partition;
 use crate::sql;
 use crate::sql::Sql;
 use crate::step::Step;
-use crate::world::{Column, Family, Role, Table, TableId, World};
+use crate::world::{Column, Family, Policy, Role, Table, TableId, World};
 
 /// The names an episode gives out, each once, so that NATURAL joins match on `id` and `k` only.
 pub struct Names {
@@ -93,7 +93,7 @@ impl SchemaMaker<'_> {
             columns[k].nulls = 0.0;
         }
         let is_strict = columns.iter().any(|c| matches!(c.role, Role::Reference { .. }));
-        let cap = if self.dice.feature("thousands of rows", 0.03) { 2500 } else { self.dice.count(6..=40) };
+        let cap = if self.dice.feature("thousands of rows", 0.03) { 1200 } else { self.dice.count(6..=40) };
         let table = Table {
             id,
             name,
@@ -106,6 +106,8 @@ impl SchemaMaker<'_> {
             is_parent: false,
             is_strict,
             window: None,
+            is_named_in_function: false,
+            policy: Policy::None,
             cap,
             rows: 0,
             next_id: 1,
@@ -330,6 +332,7 @@ impl SchemaMaker<'_> {
                 source.name
             ),
         );
+        self.world.table_mut(target.id).is_named_in_function = true;
         self.merge_families(source.family, target.family);
     }
 

@@ -7,13 +7,20 @@ use std::fmt::Write;
 use crate::author::{MAIN, SESSIONS};
 use crate::check::comparison;
 use crate::episode::Episode;
-use crate::run::{SCHEMA, session_setup};
+use crate::naming::Naming;
+use crate::run::{self, SCHEMA, session_setup};
 use crate::step::{Action, Step};
 
 /// `tolerated` are the steps whose errors were expected in the run that the script repeats.
 pub fn psql(episode: &Episode, tolerated: &BTreeSet<usize>, remarks: &[String], plain: bool) -> String {
     let mut text = remarks.iter().flat_map(|r| r.lines()).fold(String::new(), |text, line| text + "-- " + line + "\n");
-    let mut script = Script { episode, tolerated, in_transaction: [false; SESSIONS], text: String::new() };
+    let mut script = Script {
+        episode,
+        tolerated,
+        in_transaction: [false; SESSIONS],
+        naming: Naming::default(),
+        text: String::new(),
+    };
     script.prologue(plain);
     episode.steps.iter().for_each(|step| script.step(step));
     text.push_str(&script.text);
@@ -24,6 +31,7 @@ struct Script<'a> {
     episode: &'a Episode,
     tolerated: &'a BTreeSet<usize>,
     in_transaction: [bool; SESSIONS],
+    naming: Naming,
     text: String,
 }
 
@@ -42,6 +50,9 @@ impl Script<'_> {
     fn prologue(&mut self, plain: bool) {
         if !plain {
             self.line("CREATE EXTENSION IF NOT EXISTS pg_trickle;");
+        }
+        for role in &self.episode.roles {
+            self.line(&format!("{};", run::make_role(role)));
         }
         self.line(&format!("CREATE SCHEMA {SCHEMA};"));
         self.set_up_session(MAIN);
@@ -82,27 +93,51 @@ impl Script<'_> {
         if failed {
             self.line("-- expected to fail:");
         }
+        if let Some(role) = &step.role {
+            self.statement(step.session, &format!("SET ROLE {role}"));
+        }
         self.action(step);
         if guarded {
             self.statement(step.session, if failed { "ROLLBACK TO guard" } else { "RELEASE guard" });
         }
+        if step.role.is_some() {
+            self.statement(step.session, "RESET ROLE");
+        }
+        self.naming.apply(step);
         if let Some(open) = step.control.as_ref().and_then(|c| c.0.opens()) {
             self.in_transaction[step.session] = open;
         }
     }
 
+    fn kill(&mut self, session: usize) {
+        if session == MAIN {
+            if self.has_other_sessions() {
+                return self.line("ROLLBACK; -- (the session is killed)");
+            }
+            self.line("\\connect");
+            return self.set_up_session(MAIN);
+        }
+        let name = format!("s{session}");
+        self.line(&format!(
+            "SELECT pg_terminate_backend(pid, 5000) FROM dblink('{name}', 'SELECT pg_backend_pid()') AS s(pid int);"
+        ));
+        self.line(&format!("SELECT dblink_disconnect('{name}');"));
+        self.connect(session);
+    }
+
     fn action(&mut self, step: &Step) {
         let catalog = &self.episode.catalog;
         match &step.action {
-            Action::Run(sql) => self.statement(step.session, &sql.as_statement(catalog)),
+            Action::Run(sql) => self.statement(step.session, &self.naming.statement(sql, catalog)),
             Action::Copy { sql, lines } => {
                 let data = lines.iter().fold(String::new(), |data, line| data + line + "\n");
-                self.line(&format!("{};\n{data}\\.", sql.as_statement(catalog)));
+                self.line(&format!("{};\n{data}\\.", self.naming.statement(sql, catalog)));
             }
             Action::Check(views) => {
                 self.line("-- check: no rows, please");
-                self.line(&format!("{};", comparison(catalog, views)));
+                self.line(&format!("{};", comparison(catalog, &self.naming, views)));
             }
+            Action::Kill => self.kill(step.session),
             // The other sessions' connections live in this one.
             Action::Reconnect if self.has_other_sessions() => self.line("-- (a new connection)"),
             Action::Reconnect => {

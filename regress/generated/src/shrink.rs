@@ -81,7 +81,7 @@ impl Shrinker<'_> {
             Action::Run(sql) => sql.as_statement(&self.best.catalog).len(),
             Action::Copy { lines, .. } => lines.len(),
             Action::Check(views) => views.iter().map(|v| self.best.catalog.get(*v).outputs.len()).sum(),
-            Action::Reconnect => 1,
+            Action::Reconnect | Action::Kill => 1,
         };
         self.best.steps.iter().map(|s| 10 + text(s)).sum()
     }
@@ -307,7 +307,7 @@ mod tests {
         let texts = ["CREATE TABLE", "ANALYZE", "CREATE INDEX", "VACUUM"].map(Sql::from);
         let steps = texts.into_iter().chain([insert, Sql::from("REFRESH")]);
         let steps = steps.enumerate().map(|(id, sql)| Step { id, session: MAIN, ..Step::run(sql) }).collect();
-        Episode { number: 0, settings: vec![], steps, catalog: Catalog::default() }
+        Episode { number: 0, settings: vec![], steps, catalog: Catalog::default(), roles: vec![] }
     }
 
     #[test]

@@ -13,8 +13,10 @@ pub struct ViewId(pub usize);
 #[derive(Clone, PartialEq, Debug)]
 pub enum Piece {
     Text(String),
-    /// A view used as a relation.
+    /// A view's name.
     View(ViewId),
+    /// A view used as a relation.
+    RowsOf(ViewId),
     /// The query of a view, as written in its CREATE statement.
     QueryOf(ViewId),
     List(List),
@@ -70,6 +72,10 @@ impl Sql {
         Sql(vec![Piece::QueryOf(view)])
     }
 
+    pub fn rows_of(view: ViewId) -> Sql {
+        Sql(vec![Piece::RowsOf(view)])
+    }
+
     pub fn list(separator: &'static str, least: usize, items: Vec<Sql>) -> Sql {
         Sql(vec![Piece::List(List { separator, least, items })])
     }
@@ -91,6 +97,7 @@ impl Sql {
     pub fn as_statement(&self, views: &dyn Definitions) -> String {
         self.render(&|piece| match piece {
             Piece::View(view) => views.name(*view).to_string(),
+            Piece::RowsOf(view) => views.rows_of(*view),
             Piece::QueryOf(view) => views.query(*view).as_statement(views),
             _ => unreachable!("text and lists are rendered in place"),
         })
@@ -99,7 +106,9 @@ impl Sql {
     /// The text with every view replaced by its query, recursively: nothing but base tables remain.
     pub fn as_expanded(&self, views: &dyn Definitions) -> String {
         self.render(&|piece| match piece {
-            Piece::View(view) | Piece::QueryOf(view) => format!("({})", views.query(*view).as_expanded(views)),
+            Piece::View(view) | Piece::RowsOf(view) | Piece::QueryOf(view) => {
+                format!("({})", views.query(*view).as_expanded(views))
+            }
             _ => unreachable!("text and lists are rendered in place"),
         })
     }
@@ -129,7 +138,7 @@ impl Sql {
     pub fn references(&self) -> BTreeSet<ViewId> {
         let of = |piece: &Piece| match piece {
             Piece::Text(_) => BTreeSet::new(),
-            Piece::View(view) | Piece::QueryOf(view) => BTreeSet::from([*view]),
+            Piece::View(view) | Piece::RowsOf(view) | Piece::QueryOf(view) => BTreeSet::from([*view]),
             Piece::List(list) => list.items.iter().flat_map(Sql::references).collect(),
         };
         self.0.iter().flat_map(of).collect()
@@ -148,6 +157,11 @@ impl Sql {
 pub trait Definitions {
     fn name(&self, view: ViewId) -> &str;
     fn query(&self, view: ViewId) -> &Sql;
+
+    /// The view in a FROM clause.
+    fn rows_of(&self, view: ViewId) -> String {
+        self.name(view).to_string()
+    }
 }
 
 /// A string literal.

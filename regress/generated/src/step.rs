@@ -1,5 +1,6 @@
 //! One step of an episode: a statement on one of the sessions, or a comparison of views with their queries.
 
+use crate::naming::Rename;
 use crate::sql::{Sql, ViewId};
 use crate::world::{Family, TableId};
 
@@ -30,6 +31,8 @@ pub enum Action {
     Check(Vec<ViewId>),
     /// The session goes on with a new connection.
     Reconnect,
+    /// The server ends the session, and what it had open is lost.
+    Kill,
 }
 
 #[derive(Clone, PartialEq, Debug)]
@@ -43,6 +46,7 @@ pub enum Control {
     Prepare(String),
     CommitPrepared(String),
     RollBackPrepared(String),
+    Kill,
 }
 
 impl Control {
@@ -58,6 +62,7 @@ impl Control {
             Control::Prepare(gid) => format!("PREPARE TRANSACTION '{gid}'"),
             Control::CommitPrepared(gid) => format!("COMMIT PREPARED '{gid}'"),
             Control::RollBackPrepared(gid) => format!("ROLLBACK PREPARED '{gid}'"),
+            Control::Kill => unreachable!("no statement of the session's own"),
         }
     }
 
@@ -65,7 +70,7 @@ impl Control {
     pub fn opens(&self) -> Option<bool> {
         match self {
             Control::Begin { .. } => Some(true),
-            Control::Commit | Control::RollBack | Control::Prepare(_) => Some(false),
+            Control::Commit | Control::RollBack | Control::Prepare(_) | Control::Kill => Some(false),
             _ => None,
         }
     }
@@ -88,6 +93,9 @@ pub struct Step {
     pub may_fail: Vec<&'static str>,
     /// Set on statements that begin or end transactions and savepoints; those of one transaction share the number.
     pub control: Option<(Control, u32)>,
+    /// Who runs it, if not the superuser.
+    pub role: Option<String>,
+    pub rename: Option<Rename>,
     /// What to drop this step with.
     pub tables: Vec<TableId>,
     pub views: Vec<ViewId>,
@@ -107,6 +115,8 @@ impl Step {
             action,
             may_fail: vec![],
             control: None,
+            role: None,
+            rename: None,
             tables: vec![],
             views: vec![],
             changes: vec![],
@@ -160,6 +170,7 @@ impl Step {
             Action::Copy { .. } => "COPY".to_string(),
             Action::Check(_) => "(comparison)".to_string(),
             Action::Reconnect => "(new connection)".to_string(),
+            Action::Kill => "(killed)".to_string(),
         }
     }
 

@@ -48,6 +48,7 @@ impl Author {
         let is_flat = maker.is_core && !maker.has_groups;
         let (is_core, families, tables, depth) = (maker.is_core, maker.families, maker.tables, maker.depth + 1);
         let name = self.names.fresh_or_quoted("v", &mut self.dice);
+        let is_owned = self.draws_owner();
         let key = query.key.filter(|k| !k.is_empty());
         let parents = query.sql.references();
         Some((
@@ -62,6 +63,7 @@ impl Author {
                 rows: query.rows,
                 depth,
                 is_plain: false,
+                is_owned,
                 is_flat,
             },
             is_core,
@@ -83,7 +85,7 @@ impl Author {
     }
 
     /// A statement about a view, to be dropped with it and with everything it reads.
-    fn on_view(&self, view: ViewId, sql: impl Into<Sql>) -> Step {
+    pub fn on_view(&self, view: ViewId, sql: impl Into<Sql>) -> Step {
         let mut step = Step::run(sql).on_view(view);
         step.views.extend(self.catalog.ancestors(view));
         step.tables.extend(&self.catalog.get(view).tables);
@@ -94,7 +96,7 @@ impl Author {
         let Some((definition, _)) = self.draw_definition() else { return };
         let view = self.define(Definition { is_plain: true, ..definition }, ViewSort::Plain, true);
         let step = self.on_view(view, sql!["CREATE VIEW ", view, " AS ", Sql::query_of(view)]);
-        self.emit(step);
+        self.emit_as_owner(view, step);
     }
 
     pub fn create_view(&mut self) {
@@ -114,14 +116,15 @@ impl Author {
         let view = self.define(definition, ViewSort::Stream, populated);
         let step = self.creation(view, spelling, populated, is_core).filling(populated.then_some(view));
         self.hold_sources(view);
-        self.emit(step);
+        self.emit_as_owner(view, step);
         if spelling == Spelling::AdoptStale {
             self.change(MAIN);
         }
         if matches!(spelling, Spelling::Adopt | Spelling::AdoptStale) {
             let step =
                 self.on_view(view, sql!["ALTER MATERIALIZED VIEW ", view, " SET (pg_trickle.incremental = true)"]);
-            self.run_with_extension(step);
+            let role = self.owner_of(view);
+            self.run_with_extension(Step { role, ..step });
         }
         if self.dice.chance(0.3) {
             self.create_index(view);
@@ -261,7 +264,8 @@ impl Author {
         }
         let filled = if by_itself { vec![view] } else { wave };
         let step = self.on_view(view, sql).filling(filled);
-        self.emit(step);
+        let role = self.refresher(view);
+        self.emit(Step { role, ..step });
     }
 
     /// An empty view starts capture when it is first filled, which must not meet an open transaction's changes.
@@ -274,7 +278,8 @@ impl Author {
         let is_comparable = |v: &ViewId| self.freshness.contains(*v);
         let views: Vec<ViewId> = self.world.materialized().into_iter().filter(is_comparable).collect();
         for batch in views.chunks(4) {
-            self.emit(Step::new(Action::Check(batch.to_vec())));
+            let role = self.reader();
+            self.emit(Step { role, ..Step::new(Action::Check(batch.to_vec())) });
         }
     }
 

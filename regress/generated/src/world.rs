@@ -57,6 +57,14 @@ pub struct Leaf {
     pub attached: bool,
 }
 
+/// Row level security for the owner of views.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Policy {
+    None,
+    Enabled,
+    Disabled,
+}
+
 #[derive(Clone, Debug)]
 pub struct Table {
     pub id: TableId,
@@ -72,6 +80,9 @@ pub struct Table {
     pub is_parent: bool,
     /// An insert or update may violate something even when the key is new.
     pub is_strict: bool,
+    /// A function calls it by its name.
+    pub is_named_in_function: bool,
+    pub policy: Policy,
     /// An updatable plain view over the table, and how many columns there were when it was made.
     pub window: Option<(String, usize)>,
     /// Most rows it should hold, and an upper guess of how many it does.
@@ -126,6 +137,8 @@ pub struct Definition {
     pub depth: usize,
     /// An ordinary view, with no contents of its own.
     pub is_plain: bool,
+    /// Not the superuser's.
+    pub is_owned: bool,
     /// Selects, joins and UNION ALL only.
     pub is_flat: bool,
 }
@@ -233,6 +246,7 @@ pub mod tests {
             rows: 1.0,
             depth: 0,
             is_plain: false,
+            is_owned: false,
             is_flat: true,
         }
     }
