@@ -28,9 +28,9 @@ const KINDS: &[(Label, u32, Make)] = &[
     ("disable user triggers", 1, disable_triggers),
     ("set unlogged and back", 1, set_unlogged),
     ("change storage", 1, change_storage),
-    ("rename table", 1, rename::rename_table),
-    ("rename column", 2, rename::rename_column),
-    ("table moves to another schema", 1, rename::move_table),
+    ("rename table", 2, rename::rename_table),
+    ("rename column", 3, rename::rename_column),
+    ("table moves to another schema", 2, rename::move_table),
 ];
 
 /// Attaching may meet rows that belong elsewhere, a partition that is still there, overlapping bounds, or constraints

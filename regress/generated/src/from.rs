@@ -92,7 +92,7 @@ impl QueryMaker<'_> {
         let alias = format!("r{}", self.aliases);
         let column = |o: &Output| Typed::new(format!("{alias}.{}", o.name), o.kind, o.repr);
         let mut columns: Vec<Typed> = relation.outputs.iter().map(column).collect();
-        if self.dice.feature("whole row in scope", 0.05) && relation.has_row_type {
+        if self.dice.feature("whole row in scope", if relation.has_row_type { 0.05 } else { 0.0 }) {
             columns.push(Typed::new(&alias, Kind::Opaque, Repr::Exact));
         }
         Scope {

@@ -27,9 +27,8 @@ impl Author {
     pub fn draw_cast(&mut self) {
         let has_roles = self.dice.feature("roles", 0.25);
         let owns_all = self.dice.chance(0.7);
-        let has_policies = self.dice.feature("row level security", 0.7);
-        self.cast =
-            Cast { has_roles, owns_all: has_roles && owns_all, has_policies: has_roles && owns_all && has_policies };
+        let has_policies = self.dice.feature("row level security", if has_roles && owns_all { 0.7 } else { 0.0 });
+        self.cast = Cast { has_roles, owns_all: has_roles && owns_all, has_policies };
     }
 
     pub fn role_names(&self) -> Vec<String> {
