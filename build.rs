@@ -82,7 +82,7 @@ fn main() {
     builder = builder
         .allowlist_type("BulkInsertState(Data)?")
         .allowlist_type("FormData_pg_aggregate")
-        .allowlist_var("Anum_pg_aggregate_.*");
+        .allowlist_var("AggregateRelationId|Anum_pg_aggregate_.*");
     for function in FUNCTIONS {
         builder = builder.allowlist_function(function);
     }

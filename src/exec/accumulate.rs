@@ -24,7 +24,11 @@ mod removals;
 mod rows;
 mod state;
 
+pub(super) use keys::Keys;
+pub(super) use output::{Output, Side};
+pub(super) use plan::Spec;
 pub use plan::{AccumulateNode, KEYS, Mode, wrap};
+pub(super) use state::StateTable;
 pub use state::layout;
 
 use super::fold::Fold;
@@ -33,14 +37,11 @@ use super::node::{self, Explain, Node, Provider};
 use crate::error::cannot_happen;
 use crate::pg::memory::{reset, within};
 use crate::pg::slot::Slot;
-use keys::Keys;
-use output::{Output, Side};
 use pgrx::pg_sys::{self, NullableDatum};
-use plan::{Key, Spec};
+use plan::Key;
 use recompute::Recompute;
 use removals::Removals;
 use rows::Rows;
-use state::StateTable;
 use std::ffi::CStr;
 
 pub fn register() {
@@ -322,12 +323,12 @@ impl Accumulate {
     }
 }
 
-fn key_desc(keys: &[Key]) -> pg_sys::TupleDesc {
+pub(super) fn key_desc(keys: &[Key]) -> pg_sys::TupleDesc {
     describe(keys.iter().map(|key| (key.typid, key.typmod, key.collation)))
 }
 
 /// Keys, results of the aggregates, weight.
-fn result_desc(spec: &Spec) -> pg_sys::TupleDesc {
+pub(super) fn result_desc(spec: &Spec) -> pg_sys::TupleDesc {
     let keys = spec.keys.iter().map(|key| (key.typid, key.typmod, key.collation));
     // SAFETY: live Aggrefs.
     let results = spec.definitions.iter().map(|d| unsafe { ((*d.aggref).aggtype, -1, (*d.aggref).aggcollid) });

@@ -19,6 +19,7 @@ mod find;
 pub mod index;
 mod make_index;
 mod net;
+mod parallel;
 mod populate;
 mod row_image_hash;
 mod runs;
@@ -26,13 +27,14 @@ mod spill;
 mod writer;
 
 pub use index::ApplyIndex;
-pub use make_index::{demote_outdated, drop_own_indexes, ensure as ensure_index};
+pub use make_index::{demote_outdated, drop_own_indexes, ensure as ensure_index, renew as renew_index};
 pub use writer::Counters;
 
 use crate::error;
 use crate::exec::node::{self, Child, Explain, Node, Provider};
 use crate::pg::{list, node as tree};
 use delta::Delta;
+use parallel::Reading;
 use pgrx::pg_sys;
 use runs::{Consolidation, Runs, weighted};
 use std::ffi::CStr;
@@ -63,7 +65,7 @@ pub struct ApplyNode<'a> {
 /// # Safety
 /// `child` is a finished plan.
 pub unsafe fn wrap(child: *mut pg_sys::Plan, node: ApplyNode) -> *mut pg_sys::Plan {
-    let mut integers = vec![node.view.to_u32() as i32, node.mode as i32, node.grouped.into()];
+    let mut integers = vec![node.view.to_u32() as i32, node.mode as i32, node.grouped.into(), 0];
     let (kind, index, columns): (i32, pg_sys::Oid, &[usize]) = match node.index {
         ApplyIndex::None => (0, pg_sys::InvalidOid, &[]),
         ApplyIndex::Single => (1, pg_sys::InvalidOid, &[]),
@@ -80,15 +82,18 @@ pub unsafe fn wrap(child: *mut pg_sys::Plan, node: ApplyNode) -> *mut pg_sys::Pl
     }
 }
 
-/// Gives a finished statement whose top node is a TrickleApply an entry for the view, so that EXPLAIN says which one.
-/// Not for Populate: the executor opens no unpopulated view.
+/// Completes a statement whose top node is a TrickleApply:
+/// - it, and not the executor, enters parallel mode, in which rows can be read but not changed (`parallel`);
+/// - the view gets an entry, so that EXPLAIN says which one. Not for Populate: the executor opens no unpopulated view.
 ///
 /// # Safety
 /// `stmt` is a private statement; the view is locked when it runs.
-pub unsafe fn name_target(stmt: *mut pg_sys::PlannedStmt) {
+pub unsafe fn complete(stmt: *mut pg_sys::PlannedStmt) {
     // SAFETY: plain node construction; the top node is ours by contract.
     unsafe {
         let scan: *mut pg_sys::CustomScan = (*stmt).planTree.cast();
+        let parallel = std::mem::replace(&mut (*stmt).parallelModeNeeded, false);
+        (*(*Spec::list(scan)).elements.add(Spec::PARALLEL)).int_value = parallel.into();
         let spec = Spec::of(scan);
         if spec.mode == Mode::Populate {
             return;
@@ -133,27 +138,37 @@ struct Spec {
     view: pg_sys::Oid,
     mode: Mode,
     grouped: bool,
+    /// The child needs parallel mode.
+    parallel: bool,
     index: ApplyIndex,
 }
 
 impl Spec {
+    /// Position of `parallel` in the list.
+    const PARALLEL: usize = 3;
+
+    /// # Safety
+    /// `scan` was made by `wrap`.
+    unsafe fn list(scan: *mut pg_sys::CustomScan) -> *mut pg_sys::List {
+        // SAFETY: custom_private holds the one list `wrap` wrote.
+        unsafe { list::iter::<pg_sys::List>((*scan).custom_private) }.next().expect("written by `wrap`")
+    }
+
     /// # Safety
     /// `scan` was made by `wrap`.
     unsafe fn of(scan: *mut pg_sys::CustomScan) -> Self {
-        // SAFETY: custom_private holds the one list `wrap` wrote.
-        let private = unsafe { list::iter::<pg_sys::List>((*scan).custom_private) }.next().expect("written by `wrap`");
         // SAFETY: an integer list.
-        let numbers: Vec<i32> = unsafe { list::ints(private) }.collect();
+        let numbers: Vec<i32> = unsafe { list::ints(Self::list(scan)) }.collect();
         let oid = |number: i32| pg_sys::Oid::from(number as u32);
-        let columns = || numbers[5..].iter().map(|&column| column as usize).collect();
-        let index = match numbers[3] {
+        let columns = || numbers[6..].iter().map(|&column| column as usize).collect();
+        let index = match numbers[4] {
             0 => ApplyIndex::None,
             1 => ApplyIndex::Single,
-            2 => ApplyIndex::Key { index: oid(numbers[4]), columns: columns() },
-            _ => ApplyIndex::Hash { index: oid(numbers[4]), columns: columns() },
+            2 => ApplyIndex::Key { index: oid(numbers[5]), columns: columns() },
+            _ => ApplyIndex::Hash { index: oid(numbers[5]), columns: columns() },
         };
         let mode = [Mode::Delta, Mode::Diff, Mode::Populate][numbers[1] as usize];
-        Self { view: oid(numbers[0]), mode, grouped: numbers[2] != 0, index }
+        Self { view: oid(numbers[0]), mode, grouped: numbers[2] != 0, parallel: numbers[Self::PARALLEL] != 0, index }
     }
 }
 
@@ -212,18 +227,22 @@ impl Apply {
         // SAFETY: as above.
         let mut writer = unsafe { Writer::open(self.spec.view, snapshot, self.spec.index.columns()) };
         check_child(&writer, node.outer());
+        let reading = Reading::begin(node, self.spec.parallel);
         // SAFETY: the child's rows are of the view's shape, as just checked.
         unsafe {
             match self.spec.mode {
-                Mode::Populate => populate::populate(&mut writer, node.outer()),
-                Mode::Delta | Mode::Diff => self.apply(&mut writer, node.outer()),
+                Mode::Populate => {
+                    populate::populate(&mut writer, node.outer());
+                    reading.end();
+                }
+                Mode::Delta | Mode::Diff => self.apply(&mut writer, node.outer(), reading),
             }
         }
         writer.end();
         self.counters = writer.counters;
     }
 
-    unsafe fn apply(&self, writer: &mut Writer, child: Child) {
+    unsafe fn apply(&self, writer: &mut Writer, child: Child, reading: Reading) {
         let mut delta = Delta::begin(writer, &self.spec.index);
         // SAFETY: by contract of the caller.
         unsafe {
@@ -232,6 +251,8 @@ impl Apply {
             } else {
                 self.consolidate(writer, &mut delta, child)
             };
+            // Grouped changes are written while they are read: delta plans are never parallel.
+            reading.end();
             delta.apply(writer, runs);
         }
         delta.end();

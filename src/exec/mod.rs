@@ -6,11 +6,13 @@ pub mod delta_scan;
 pub mod fold;
 pub mod mismatch;
 pub mod node;
+mod rebuild;
 pub mod run;
 
 /// Makes the nodes known to the server, once per process.
 pub fn register() {
     node::register::<delta_scan::DeltaScan>();
     accumulate::register();
+    rebuild::register();
     apply::register();
 }

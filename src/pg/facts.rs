@@ -150,6 +150,18 @@ pub fn element_type(oid: pg_sys::Oid) -> Option<pg_sys::Oid> {
     valid(unsafe { pg_sys::get_element_type(oid) })
 }
 
+/// Values of a type are, or contain, rows of a named or anonymous row type.
+pub fn holds_rows(typid: pg_sys::Oid) -> bool {
+    let base = base_type(typid);
+    // SAFETY: syscache look-ups.
+    let parts = unsafe {
+        [pg_sys::get_element_type(base), pg_sys::get_range_subtype(base), pg_sys::get_multirange_range(base)]
+    };
+    // SAFETY: as above.
+    let composite = unsafe { pg_sys::get_typtype(base) } == pg_sys::TYPTYPE_COMPOSITE as c_char;
+    composite || base == pg_sys::RECORDOID || parts.into_iter().filter_map(valid).any(holds_rows)
+}
+
 fn valid(oid: pg_sys::Oid) -> Option<pg_sys::Oid> {
     (oid != pg_sys::InvalidOid).then_some(oid)
 }

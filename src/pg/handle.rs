@@ -51,6 +51,7 @@ tagged! {
     RelabelType = T_RelabelType,
     SetOperationStmt = T_SetOperationStmt,
     SortGroupClause = T_SortGroupClause,
+    ConvertRowtypeExpr = T_ConvertRowtypeExpr,
     RowExpr = T_RowExpr,
     SQLValueFunction = T_SQLValueFunction,
     SubLink = T_SubLink,

@@ -272,9 +272,13 @@ unsafe fn payload<'a>(value: *const pg_sys::varlena) -> &'a [u8] {
 }
 
 fn is_composite(typid: pg_sys::Oid) -> bool {
-    // SAFETY: catalog lookups.
-    typid == pg_sys::RECORDOID
-        || unsafe { pg_sys::get_typtype(pg_sys::getBaseType(typid)) } == pg_sys::TYPTYPE_COMPOSITE as i8
+    match typid {
+        // A dropped column has no type.
+        pg_sys::InvalidOid => false,
+        pg_sys::RECORDOID => true,
+        // SAFETY: catalog lookups.
+        _ => unsafe { pg_sys::get_typtype(pg_sys::getBaseType(typid)) == pg_sys::TYPTYPE_COMPOSITE as i8 },
+    }
 }
 
 /// The layout of a 0-based column.
@@ -361,8 +365,10 @@ unsafe fn record_hash(value: Datum) -> u64 {
     unsafe {
         let record = Record::open(value);
         let mut hash = Hash::new();
-        for (i, &layout) in record.shape.0.iter().enumerate() {
-            hash.value(layout, record.values[i], record.nulls[i]);
+        // Fields that are NULL leave no trace: a column added to the row type later, or one that has gone, is NULL.
+        for (i, &layout) in record.shape.0.iter().enumerate().filter(|&(i, _)| !record.nulls[i]) {
+            hash.word(i as u64);
+            hash.value(layout, record.values[i], false);
         }
         record.close();
         hash.finish() as u64

@@ -1,5 +1,6 @@
 //! THE FENCE: safe handles over server pointers. Raw pointers do not cross a stage boundary outside these types.
 
+pub mod aggregates;
 pub mod catalog_table;
 pub mod clock;
 pub mod depend;

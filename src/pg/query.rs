@@ -201,6 +201,16 @@ pub fn row(columns: &[Any], typid: pg_sys::Oid) -> Node<pg_sys::RowExpr> {
     row
 }
 
+/// The same row, converted to its own type: the planner does not look through that.
+pub fn unseen(row: Node<pg_sys::RowExpr>) -> Node<pg_sys::ConvertRowtypeExpr> {
+    let mut conversion = Node::<pg_sys::ConvertRowtypeExpr>::make();
+    conversion.arg = row.as_ptr().cast();
+    conversion.resulttype = row.row_typeid;
+    conversion.convertformat = pg_sys::CoercionForm::COERCE_IMPLICIT_CAST;
+    conversion.location = -1;
+    conversion
+}
+
 /// A named output column.
 pub fn target(expression: Any, number: i16, name: &str) -> Target {
     let name = node::cstring(name);

@@ -1,9 +1,11 @@
 //! From terms to PlannedStmt: one Query per term, one UNION ALL, the core planner, our operators on top.
 
+use super::grouped::{self, Leaves};
 use super::query;
 use super::weigh::{Readings, weigh};
 use crate::circuit::{Accumulate, Block, Circuit, GroupKey, Operator};
 use crate::delta::{self, Reading};
+use crate::exec::fold::definition::Definition;
 use crate::exec::{accumulate, apply};
 use crate::pg::node;
 use crate::pg::tree::Tree;
@@ -14,6 +16,8 @@ use pgrx::pg_sys;
 pub struct Plan {
     pub stmt: Tree<pg_sys::PlannedStmt>,
     pub cost: f64,
+    /// The part of it that is for sorting by group key.
+    pub sorting: f64,
     /// Estimated rows entering the fold, or else the apply node.
     pub rows: f64,
     /// There is a fold, which turns them into one or two for each group.
@@ -56,20 +60,36 @@ pub fn delta(block: &Block, target: &Target, changed: &BitSlice, pending: &[f64]
 /// The plan that computes the whole contents: to be written into an empty view, or compared with the stored rows.
 pub fn full(circuit: &Circuit, target: &Target, mode: apply::Mode) -> Plan {
     match circuit.blocks.last().filter(|block| target.can_run(block)) {
-        Some(block) => {
+        Some(block) => grouped(block, target, mode).unwrap_or_else(|| {
             let query = weigh(&block.template, &all_new(block));
             finish(block, target, query, accumulate::Mode::Rebuild, mode)
-        }
+        }),
         _ => {
             // SAFETY: a private copy, below a query that leaves its junk columns behind.
             let child = unsafe {
                 let query = query::select_subquery(circuit.query.copy());
                 query::append_weight(query, query::int8(1).cast());
-                plan(query)
+                plan(query, mode)
             };
             wrap(child, |tree| write(tree, apply_node(target, mode, false)))
         }
     }
+}
+
+/// The recompute whose groups the server's own aggregation makes, where it can.
+fn grouped(block: &Block, target: &Target, mode: apply::Mode) -> Option<Plan> {
+    let Operator::Accumulate(spec) = &block.operator else { return None };
+    let definitions: Vec<_> = spec.aggregates.iter().map(Definition::resolve).collect();
+    let leaves = grouped::leaves(&definitions)?;
+    // SAFETY: private queries, whose first columns are the group keys, and the plan made of them.
+    let child = unsafe {
+        let child = plan(grouped::query(weigh(&block.template, &all_new(block)), spec, &definitions, leaves), mode);
+        if leaves == Leaves::States && !grouped::leave_states((*child).planTree) {
+            return None;
+        }
+        child
+    };
+    Some(folded(child, fold_node(block, spec, target, accumulate::Mode::Groups), apply_node(target, mode, true)))
 }
 
 fn all_new(block: &Block) -> Readings<'static> {
@@ -88,23 +108,24 @@ fn finish(
     match &block.operator {
         Operator::Pass => {
             // SAFETY: a private query.
-            let child = unsafe { plan(query) };
+            let child = unsafe { plan(query, mode) };
             wrap(child, |tree| write(tree, apply_node(target, mode, false)))
         }
         Operator::Accumulate(spec) => {
             // SAFETY: a private query whose first columns are the group keys.
             let child = unsafe {
                 query::order_by(query, spec.keys.iter().map(|key| (key.eq_op, key.lt_op)));
-                plan(query)
+                plan(query, mode)
             };
-            let plan = wrap(child, |tree| {
-                let node = fold_node(block, spec, target, fold);
-                // SAFETY: a finished plan.
-                write(unsafe { accumulate::wrap(tree, node) }, apply_node(target, mode, true))
-            });
-            Plan { folds: true, ..plan }
+            folded(child, fold_node(block, spec, target, fold), apply_node(target, mode, true))
         }
     }
+}
+
+fn folded(child: *mut pg_sys::PlannedStmt, fold: accumulate::AccumulateNode, apply: apply::ApplyNode) -> Plan {
+    // SAFETY: a finished plan.
+    let plan = wrap(child, |tree| write(unsafe { accumulate::wrap(tree, fold) }, apply));
+    Plan { folds: true, ..plan }
 }
 
 fn fold_node<'a>(
@@ -115,7 +136,7 @@ fn fold_node<'a>(
 ) -> accumulate::AccumulateNode<'a> {
     let restricted = |nulls| match mode {
         accumulate::Mode::Delta => Some(recompute(block, spec, nulls)),
-        accumulate::Mode::Rebuild => None,
+        accumulate::Mode::Rebuild | accumulate::Mode::Groups => None,
     };
     accumulate::AccumulateNode {
         spec,
@@ -142,7 +163,7 @@ fn recompute(block: &Block, spec: &Accumulate, nulls: bool) -> *mut pg_sys::Plan
     unsafe {
         let template = weigh(&block.template, &all_new(block));
         if spec.keys.is_empty() {
-            return plan(template);
+            return plan(template, apply::Mode::Delta);
         }
         let outer = query::select_subquery(template);
         query::append_entry(outer, keys_entry(spec));
@@ -150,7 +171,7 @@ fn recompute(block: &Block, spec: &Accumulate, nulls: bool) -> *mut pg_sys::Plan
             query::add_qual(outer, key_match(key, index as i16 + 1, nulls));
         }
         query::order_by(outer, spec.keys.iter().map(|key| (key.eq_op, key.lt_op)));
-        plan(outer)
+        plan(outer, apply::Mode::Delta)
     }
 }
 
@@ -185,13 +206,15 @@ unsafe fn keys_entry(spec: &Accumulate) -> *mut pg_sys::RangeTblEntry {
 }
 
 /// Runs the planner. Self-join elimination would merge a table's delta with the table, so it is off.
-unsafe fn plan(query: *mut pg_sys::Query) -> *mut pg_sys::PlannedStmt {
+unsafe fn plan(query: *mut pg_sys::Query, mode: apply::Mode) -> *mut pg_sys::PlannedStmt {
+    // Changes are applied while they are read, and seldom many.
+    let options = if mode == apply::Mode::Delta { 0 } else { pg_sys::CURSOR_OPT_PARALLEL_OK };
     // SAFETY: the flag is restored on both ways out; PgTryBuilder re-raises.
     unsafe {
         let eliminate = pg_sys::enable_self_join_elimination;
         pg_sys::enable_self_join_elimination = false;
         pgrx::PgTryBuilder::new(std::panic::AssertUnwindSafe(|| {
-            pg_sys::standard_planner(query, c"".as_ptr(), 0, std::ptr::null_mut())
+            pg_sys::standard_planner(query, c"".as_ptr(), options as i32, std::ptr::null_mut())
         }))
         .finally(|| pg_sys::enable_self_join_elimination = eliminate)
         .execute()
@@ -202,9 +225,22 @@ fn wrap(stmt: *mut pg_sys::PlannedStmt, top: impl FnOnce(*mut pg_sys::Plan) -> *
     // SAFETY: the statement is ours until it is put into the cache.
     unsafe {
         let child = (*stmt).planTree;
-        let (cost, rows) = ((*child).total_cost, (*child).plan_rows);
+        let (cost, rows, sorting) = ((*child).total_cost, (*child).plan_rows, sorting(child));
         (*stmt).planTree = top(child);
-        apply::name_target(stmt);
-        Plan { stmt: Tree::new(stmt), cost, rows, folds: false }
+        apply::complete(stmt);
+        Plan { stmt: Tree::new(stmt), cost, sorting, rows, folds: false }
+    }
+}
+
+/// The cost of a sort on top of a plan.
+unsafe fn sorting(plan: *mut pg_sys::Plan) -> f64 {
+    // SAFETY: a finished plan; a sort has an input.
+    unsafe {
+        let sorts = [pg_sys::NodeTag::T_Sort, pg_sys::NodeTag::T_IncrementalSort];
+        if sorts.into_iter().any(|tag| node::is_a(plan, tag)) {
+            (*plan).total_cost - (*(*plan).lefttree).total_cost
+        } else {
+            0.0
+        }
     }
 }

@@ -6,17 +6,14 @@
 //! tables whose changes must invalidate them.)
 
 use super::build::{Plan, Target};
+use super::magnitude::Magnitudes;
 use crate::circuit::Circuit;
 use crate::pg::{list, server};
 use hashbrown::{HashMap, HashSet};
 use pgrx::prelude::*;
 use pgrx::{PgMemoryContexts, pg_sys};
-use smallvec::SmallVec;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-
-/// Magnitude of each input's delta: 0 unchanged, else 1 + log4 of its pending versions.
-pub type Magnitudes = SmallVec<[u8; 8]>;
 
 /// A view as this backend knows it.
 pub struct Entry {

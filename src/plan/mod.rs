@@ -3,7 +3,9 @@
 pub mod build;
 pub mod cache;
 mod delta_path;
+mod grouped;
 mod hooks;
+pub mod magnitude;
 pub mod query;
 mod weigh;
 

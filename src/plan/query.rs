@@ -186,6 +186,19 @@ pub unsafe fn select_subquery(subquery: *mut pg_sys::Query) -> *mut pg_sys::Quer
     }
 }
 
+/// `SELECT <the first columns> FROM (subquery)`.
+///
+/// # Safety
+/// `subquery` is private.
+pub unsafe fn select_first(subquery: *mut pg_sys::Query, count: usize) -> *mut pg_sys::Query {
+    // SAFETY: by contract.
+    unsafe {
+        let query = select_subquery(subquery);
+        (*query).targetList = pg_sys::list_truncate((*query).targetList, count as i32);
+        query
+    }
+}
+
 /// Adds a FROM item (comma join).
 ///
 /// # Safety
@@ -209,6 +222,21 @@ pub unsafe fn add_qual(query: *mut pg_sys::Query, condition: *mut pg_sys::Expr) 
     unsafe {
         let from = (*query).jointree;
         (*from).quals = pg_sys::make_and_qual((*from).quals, condition.cast());
+    }
+}
+
+/// `expression IS NOT NULL`, a row of NULLs included.
+///
+/// # Safety
+/// `expression` is live.
+pub unsafe fn is_not_null(expression: *mut pg_sys::Expr) -> *mut pg_sys::NullTest {
+    // SAFETY: plain node construction.
+    unsafe {
+        let test: *mut pg_sys::NullTest = node::make(pg_sys::NodeTag::T_NullTest);
+        (*test).arg = expression;
+        (*test).nulltesttype = pg_sys::NullTestType::IS_NOT_NULL;
+        (*test).location = -1;
+        test
     }
 }
 
@@ -354,16 +382,35 @@ pub unsafe fn widen_union(tree: *mut pg_sys::Node) -> i32 {
 /// # Safety
 /// `query` is private; `keys` are (equality, less-than) operators of its first columns' types.
 pub unsafe fn order_by(query: *mut pg_sys::Query, keys: impl IntoIterator<Item = (pg_sys::Oid, pg_sys::Oid)>) {
+    // SAFETY: by contract.
+    unsafe { (*query).sortClause = clauses(query, keys) };
+}
+
+/// Groups `query` by its first columns.
+///
+/// # Safety
+/// As `order_by`.
+pub unsafe fn group_by(query: *mut pg_sys::Query, keys: impl IntoIterator<Item = (pg_sys::Oid, pg_sys::Oid)>) {
+    // SAFETY: by contract.
+    unsafe { (*query).groupClause = clauses(query, keys) };
+}
+
+unsafe fn clauses(
+    query: *mut pg_sys::Query,
+    keys: impl IntoIterator<Item = (pg_sys::Oid, pg_sys::Oid)>,
+) -> *mut pg_sys::List {
     // SAFETY: builds SortGroupClauses over existing target entries.
     unsafe {
         let targets: Vec<_> = list::iter::<pg_sys::TargetEntry>((*query).targetList).collect();
-        for (index, (target, (eq_op, lt_op))) in targets.into_iter().zip(keys).enumerate() {
-            (*target).ressortgroupref = index as pg_sys::Index + 1;
+        let clauses = targets.into_iter().zip(keys).zip(1..).map(|((target, (eq_op, lt_op)), reference)| {
+            (*target).ressortgroupref = reference;
             let clause: *mut pg_sys::SortGroupClause = node::make(pg_sys::NodeTag::T_SortGroupClause);
-            (*clause).tleSortGroupRef = (*target).ressortgroupref;
+            (*clause).tleSortGroupRef = reference;
             (*clause).eqop = eq_op;
             (*clause).sortop = lt_op;
-            (*query).sortClause = pg_sys::lappend((*query).sortClause, clause.cast());
-        }
+            (*clause).hashable = pg_sys::op_hashjoinable(eq_op, pg_sys::exprType((*target).expr.cast()));
+            clause
+        });
+        list::make(clauses)
     }
 }

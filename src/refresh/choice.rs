@@ -2,7 +2,9 @@
 //!
 //! The planner prices reading and computing. What it cannot see is the writing: a changed row costs index look-ups and
 //! heap writes in the state and the view, a compared row only a sort and a comparison. The constants below put
-//! that into the planner's units. They are rough: read off a few measured refreshes, not fitted.
+//! that into the planner's units. They are rough: read off a few measured refreshes, not fitted. And it
+//! prices a sort as if each comparison called a function, which for most keys it does not: 200,000 rows by (int, text) took
+//! 81 ms for 24,248 units, where the scan and the join below took 91 ms for 3,600.
 
 use crate::plan::build::{self, Plan};
 use crate::settings::{self, RefreshStrategy};
@@ -18,6 +20,9 @@ const FOLD_ROW: f64 = 2.5;
 const CHANGE_GROUP: f64 = 40.0;
 /// Making the state of one group anew.
 const MAKE_GROUP: f64 = 25.0;
+
+/// What sorting by group key takes of what the planner thinks.
+const SORTING: f64 = 0.2;
 
 /// Both estimates, for EXPLAIN and the history.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +45,7 @@ impl Costs {
             true => full.rows * FOLD_ROW + full.rows.min(stored) * (MAKE_GROUP + 2.0 * COMPARE_ROW),
             false => (full.rows + stored) * COMPARE_ROW,
         };
-        Self { delta: delta.cost + change * tuple, full: full.cost + replace * tuple }
+        Self { delta: running(delta) + change * tuple, full: running(full) + replace * tuple }
     }
 
     /// True when the delta plan is to be used.
@@ -51,4 +56,9 @@ impl Costs {
             RefreshStrategy::Full => false,
         }
     }
+}
+
+/// The planner's estimate, sorting repriced.
+fn running(plan: &Plan) -> f64 {
+    plan.cost - plan.sorting * (1.0 - SORTING)
 }

@@ -17,7 +17,8 @@ use crate::pg::relation::Relation;
 use crate::pg::snapshot::{self, WaveSnapshot};
 use crate::pg::{clock, names};
 use crate::plan::build::{self, Plan, Target};
-use crate::plan::cache::{self, Entry, Magnitudes};
+use crate::plan::cache::{self, Entry};
+use crate::plan::magnitude::{self, Magnitudes};
 use crate::settings;
 use bitvec::prelude::*;
 use pgrx::{PgSqlErrorCode, pg_sys};
@@ -176,20 +177,12 @@ fn pending(entry: &Entry, frontier: &Frontier, snapshot: WaveSnapshot) -> Pendin
 pub fn delta_plan(entry: &Entry, pending: &[(pg_sys::Oid, u64)]) -> Rc<Plan> {
     let block = entry.circuit.blocks.last().expect("a delta needs a block");
     let versions = |relid| pending.iter().find(|(oid, _)| *oid == relid).map_or(0, |(_, versions)| *versions);
-    let magnitudes: Magnitudes = block.inputs.iter().map(|input| magnitude(versions(input.relid))).collect();
+    let magnitudes: Magnitudes = block.inputs.iter().map(|input| magnitude::of(versions(input.relid))).collect();
     entry.delta(&magnitudes, |entry| {
         let changed: BitVec = magnitudes.iter().map(|&m| m > 0).collect();
-        let estimates: Vec<f64> = magnitudes.iter().map(|&m| 4f64.powi(i32::from(m) - 1)).collect();
+        let estimates: Vec<f64> = magnitudes.iter().map(|&m| magnitude::versions(m)).collect();
         build::delta(block, &entry.target, &changed, &estimates)
     })
-}
-
-/// 0 for nothing, else 1 + ceil(log4 n): the plan for n rows serves up to four times as many.
-fn magnitude(versions: u64) -> u8 {
-    match versions {
-        0 => 0,
-        n => 1 + (64 - (n - 1).leading_zeros()).div_ceil(2) as u8,
-    }
 }
 
 /// A guess.
@@ -333,7 +326,13 @@ fn recompute_plan(entry: &Rc<Entry>, why: &Recompute, snapshot: WaveSnapshot) ->
             let plan = build::full(&entry.circuit, &entry.target, apply::Mode::Populate);
             (action, Rc::new(plan))
         }
-        _ => (action, full_plan(&with_index(entry))),
+        _ => {
+            let entry = with_index(entry);
+            if matches!(why, Recompute::Reinitialize) {
+                apply::renew_index(view, &entry.target.index);
+            }
+            (action, full_plan(&entry))
+        }
     }
 }
 

@@ -29,7 +29,8 @@ pub fn spell_out(mut query: Query) -> Query {
     query
 }
 
-/// `ROW(column, ..)` of the table's row type; dropped columns are NULL.
+/// `ROW(column, ..)` of the table's row type; dropped columns are NULL. What is there of those must not count in
+/// `row IS NULL`, which the planner would take apart into its columns.
 fn row_of(whole: Node<pg_sys::Var>, relid: pg_sys::Oid) -> Any {
     let column = |attribute: pg_sys::FormData_pg_attribute| {
         let (typid, typmod, collation) = (attribute.atttypid, attribute.atttypmod, attribute.attcollation);
@@ -40,6 +41,8 @@ fn row_of(whole: Node<pg_sys::Var>, relid: pg_sys::Oid) -> Any {
         var.varlevelsup = whole.varlevelsup;
         var.any()
     };
-    let columns: Vec<Any> = Relation::open(relid, pg_sys::NoLock).attributes().into_iter().map(column).collect();
-    query::row(&columns, whole.vartype).any()
+    let attributes = Relation::open(relid, pg_sys::NoLock).attributes();
+    let some_dropped = attributes.iter().any(|attribute| attribute.attisdropped);
+    let row = query::row(&attributes.into_iter().map(column).collect::<Vec<_>>(), whole.vartype);
+    if some_dropped { query::unseen(row).any() } else { row.any() }
 }

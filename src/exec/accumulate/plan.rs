@@ -4,6 +4,7 @@ use super::Accumulate;
 use crate::circuit;
 use crate::exec::fold::definition::Definition;
 use crate::exec::node::{self as custom, Node};
+use crate::exec::rebuild::Rebuild;
 use crate::pg::{list, node};
 use pgrx::pg_sys;
 
@@ -14,6 +15,8 @@ pub enum Mode {
     Delta,
     /// All rows of the template, and the state table is empty: groups are made.
     Rebuild,
+    /// The same, but what comes in are the groups, as TrickleRebuild takes them.
+    Groups,
 }
 
 /// What `wrap` puts on top of a plan.
@@ -32,7 +35,7 @@ pub struct AccumulateNode<'a> {
 /// Name of the tuplestore a recompute plan reads keys from.
 pub const KEYS: &std::ffi::CStr = c"pg_trickle_keys";
 
-/// Puts the node on top of `child`, whose rows are the template's columns and a weight, sorted by group key.
+/// Puts the node on top of `child`, whose rows are what the mode says.
 ///
 /// # Safety
 /// `child` is a finished plan.
@@ -42,8 +45,13 @@ pub unsafe fn wrap(child: *mut pg_sys::Plan, node: AccumulateNode) -> *mut pg_sy
     unsafe {
         let output = prepare(node.spec.output.copy());
         let having = node.spec.having.as_ref().map_or(std::ptr::null_mut(), |having| prepare(having.copy()));
-        let columns = shown(child, output, node.spec.keys.len(), &definitions);
         let private = private(&node, &definitions, output, having);
+        if node.mode == Mode::Groups {
+            let columns = shown(output, node.spec.keys.len(), stored_results(child, &definitions), one());
+            return custom::plan_over::<Rebuild>(child, columns, private).cast();
+        }
+        let results = definitions.iter().map(|definition| definition.over(pg_sys::OUTER_VAR).cast()).collect();
+        let columns = shown(output, node.spec.keys.len(), results, weight_of(child));
         custom::plan_over::<Accumulate>(child, columns, private).cast()
     }
 }
@@ -72,7 +80,7 @@ unsafe fn private(
     // SAFETY: new lists in the planner's context.
     unsafe {
         let parts: [*mut pg_sys::Node; 8] = [
-            list::make_ints([(node.mode == Mode::Rebuild).into()]).cast(),
+            list::make_ints([(node.mode != Mode::Delta).into()]).cast(),
             list::make_oids([node.state].into_iter().chain(oids)).cast(),
             list::make_ints(ints).cast(),
             list::make(definitions.iter().map(Definition::to_nodes)).cast(),
@@ -140,48 +148,54 @@ unsafe fn prepare<T>(expr: *mut T) -> *mut T {
     unsafe { pg_sys::expression_planner(expr.cast()).cast() }
 }
 
-/// The output as EXPLAIN shows it: aggregates in place of references to their results, and the child's weight.
+/// The output as EXPLAIN shows it: `results` in place of references to them, then the weight.
 unsafe fn shown(
-    child: *mut pg_sys::Plan,
     output: *mut pg_sys::List,
     keys: usize,
-    definitions: &[Definition],
+    mut results: Vec<*mut pg_sys::Expr>,
+    weight: *mut pg_sys::Expr,
 ) -> *mut pg_sys::List {
-    // SAFETY: the mutator copies the list and `show` outlives it; the child's last column is the weight.
+    // SAFETY: the mutator copies the list and `show` outlives it.
     unsafe {
-        let mut results: Vec<_> = definitions.iter().map(|definition| over_input(definition)).collect();
         let mut show = Show { keys, results: results.as_mut_ptr() };
         let columns: *mut pg_sys::List = show_results(output.cast(), (&raw mut show).cast()).cast();
-        let position = list::iter::<pg_sys::TargetEntry>((*child).targetlist).count() as i16;
-        let weight = pg_sys::makeVar(pg_sys::OUTER_VAR, position, pg_sys::INT8OID, -1, pg_sys::InvalidOid, 0);
         let number = list::iter::<pg_sys::TargetEntry>(columns).count() as i16 + 1;
-        let entry = pg_sys::makeTargetEntry(weight.cast(), number, node::cstring("weight"), false);
+        let entry = pg_sys::makeTargetEntry(weight, number, node::cstring("weight"), false);
         pg_sys::lappend(columns, entry.cast())
     }
 }
 
-/// The Aggref over the child's columns.
-unsafe fn over_input(definition: &Definition) -> *mut pg_sys::Aggref {
-    // SAFETY: the Aggref and its argument entries are copied before they are changed.
+/// The weight of rows of new groups.
+fn one() -> *mut pg_sys::Expr {
+    // SAFETY: a by-value constant.
+    unsafe { pg_sys::makeConst(pg_sys::INT8OID, -1, pg_sys::InvalidOid, 8, 1i64.into(), false, true).cast() }
+}
+
+/// The child's last column.
+unsafe fn weight_of(child: *mut pg_sys::Plan) -> *mut pg_sys::Expr {
+    // SAFETY: plain node construction.
     unsafe {
-        let aggref = node::copy(definition.aggref);
-        let column = |column: usize, expr: *mut pg_sys::Node| {
-            let (typid, typmod) = (pg_sys::exprType(expr), pg_sys::exprTypmod(expr));
-            pg_sys::makeVar(pg_sys::OUTER_VAR, column as i16, typid, typmod, pg_sys::exprCollation(expr), 0)
+        let position = list::iter::<pg_sys::TargetEntry>((*child).targetlist).count() as i16;
+        pg_sys::makeVar(pg_sys::OUTER_VAR, position, pg_sys::INT8OID, -1, pg_sys::InvalidOid, 0).cast()
+    }
+}
+
+/// The child's columns that hold the states, the last ones, standing for the results.
+unsafe fn stored_results(child: *mut pg_sys::Plan, definitions: &[Definition]) -> Vec<*mut pg_sys::Expr> {
+    // SAFETY: plain node construction over live Aggrefs.
+    unsafe {
+        let width = list::iter::<pg_sys::TargetEntry>((*child).targetlist).count();
+        let column = |(index, definition): (usize, &Definition)| {
+            let (position, aggref) = (width - definitions.len() + index + 1, definition.aggref);
+            pg_sys::makeVar(pg_sys::OUTER_VAR, position as i16, (*aggref).aggtype, -1, (*aggref).aggcollid, 0).cast()
         };
-        for (entry, &position) in list::iter::<pg_sys::TargetEntry>((*aggref).args).zip(&definition.arguments) {
-            (*entry).expr = column(position, (*entry).expr.cast()).cast();
-        }
-        if let Some(position) = definition.filter {
-            (*aggref).aggfilter = column(position, (*aggref).aggfilter.cast()).cast();
-        }
-        aggref
+        definitions.iter().enumerate().map(column).collect()
     }
 }
 
 struct Show {
     keys: usize,
-    results: *mut *mut pg_sys::Aggref,
+    results: *mut *mut pg_sys::Expr,
 }
 
 /// Replaces Vars of aggregate results.

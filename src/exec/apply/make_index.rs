@@ -61,6 +61,20 @@ pub fn demote_outdated(view: Oid, key: Option<&[usize]>) {
     }
 }
 
+/// Makes the entries of an index anew if the view stores rows whose type may have lost a column since: a dropped column counts
+/// in neither a row's image nor its order, so the entries may be wrong.
+pub fn renew(view: Oid, index: &ApplyIndex) {
+    let (ApplyIndex::Key { index, .. } | ApplyIndex::Hash { index, .. }) = index else { return };
+    let relation = Relation::open(view, pg_sys::RowExclusiveLock);
+    if relation.attributes().iter().any(|attribute| facts::holds_rows(attribute.atttypid)) {
+        // SAFETY: as REINDEX INDEX; nothing has the index open.
+        unsafe {
+            let (persistence, options) = (relation.form().relpersistence, pg_sys::ReindexParams::default());
+            pg_sys::reindex_index(std::ptr::null(), *index, false, persistence, &options);
+        }
+    }
+}
+
 /// Marks an index as made by `ensure`. A dump carries the mark (ALTER INDEX ... DEPENDS ON EXTENSION).
 fn mark_own(index: Oid) {
     let extension = object_address(pg_sys::ExtensionRelationId, names::extension());

@@ -116,6 +116,25 @@ impl Definition {
         unsafe { list::oids((*self.aggref).aggargtypes).collect() }
     }
 
+    /// The Aggref over columns of relation `varno` that hold its arguments.
+    pub fn over(&self, varno: i32) -> *mut pg_sys::Aggref {
+        // SAFETY: the Aggref and its argument entries are copied before they are changed.
+        unsafe {
+            let aggref = node::copy(self.aggref);
+            let column = |column: usize, expr: *mut pg_sys::Node| {
+                let (typid, typmod) = (pg_sys::exprType(expr), pg_sys::exprTypmod(expr));
+                pg_sys::makeVar(varno, column as i16, typid, typmod, pg_sys::exprCollation(expr), 0)
+            };
+            for (entry, &position) in list::iter::<pg_sys::TargetEntry>((*aggref).args).zip(&self.arguments) {
+                (*entry).expr = column(position, (*entry).expr.cast()).cast();
+            }
+            if let Some(position) = self.filter {
+                (*aggref).aggfilter = column(position, (*aggref).aggfilter.cast()).cast();
+            }
+            aggref
+        }
+    }
+
     /// As nodes the server can copy, for a plan's private list.
     pub fn to_nodes(&self) -> *mut pg_sys::List {
         let extremum = match self.ability {

@@ -20,10 +20,12 @@ mod call;
 pub mod definition;
 mod direct;
 mod extremum;
+pub mod finish;
 mod netting;
 mod ordered;
 mod permission;
 mod transition;
+pub mod twin;
 pub mod value;
 pub mod witness;
 

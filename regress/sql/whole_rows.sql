@@ -1,0 +1,52 @@
+-- Whole rows of tables with dropped columns: what is stored of such a column counts in nothing.
+CREATE SCHEMA whole_rows;
+SET search_path = whole_rows;
+CREATE TABLE pair (a int, dead text, b int);
+INSERT INTO pair VALUES (0, 'written before', 0), (NULL, 'written before', NULL);
+ALTER TABLE pair DROP COLUMN dead;
+CREATE TABLE empty (gone int);
+ALTER TABLE empty DROP COLUMN gone;
+INSERT INTO pair VALUES (1, 2), (3, NULL);
+INSERT INTO empty DEFAULT VALUES;
+\getenv srcdir PG_ABS_SRCDIR
+\set helpers :srcdir '/data/refresh.sql'
+\i :helpers
+CREATE MATERIALIZED VIEW full_rows WITH (pg_trickle.incremental) AS SELECT a FROM pair WHERE pair IS NOT NULL;
+CREATE MATERIALIZED VIEW null_rows WITH (pg_trickle.incremental) AS SELECT count(*) AS n FROM pair WHERE pair IS NULL;
+CREATE MATERIALIZED VIEW nested WITH (pg_trickle.incremental) AS
+    SELECT whole, whole IS NULL AS nothing, whole IS NOT NULL AS everything FROM (SELECT pair AS whole FROM pair) p;
+CREATE MATERIALIZED VIEW counted WITH (pg_trickle.incremental) AS
+    SELECT l.a, count(l) AS n, bool_or(l < r) AS less FROM pair l JOIN pair r ON l IS DISTINCT FROM r GROUP BY l.a;
+CREATE MATERIALIZED VIEW nothing WITH (pg_trickle.incremental) AS SELECT empty IS NULL AS null, empty IS NOT NULL AS full FROM empty;
+CREATE MATERIALIZED VIEW recomputed WITH (pg_trickle.incremental, pg_trickle.refresh_mode = 'FULL') AS SELECT pair AS whole FROM pair;
+CREATE MATERIALIZED VIEW adopted AS SELECT pair AS whole FROM pair;
+INSERT INTO pair VALUES (5, 6);
+ALTER MATERIALIZED VIEW adopted SET (pg_trickle.incremental = true);
+SELECT v, refresh(v) FROM unnest('{full_rows, null_rows, nested, counted, nothing, recomputed, adopted}'::regclass[]) v;
+SET pg_trickle.refresh_strategy = delta;
+INSERT INTO pair VALUES (7, NULL), (8, 9), (NULL, NULL);
+UPDATE pair SET b = 10 WHERE a = 3;
+UPDATE pair SET a = NULL WHERE a = 1;
+DELETE FROM pair WHERE a = 0;
+INSERT INTO empty DEFAULT VALUES;
+SELECT v, refresh(v) FROM unnest('{full_rows, null_rows, nested, counted, nothing, recomputed, adopted}'::regclass[]) v;
+-- Another column goes while changes are pending.
+UPDATE pair SET b = 11 WHERE a = 3;
+ALTER TABLE pair ADD COLUMN c int;
+ALTER TABLE pair DROP COLUMN c;
+UPDATE pair SET b = 12 WHERE a = 8;
+SELECT v, refresh(v) FROM unnest('{full_rows, null_rows, nested, counted, nothing, recomputed, adopted}'::regclass[]) v;
+-- One that is stored in the views.
+CREATE MATERIALIZED VIEW grouped WITH (pg_trickle.incremental) AS SELECT pair AS whole, count(*) AS n FROM pair GROUP BY pair;
+ALTER TABLE pair ADD COLUMN d int;
+UPDATE pair SET d = a * 100 WHERE a > 5;
+SELECT v, refresh(v) FROM unnest('{nested, recomputed, adopted, grouped}'::regclass[]) v;
+ALTER TABLE pair DROP COLUMN d;
+SELECT v, refresh(v) FROM unnest('{nested, recomputed, adopted, grouped}'::regclass[]) v;
+DELETE FROM pair WHERE a IN (7, 8);
+UPDATE pair SET b = 0 WHERE a = 3;
+SELECT v, refresh(v) FROM unnest('{nested, recomputed, adopted, grouped}'::regclass[]) v;
+SELECT * FROM nested ORDER BY whole;
+DROP MATERIALIZED VIEW grouped;
+SET client_min_messages = warning;
+DROP SCHEMA whole_rows CASCADE;
