@@ -58,6 +58,9 @@ impl Author {
         if self.dice.feature("parallel query", 0.02) {
             settings.push("debug_parallel_query = on");
         }
+        if self.dice.feature("cheap workers", 0.04) {
+            settings.extend(["min_parallel_table_scan_size = 0", "parallel_setup_cost = 0", "parallel_tuple_cost = 0"]);
+        }
         if self.dice.feature("generic plans", 0.1) {
             settings.push("plan_cache_mode = force_generic_plan");
         }
