@@ -7,6 +7,7 @@ use crate::run::SCHEMA;
 use crate::schema::SIDE_SCHEMA;
 use crate::sql::ViewId;
 use crate::step::{Action, Step};
+use crate::world::Family;
 use crate::world::{Policy, Table};
 
 /// Which parts are played by others than the superuser.
@@ -119,5 +120,18 @@ impl Author {
         }
         self.hold(MAIN, table.family, Level::Exclusive);
         self.world.table_mut(table.id).policy = policy;
+        self.read_by_policy(table.family);
+    }
+
+    /// A policy may read a column that nothing read so far: the next refresh has it captured, which waits for other
+    /// transactions that change the table. So it takes place while there are none.
+    fn read_by_policy(&mut self, family: Family) {
+        let reads = |view: &ViewId| self.catalog.get(*view).families.contains(&family);
+        let readers: Vec<ViewId> = self.world.materialized().into_iter().filter(reads).collect();
+        for view in readers {
+            if self.world.views[view.0].populated {
+                self.refresh(view);
+            }
+        }
     }
 }
