@@ -41,6 +41,7 @@ const FUNCTIONS: &[&str] = &[
     "heap_getnext",
     "heap_endscan",
     "ReadBufferExtended",
+    "RelationGetNumberOfBlocksInFork",
     "LockBuffer",
     "ReleaseBuffer",
     "UnlockReleaseBuffer",

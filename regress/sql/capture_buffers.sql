@@ -87,3 +87,31 @@ SELECT sum(n_tup_upd) AS updated, sum(n_tup_del) AS deleted FROM pg_stat_all_tab
 
 SET client_min_messages = warning;
 DROP SCHEMA capture_buffers CASCADE;
+
+-- What a view has seen of a long buffer, kept there by another that lags behind, costs it nothing.
+CREATE SCHEMA long_buffers;
+SET search_path = long_buffers;
+CREATE TABLE long (id int, pad text);
+CREATE MATERIALIZED VIEW behind WITH (pg_trickle.incremental) AS SELECT id, pad FROM long;
+CREATE MATERIALIZED VIEW ahead WITH (pg_trickle.incremental) AS SELECT id FROM long;
+INSERT INTO long SELECT i, repeat('long', 100) FROM generate_series(1, 10000) i;
+SET pg_trickle.refresh_strategy = delta;
+CREATE FUNCTION pages_read() RETURNS int LANGUAGE plpgsql AS $$
+DECLARE
+    plan json;
+BEGIN
+    EXECUTE 'EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) REFRESH MATERIALIZED VIEW ahead' INTO plan;
+    RETURN (plan->0->'Plan'->>'Shared Hit Blocks')::int + (plan->0->'Plan'->>'Shared Read Blocks')::int;
+END $$;
+REFRESH MATERIALIZED VIEW ahead;
+INSERT INTO long VALUES (0, 'one');
+REFRESH MATERIALIZED VIEW ahead;
+INSERT INTO long VALUES (0, 'two');
+REFRESH MATERIALIZED VIEW ahead;
+INSERT INTO long VALUES (0, 'three');
+SELECT pages_read() < 250 AS few, (SELECT sum(buffer_bytes) / 8192 > 450 FROM pgtrickle.change_buffer_sizes() WHERE stream_table LIKE '%behind') AS many_kept;
+REFRESH MATERIALIZED VIEW behind;
+SELECT (SELECT count(*) FROM ahead) AS ahead, (SELECT count(*) FROM behind) AS behind, count(*) AS wanted FROM long;
+RESET pg_trickle.refresh_strategy;
+SET client_min_messages = warning;
+DROP SCHEMA long_buffers CASCADE;

@@ -15,6 +15,7 @@
 //!
 //! Writing ignores logical decoding: nobody replicates a change buffer.
 
+use super::walk::REACH;
 use crate::pg::server;
 use pgrx::{pg_sys, varlena};
 
@@ -192,6 +193,21 @@ impl Writer {
         }
     }
 
+    /// Gives up the page this backend wrote to last if that is not near the end any more: who reads relies on it (walk.rs,
+    /// *Beginnings*). The free space map is not asked for the same reason.
+    unsafe fn choose_page(&mut self) {
+        // SAFETY: inside a guard; the segment is open.
+        unsafe {
+            let storage = (*self.segment).rd_smgr;
+            if !storage.is_null() && (*storage).smgr_targblock != pg_sys::InvalidBlockNumber {
+                let blocks = server::RelationGetNumberOfBlocksInFork(self.segment, pg_sys::ForkNumber::MAIN_FORKNUM);
+                if (*storage).smgr_targblock.saturating_add(REACH) < blocks {
+                    (*storage).smgr_targblock = pg_sys::InvalidBlockNumber;
+                }
+            }
+        }
+    }
+
     unsafe fn insert(&mut self, row: *mut RowHead, present: u8, payload: usize) {
         // SAFETY: `row` is a head followed by `payload` bytes; heap_insert fills in the transaction's fields.
         unsafe {
@@ -208,7 +224,10 @@ impl Writer {
                 t_data: header,
                 ..pg_sys::HeapTupleData::default()
             };
-            let options = pg_sys::HEAP_INSERT_NO_LOGICAL as i32;
+            if self.rows == 0 {
+                self.choose_page();
+            }
+            let options = (pg_sys::HEAP_INSERT_NO_LOGICAL | pg_sys::HEAP_INSERT_SKIP_FSM) as i32;
             server::heap_insert(self.segment, &raw mut tuple, self.cid, options, self.bulk);
             self.rows += 1;
             if self.rows > 1 && self.bulk.is_null() {

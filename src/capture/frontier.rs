@@ -4,6 +4,8 @@
 //! snapshot says of every transaction whether it was seen. A buffer row is pending when the new snapshot sees it and
 //! the frontier does not cover it. Pure: no server symbol, so it is tested without one.
 
+use smallvec::SmallVec;
+
 /// A set of transactions, closed under commit order: exactly those a snapshot sees.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frontier {
@@ -19,6 +21,21 @@ pub struct Frontier {
     /// Change-buffer pages last written at or before this WAL position hold nothing that is not contained; 0: nothing is
     /// known. It only saves reading them.
     horizon: u64,
+    /// Beginnings of long buffers that hold nothing else either. They only save reading them, too.
+    beginnings: SmallVec<[Beginning; 2]>,
+}
+
+/// The first pages of a change-buffer segment, as a view knows them (walk.rs).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Beginning {
+    /// The segment's file, and the transaction of its very first row: another one means another life of the segment.
+    pub file: u32,
+    pub first: u64,
+    /// Pages below hold nothing that is not contained, and get no more rows.
+    pub closed: u32,
+    /// So will it be of pages below this one, as soon as all transactions below `fence` have ended.
+    pub closing: u32,
+    pub fence: u64,
 }
 
 /// The stored bytes are not a frontier.
@@ -26,6 +43,7 @@ pub struct Frontier {
 pub struct Malformed;
 
 const HEADER: usize = 40;
+const BEGINNING: usize = 28;
 
 impl Frontier {
     /// `running` in any order; those outside `xmin..xmax` say nothing and are dropped.
@@ -33,7 +51,7 @@ impl Frontier {
         let mut running: Vec<u64> = running.into_iter().filter(|xid| (xmin..xmax).contains(xid)).collect();
         running.sort_unstable();
         running.dedup();
-        Self { xmin, xmax, running, own, horizon: 0 }
+        Self { xmin, xmax, running, own, horizon: 0, beginnings: SmallVec::new() }
     }
 
     /// The same frontier, further along in the transaction that sets it: also seen are its commands below `cid`.
@@ -49,6 +67,21 @@ impl Frontier {
 
     pub fn horizon(&self) -> u64 {
         self.horizon
+    }
+
+    /// The same frontier, with what is known of the beginnings of long buffers.
+    pub fn with_beginnings(self, beginnings: impl IntoIterator<Item = Beginning>) -> Self {
+        Self { beginnings: beginnings.into_iter().collect(), ..self }
+    }
+
+    /// What is known of a segment in this life of its.
+    pub fn beginning(&self, file: u32, first: u64) -> Option<Beginning> {
+        self.beginnings.iter().find(|known| (known.file, known.first) == (file, first)).copied()
+    }
+
+    /// Every transaction below has ended.
+    pub fn xmin(&self) -> u64 {
+        self.xmin
     }
 
     /// Whether a change made by command `cid` of top-level transaction `xid` is contained. The change is known to be
@@ -87,7 +120,8 @@ impl Frontier {
         })
     }
 
-    /// The form kept in the catalog: little-endian xmin, xmax, own xid (0: none), horizon, own command, count, running.
+    /// The form kept in the catalog: little-endian xmin, xmax, own xid (0: none), horizon, own command, count, running,
+    /// beginnings.
     pub fn to_bytes(&self) -> Vec<u8> {
         let (own_xid, own_cid) = self.own.unwrap_or((0, 0));
         let mut bytes = Vec::with_capacity(HEADER + 8 * self.running.len());
@@ -97,6 +131,7 @@ impl Frontier {
         bytes.extend(own_cid.to_le_bytes());
         bytes.extend((self.running.len() as u32).to_le_bytes());
         bytes.extend(self.running.iter().flat_map(|xid| xid.to_le_bytes()));
+        bytes.extend(self.beginnings.iter().flat_map(|beginning| beginning.to_bytes()));
         bytes
     }
 
@@ -104,13 +139,12 @@ impl Frontier {
         let (header, rest) = bytes.split_at_checked(HEADER).ok_or(Malformed)?;
         let word = |at: usize| u64::from_le_bytes(header[at..at + 8].try_into().expect("eight bytes"));
         let half = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().expect("four bytes"));
-        let (running, tail) = rest.as_chunks::<8>();
-        if !tail.is_empty() || running.len() != half(36) as usize {
-            return Err(Malformed);
-        }
+        let (running, rest) = rest.split_at_checked(8 * half(36) as usize).ok_or(Malformed)?;
+        let (beginnings, []) = rest.as_chunks::<BEGINNING>() else { return Err(Malformed) };
         let own = (word(16) != 0).then(|| (word(16), half(32)));
-        let running = running.iter().map(|xid| u64::from_le_bytes(*xid));
-        Ok(Self::new(word(0), word(8), running, own).with_horizon(word(24)))
+        let running = running.as_chunks::<8>().0.iter().map(|xid| u64::from_le_bytes(*xid));
+        let frontier = Self::new(word(0), word(8), running, own).with_horizon(word(24));
+        Ok(frontier.with_beginnings(beginnings.iter().map(Beginning::from_bytes)))
     }
 
     /// As `pg_snapshot` prints: `xmin:xmax:running,...`.
@@ -120,9 +154,36 @@ impl Frontier {
     }
 }
 
+impl Beginning {
+    fn to_bytes(self) -> [u8; BEGINNING] {
+        let mut bytes = [0; BEGINNING];
+        bytes[..8].copy_from_slice(&self.first.to_le_bytes());
+        bytes[8..16].copy_from_slice(&self.fence.to_le_bytes());
+        for (at, half) in [(16, self.file), (20, self.closed), (24, self.closing)] {
+            bytes[at..at + 4].copy_from_slice(&half.to_le_bytes());
+        }
+        bytes
+    }
+
+    fn from_bytes(bytes: &[u8; BEGINNING]) -> Self {
+        let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
+        let half = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"));
+        Self { first: word(0), fence: word(8), file: half(16), closed: half(20), closing: half(24) }
+    }
+
+    /// What is known after a walk to a frontier with this `xmin` that ended at page `end`, when transactions below `next`
+    /// could have had a place before `end`.
+    pub fn after(self, xmin: u64, end: u32, next: u64) -> Self {
+        if self.closing > self.closed && xmin < self.fence {
+            return self;
+        }
+        Self { closed: self.closing, closing: end.max(self.closing), fence: next, ..self }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Frontier;
+    use super::{Beginning, Frontier};
 
     fn frontier(xmin: u64, xmax: u64, running: &[u64]) -> Frontier {
         Frontier::new(xmin, xmax, running.iter().copied(), None)
@@ -194,9 +255,33 @@ mod tests {
     }
 
     #[test]
+    fn pages_close_when_those_who_could_write_there_have_ended() {
+        let unknown = Beginning { file: 1, first: 5, closed: 0, closing: 0, fence: 0 };
+        let seen = unknown.after(10, 100, 20);
+        assert_eq!((seen.closed, seen.closing, seen.fence), (0, 100, 20));
+        assert_eq!(seen.after(19, 300, 40), seen, "19 may still write to page 50");
+        let closed = seen.after(20, 300, 40);
+        assert_eq!((closed.closed, closed.closing, closed.fence), (100, 300, 40));
+        let nothing_new = closed.after(50, 0, 60);
+        assert_eq!((nothing_new.closed, nothing_new.closing), (300, 300));
+    }
+
+    #[test]
+    fn a_segment_that_begins_with_another_row_is_another_one() {
+        let known = Beginning { file: 1, first: 5, closed: 7, closing: 7, fence: 0 };
+        let f = frontier(10, 20, &[]).with_beginnings([known]);
+        assert_eq!(f.beginning(1, 5), Some(known));
+        assert_eq!((f.beginning(1, 6), f.beginning(2, 5)), (None, None));
+    }
+
+    #[test]
     fn bytes_round_trip() {
+        let beginning =
+            |n: u32| Beginning { file: n, first: 1 << 40, closed: 3, closing: u32::MAX, fence: u64::MAX - 1 };
         for own in [None, Some((15, 7)), Some((u64::MAX, u32::MAX))] {
             let f = Frontier::new(10, 1 << 40, [12, 1 << 33, 99], own).with_horizon(1 << 35);
+            assert_eq!(Frontier::from_bytes(&f.to_bytes()), Ok(f.clone()));
+            let f = f.with_beginnings([beginning(1), beginning(2), beginning(3)]);
             assert_eq!(Frontier::from_bytes(&f.to_bytes()), Ok(f));
         }
         assert!(Frontier::from_bytes(&[]).is_err());

@@ -11,10 +11,11 @@
 //! resource owner closes what is open.
 
 use super::buffer::{CAPACITY, NEGATIVE, WIDE_OFFSET, max_align};
-use super::frontier::Frontier;
+use super::frontier::{Beginning, Frontier};
 use super::walk::Walk;
 use crate::pg::server;
 use pgrx::pg_sys;
+use smallvec::SmallVec;
 use std::mem::MaybeUninit;
 use std::ptr::null_mut;
 
@@ -114,7 +115,7 @@ impl BufferScan {
 }
 
 /// What is pending for a view from one source.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pending {
     /// Row versions: an insert or delete is one, an update two.
     pub versions: u64,
@@ -122,18 +123,20 @@ pub struct Pending {
     pub bytes: u64,
     /// How many of them are too wide for a page.
     pub wide: u64,
-    /// The horizon of a frontier that contains them (Frontier::horizon).
+    /// The horizon of a frontier that contains them (Frontier::horizon), and what it knows of the segments' beginnings.
     pub horizon: u64,
+    pub beginnings: SmallVec<[Beginning; 2]>,
 }
 
 impl Pending {
-    /// Counts what a `BufferScan` would return.
-    pub fn count(source: pg_sys::Oid, frontier: &Frontier, snapshot: pg_sys::Snapshot) -> Self {
+    /// Counts what a `BufferScan` would return. `xmin` is the snapshot's.
+    pub fn count(source: pg_sys::Oid, frontier: &Frontier, snapshot: pg_sys::Snapshot, xmin: u64) -> Self {
         let mut walk = Walk::begin(source, frontier, snapshot);
         // SAFETY: nothing in the closure has a destructor or panics.
-        let pending = unsafe { server::guarded(|| walk.count()) };
+        let Counted { versions, bytes, wide } = unsafe { server::guarded(|| walk.count()) };
+        let (horizon, beginnings) = (walk.horizon(), walk.beginnings(xmin));
         walk.end();
-        Self { horizon: walk.horizon(), ..pending }
+        Self { versions, bytes, wide, horizon, beginnings }
     }
 
     /// Counts what is pending now.
@@ -141,7 +144,7 @@ impl Pending {
         // SAFETY: registered for the duration of the count.
         unsafe {
             let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
-            let pending = Self::count(source, frontier, snapshot);
+            let pending = Self::count(source, frontier, snapshot, 0);
             pg_sys::UnregisterSnapshot(snapshot);
             pending
         }
@@ -150,6 +153,13 @@ impl Pending {
     pub fn is_empty(&self) -> bool {
         self.versions == 0
     }
+}
+
+#[derive(Clone, Copy, Default)]
+struct Counted {
+    versions: u64,
+    bytes: u64,
+    wide: u64,
 }
 
 impl Walk {
@@ -175,8 +185,8 @@ impl Walk {
         (used, null_mut())
     }
 
-    unsafe fn count(&mut self) -> Pending {
-        let mut pending = Pending::default();
+    unsafe fn count(&mut self) -> Counted {
+        let mut pending = Counted::default();
         // SAFETY: inside a guard.
         while let Some(row) = unsafe { self.next_pending() } {
             if row.is_wide() {

@@ -8,10 +8,18 @@
 //! are contained in the snapshot's frontier, and stay so: a row inserted later gives its page an LSN beyond L, and one
 //! inserted before the walk came by was looked at, since page and LSN are changed under the lock the walk takes. Rows
 //! of a segment made in this transaction may have been written without WAL, so nothing is known of it.
+//!
+//! *Beginnings.* Even headers are too many when a view lags far behind, so that the first pages of a long segment are not
+//! looked at at all once they are closed. A writer chooses a page for a row when it has a transaction id, and then
+//! only one of the last [`REACH`] of the segment (buffer.rs); further rows of its transaction may follow to that page, and to
+//! pages it adds. So who writes more than `REACH` pages before what was the end once had chosen before then, and is among
+//! the transactions that had an id then. When they have ended, and a refresh has seen what they did, those pages hold
+//! nothing that it does not contain, and never will. "The end" is a page with a row that has committed: crash
+//! recovery brings back no more.
 
 use super::buffer::StoredRow;
 use super::cache;
-use super::frontier::Frontier;
+use super::frontier::{Beginning, Frontier};
 use crate::error::cannot_happen;
 use crate::pg::relation::Relation;
 use crate::pg::server;
@@ -39,10 +47,25 @@ pub struct Walk {
     horizon: u64,
 }
 
+/// How far from the end of a segment, in pages, a transaction may begin to write.
+pub const REACH: u32 = 128;
+
 #[derive(Clone, Copy)]
 struct Segment {
     relation: pg_sys::Relation,
     blocks: u32,
+    /// What the frontier knows of a long one.
+    beginning: Option<Beginning>,
+    /// No transaction had this id when `blocks` was read.
+    next: u64,
+    /// The last page on which a row that the snapshot sees was found.
+    last: u32,
+}
+
+impl Segment {
+    fn first_page(&self) -> u32 {
+        self.beginning.map_or(0, |beginning| beginning.closed)
+    }
 }
 
 const NO_BUFFER: pg_sys::Buffer = pg_sys::InvalidBuffer as pg_sys::Buffer;
@@ -60,15 +83,18 @@ impl Walk {
                 horizon = 0;
             }
             let blocks = segment.blocks();
-            (blocks > 0).then(|| Segment { relation: segment.into_raw(), blocks })
+            // SAFETY: reads a counter; the segment is open.
+            let next = unsafe { pg_sys::ReadNextFullTransactionId() }.value;
+            let beginning = if blocks > REACH { beginning(&segment, frontier) } else { None };
+            (blocks > 0).then(|| Segment { relation: segment.into_raw(), blocks, beginning, next, last: 0 })
         };
-        let segments = segments.into_iter().filter_map(open).collect();
+        let segments: SmallVec<[Segment; 2]> = segments.into_iter().filter_map(open).collect();
         Self {
             frontier: frontier.clone(),
             snapshot,
+            block: segments.first().map_or(0, Segment::first_page),
             segments,
             segment: 0,
-            block: 0,
             buffer: NO_BUFFER,
             visible: [0; ROWS],
             count: 0,
@@ -87,7 +113,8 @@ impl Walk {
     }
 
     pub fn rewind(&mut self) {
-        (self.segment, self.block, self.count, self.at) = (0, 0, 0, 0);
+        (self.segment, self.count, self.at) = (0, 0, 0);
+        self.block = self.segments.first().map_or(0, Segment::first_page);
         if self.buffer != NO_BUFFER {
             // SAFETY: pinned by us.
             unsafe { pg_sys::ReleaseBuffer(std::mem::replace(&mut self.buffer, NO_BUFFER)) };
@@ -97,6 +124,13 @@ impl Walk {
     /// The horizon of a frontier that contains what this walk, which is through, has seen.
     pub fn horizon(&self) -> u64 {
         self.horizon
+    }
+
+    /// What a frontier with this `xmin` that contains what this walk has seen knows of the segments' beginnings.
+    pub fn beginnings(&self, xmin: u64) -> SmallVec<[Beginning; 2]> {
+        let after =
+            |segment: &Segment| Some(segment.beginning?.after(xmin, segment.last.saturating_sub(REACH), segment.next));
+        self.segments.iter().filter_map(after).collect()
     }
 
     /// # Safety
@@ -128,8 +162,9 @@ impl Walk {
             if self.buffer != NO_BUFFER {
                 server::ReleaseBuffer(std::mem::replace(&mut self.buffer, NO_BUFFER));
             }
-            while let Some(&Segment { relation, blocks }) = self.segments.get(self.segment) {
-                if self.block == 0 {
+            while let Some(&segment) = self.segments.get(self.segment) {
+                let Segment { relation, blocks, .. } = segment;
+                if self.block == segment.first_page() {
                     server::PredicateLockRelation(relation, self.snapshot);
                 }
                 while self.block < blocks {
@@ -145,7 +180,8 @@ impl Walk {
                         return true;
                     }
                 }
-                (self.segment, self.block) = (self.segment + 1, 0);
+                self.segment += 1;
+                self.block = self.segments.get(self.segment).map_or(0, Segment::first_page);
             }
             false
         }
@@ -165,6 +201,11 @@ impl Walk {
                 self.horizon = self.horizon.min(lsn - 1);
             }
             server::LockBuffer(buffer, pg_sys::BUFFER_LOCK_UNLOCK as i32);
+        }
+        if self.count > 0
+            && let Some(segment) = self.segments.get_mut(self.segment)
+        {
+            segment.last = self.block;
         }
         self.count > 0
     }
@@ -203,6 +244,31 @@ impl Walk {
             }
         }
         all
+    }
+}
+
+/// What the frontier knows of a segment that has pages; nothing yet, if this is the first look at its present life. None when its
+/// first row is not there.
+fn beginning(segment: &Relation, frontier: &Frontier) -> Option<Beginning> {
+    let file = segment.form().relfilenode.to_u32();
+    // SAFETY: the segment is open; nothing in the closure has a destructor or panics.
+    let first = unsafe { server::guarded(|| first_row(segment.as_ptr())) };
+    let unknown = |first| Beginning { file, first, closed: 0, closing: 0, fence: 0 };
+    (first != 0).then(|| frontier.beginning(file, first).unwrap_or_else(|| unknown(first)))
+}
+
+/// The transaction that wrote the first row of a segment's first page; 0 if there is none.
+unsafe fn first_row(relation: pg_sys::Relation) -> u64 {
+    // SAFETY: inside a guard; the page is pinned and locked while it is looked at.
+    unsafe {
+        let (fork, mode) = (pg_sys::ForkNumber::MAIN_FORKNUM, pg_sys::ReadBufferMode::RBM_NORMAL);
+        let buffer = server::ReadBufferExtended(relation, fork, 0, mode, std::ptr::null_mut());
+        server::LockBuffer(buffer, pg_sys::BUFFER_LOCK_SHARE as i32);
+        let page = page(buffer);
+        let there = line_pointers(page) > 0 && line_pointer(page, 1).lp_flags() == pg_sys::LP_NORMAL;
+        let xid = if there { StoredRow::of(header(page, 1)).xid() } else { 0 };
+        server::UnlockReleaseBuffer(buffer);
+        xid
     }
 }
 

@@ -5,7 +5,7 @@ use super::wave::Member;
 use super::{Action, Initiator, Outcome};
 use crate::capture;
 use crate::capture::Pending;
-use crate::capture::frontier::Frontier;
+use crate::capture::frontier::{Beginning, Frontier};
 use crate::catalog::stream_table::{self, StreamTable};
 use crate::catalog::{dependency, history};
 use crate::circuit;
@@ -104,7 +104,10 @@ pub fn run(
         return Outcome { action: Action::NoData, inserted: 0, updated: 0, deleted: 0 };
     }
     let seen = seen.or_else(|| row.captured.then(|| pending(&entry, &new, snapshot)));
-    let new = new.with_horizon(seen.map_or(0, |pending| pending.horizon));
+    let new = match seen {
+        Some(seen) => new.with_horizon(seen.horizon).with_beginnings(seen.beginnings),
+        None => new,
+    };
     let started = clock::now();
     let outcome = as_owner_with(view, &row.pinned, || perform(&entry, &work, old.as_ref(), snapshot, probe));
     snapshot.advance();
@@ -158,14 +161,17 @@ struct PendingChanges {
     versions: SmallVec<[(pg_sys::Oid, u64); 8]>,
     /// Of the frontier after it (Frontier::horizon).
     horizon: u64,
+    beginnings: Vec<Beginning>,
 }
 
 fn pending(entry: &Entry, frontier: &Frontier, snapshot: WaveSnapshot) -> PendingChanges {
-    let mut found = PendingChanges { versions: SmallVec::new(), horizon: u64::MAX };
+    let mut found = PendingChanges { versions: SmallVec::new(), horizon: u64::MAX, beginnings: vec![] };
+    let xmin = Frontier::now(snapshot).xmin();
     for source in entry.circuit.sources.iter().filter(|source| source.capturable) {
-        let pending = Pending::count(source.relid, frontier, snapshot.as_ptr());
+        let pending = Pending::count(source.relid, frontier, snapshot.as_ptr(), xmin);
         found.versions.push((source.relid, pending.versions));
         found.horizon = found.horizon.min(pending.horizon);
+        found.beginnings.extend(pending.beginnings);
     }
     if found.versions.is_empty() {
         found.horizon = 0;

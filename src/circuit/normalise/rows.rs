@@ -30,7 +30,8 @@ pub fn spell_out(mut query: Query) -> Query {
 }
 
 /// `ROW(column, ..)` of the table's row type; dropped columns are NULL. What is there of those must not count in
-/// `row IS NULL`, which the planner would take apart into its columns.
+/// `row IS NULL`, which the planner would take apart into its columns. (It does count where there are virtual
+/// generated columns, whose rows the server itself spells out like this.)
 fn row_of(whole: Node<pg_sys::Var>, relid: pg_sys::Oid) -> Any {
     let column = |attribute: pg_sys::FormData_pg_attribute| {
         let (typid, typmod, collation) = (attribute.atttypid, attribute.atttypmod, attribute.attcollation);
@@ -43,6 +44,8 @@ fn row_of(whole: Node<pg_sys::Var>, relid: pg_sys::Oid) -> Any {
     };
     let attributes = Relation::open(relid, pg_sys::NoLock).attributes();
     let some_dropped = attributes.iter().any(|attribute| attribute.attisdropped);
+    let is_virtual = |a: &pg_sys::FormData_pg_attribute| a.attgenerated as u8 == pg_sys::ATTRIBUTE_GENERATED_VIRTUAL;
+    let spelled_out_anyway = attributes.iter().any(is_virtual);
     let row = query::row(&attributes.into_iter().map(column).collect::<Vec<_>>(), whole.vartype);
-    if some_dropped { query::unseen(row).any() } else { row.any() }
+    if some_dropped && !spelled_out_anyway { query::unseen(row).any() } else { row.any() }
 }
