@@ -87,6 +87,7 @@ fn add_column(author: &mut Author, table: &Table) {
     };
     alter(author, table, &format!("ADD COLUMN {name} {}{default}", kind.declaration()));
     author.world.table_mut(table.id).columns.push(Column { name, kind, role: Role::Plain, nulls: 0.2 });
+    author.recapture(table.family);
 }
 
 fn spare_column(table: &Table) -> Option<usize> {

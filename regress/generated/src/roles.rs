@@ -120,12 +120,12 @@ impl Author {
         }
         self.hold(MAIN, table.family, Level::Exclusive);
         self.world.table_mut(table.id).policy = policy;
-        self.read_by_policy(table.family);
+        self.recapture(table.family);
     }
 
-    /// A policy may read a column that nothing read so far: the next refresh has it captured, which waits for other
-    /// transactions that change the table. So it takes place while there are none.
-    fn read_by_policy(&mut self, family: Family) {
+    /// A new policy, or a new column in a whole row, may be read by views that did not read it so far: the next refresh has
+    /// it captured, which waits for other transactions that change the table. So it takes place while there are none.
+    pub fn recapture(&mut self, family: Family) {
         let reads = |view: &ViewId| self.catalog.get(*view).families.contains(&family);
         let readers: Vec<ViewId> = self.world.materialized().into_iter().filter(reads).collect();
         for view in readers {
