@@ -74,13 +74,66 @@ pub fn parse(text: &str) -> Result<Cron, String> {
     if cron.fires() { Ok(cron) } else { Err("No month has such a day.".into()) }
 }
 
+/// Seconds of a day; and the longest time between two fires, a leap day over a year like 1900, in days.
+const DAY_SECONDS: i64 = 86_400;
+const LONGEST_GAP: i64 = 8 * 366 + 1;
+
 impl Cron {
+    /// The first second after `now` at which it fires; both in seconds since 1970, UTC.
+    pub fn next_after(&self, now: i64) -> Option<i64> {
+        let first = now + 1;
+        let (today, second) = (first.div_euclid(DAY_SECONDS), first.rem_euclid(DAY_SECONDS));
+        let at = |day: i64, second: i64| Some(day * DAY_SECONDS + self.second_from(second)?);
+        let later = (today + 1..=today + LONGEST_GAP).find(|&day| self.matches_day(day));
+        let now = if self.matches_day(today) { at(today, second) } else { None };
+        now.or_else(|| at(later?, 0))
+    }
+
+    /// The first second of a day, from `start` on, that matches.
+    fn second_from(&self, start: i64) -> Option<i64> {
+        let (hour, minute, second) = ((start / 3600) as u32, (start / 60 % 60) as u32, (start % 60) as u32);
+        let this_minute = || Some((hour, minute, bit_from(self.seconds, second)?));
+        let this_hour = || Some((hour, bit_from(self.minutes, minute + 1)?, bit_from(self.seconds, 0)?));
+        let this_day =
+            || Some((bit_from(self.hours, hour + 1)?, bit_from(self.minutes, 0)?, bit_from(self.seconds, 0)?));
+        let hour_fires = self.hours >> hour & 1 == 1;
+        let minute_fires = hour_fires && self.minutes >> minute & 1 == 1;
+        let found = minute_fires.then(this_minute).flatten();
+        let found = found.or_else(|| hour_fires.then(this_hour).flatten()).or_else(this_day)?;
+        Some(i64::from(found.0) * 3600 + i64::from(found.1) * 60 + i64::from(found.2))
+    }
+
+    fn matches_day(&self, day: i64) -> bool {
+        let (month, date) = month_and_day(day);
+        let weekday = (day + 4).rem_euclid(7);
+        let (by_date, by_weekday) = (self.days >> date & 1 == 1, self.weekdays >> weekday & 1 == 1);
+        let fits = if self.any_day || self.any_weekday { by_date && by_weekday } else { by_date || by_weekday };
+        fits && self.months >> month & 1 == 1
+    }
+
     /// Some date matches.
     fn fires(&self) -> bool {
         let exists =
             |month: u32| self.months >> month & 1 == 1 && self.days & ((2 << LONGEST[month as usize - 1]) - 1) != 0;
         !self.any_weekday || (1..=12).any(exists)
     }
+}
+
+/// The lowest bit set, from `low` on.
+fn bit_from(bits: u64, low: u32) -> Option<u32> {
+    let rest = if low < u64::BITS { bits >> low << low } else { 0 };
+    (rest != 0).then(|| rest.trailing_zeros())
+}
+
+/// Of a day counted from 1970-01-01, in the Gregorian calendar. Years are taken to begin in March, so that the leap day
+/// is their last.
+fn month_and_day(day: i64) -> (u32, u32) {
+    let of_era = (day + 719_468).rem_euclid(146_097);
+    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let month = (5 * of_year + 2) / 153;
+    let date = of_year - (153 * month + 2) / 5 + 1;
+    (if month < 10 { month + 3 } else { month - 9 } as u32, date as u32)
 }
 
 impl Field {
@@ -135,6 +188,26 @@ mod tests {
         assert_eq!(parse("0 0 * * 7").unwrap().weekdays, 1);
         assert_eq!(parse("30 * * * * *").unwrap().seconds, 1 << 30);
         assert_eq!(parse("5/20 * * * *").unwrap().minutes, 1 << 5 | 1 << 25 | 1 << 45);
+    }
+
+    /// Seconds since 1970 of a UTC time; `date -u -d .. +%s` says the same.
+    fn next(text: &str, now: i64) -> i64 {
+        parse(text).unwrap().next_after(now).unwrap()
+    }
+
+    #[test]
+    fn next_times() {
+        // 2026-11-22 16:15:30, a Sunday.
+        let now = 1_795_364_130;
+        assert_eq!(next("* * * * *", now), now + 30);
+        assert_eq!(next("* * * * * *", now), now + 1);
+        assert_eq!(next("30 15 16 * * *", now), now + 86_400, "strictly later");
+        assert_eq!(next("*/10 * * * *", now), now + 270);
+        assert_eq!(next("@hourly", now), now + 44 * 60 + 30);
+        assert_eq!(next("0 9 * * mon", now), now + 16 * 3600 + 44 * 60 + 30);
+        assert_eq!(next("0 0 1 1 *", now), 1_798_761_600, "2027-01-01");
+        assert_eq!(next("0 0 29 2 *", now), 1_835_395_200, "2028-02-29");
+        assert_eq!(next("0 0 29 2 *", 3_981_398_400), 4_233_686_400, "there is no 2100-02-29");
     }
 
     #[test]

@@ -1,0 +1,91 @@
+//! When a view is due: something it rests on has changed, and its cadence lets it.
+//!
+//! An interval is the least time from one refresh's start to the next one's. So a change after a quiet time is brought in
+//! at once, and however many ticks were missed, they are made up for by one refresh. A cron expression fires at its times
+//! only; a change waits for the first of them.
+
+use super::graph::Cadence;
+use super::{SECOND, Time};
+
+/// Microseconds from 1970 to 2000.
+const EPOCH: i64 = 946_684_800 * SECOND;
+
+/// What is remembered of a view between refreshes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Freshness {
+    /// Since when it may be behind; None: it holds what its query says.
+    pub dirty: Option<Time>,
+    /// When the last refresh began.
+    pub last: Option<Time>,
+}
+
+impl Freshness {
+    pub fn mark(&mut self, now: Time) {
+        self.dirty = self.dirty.or(Some(now));
+    }
+
+    /// From when on it is due; None: nothing has changed.
+    pub fn due(&self, cadence: &Cadence, shortest: i64) -> Option<Time> {
+        let dirty = self.dirty?;
+        let every = cadence.every.map(|every| match self.last {
+            Some(last) => dirty.max(last + every.max(shortest)),
+            None => dirty,
+        });
+        let ticks = cadence.crons.iter().filter_map(|cron| {
+            let seconds = (dirty + EPOCH).div_euclid(SECOND);
+            Some(cron.next_after(seconds)? * SECOND - EPOCH)
+        });
+        every.into_iter().chain(ticks).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schedule::cron;
+
+    fn every(milliseconds: i64) -> Cadence {
+        Cadence { every: Some(milliseconds * 1000), crons: vec![] }
+    }
+
+    #[test]
+    fn nothing_changed_nothing_due() {
+        let view = Freshness { dirty: None, last: Some(5) };
+        assert_eq!(view.due(&every(1), 0), None);
+    }
+
+    #[test]
+    fn after_a_quiet_time_at_once() {
+        let mut view = Freshness { dirty: None, last: Some(0) };
+        view.mark(90 * SECOND);
+        assert_eq!(view.due(&every(30_000), 0), Some(90 * SECOND), "missed ticks are one");
+        view.mark(95 * SECOND);
+        assert_eq!(view.dirty, Some(90 * SECOND), "the first change counts");
+    }
+
+    #[test]
+    fn never_more_often_than_the_interval() {
+        let view = Freshness { dirty: Some(SECOND), last: Some(0) };
+        assert_eq!(view.due(&every(30_000), 0), Some(30 * SECOND));
+        assert_eq!(view.due(&every(1_500), 0), Some(1_500_000), "to the millisecond");
+        assert_eq!(view.due(&every(1), 0), Some(SECOND));
+        assert_eq!(view.due(&every(1), 5 * SECOND), Some(5 * SECOND), "min_schedule");
+    }
+
+    #[test]
+    fn cron_waits_for_its_tick() {
+        let hourly = Cadence { every: None, crons: vec![cron::parse("@hourly").unwrap()] };
+        // 2000-01-01 00:03, refreshed at 00:00.
+        let view = Freshness { dirty: Some(180 * SECOND), last: Some(0) };
+        assert_eq!(view.due(&hourly, 0), Some(3600 * SECOND));
+        let view = Freshness { dirty: Some(3600 * SECOND), last: Some(0) };
+        assert_eq!(view.due(&hourly, 0), Some(7200 * SECOND), "changed just after the tick");
+    }
+
+    #[test]
+    fn whichever_comes_first() {
+        let both = Cadence { every: Some(120 * SECOND), crons: vec![cron::parse("*/5 * * * *").unwrap()] };
+        let view = Freshness { dirty: Some(290 * SECOND), last: Some(280 * SECOND) };
+        assert_eq!(view.due(&both, 0), Some(300 * SECOND));
+    }
+}

@@ -1,0 +1,154 @@
+//! Which of the due views are refreshed together, and in which order.
+//!
+//! Slices that overlap make up one wave, refreshed in one transaction: apart, one would wait for the other's locks. Waves do
+//! not overlap, so they run side by side; the longest overdue comes first. A wave that would touch a view just being
+//! refreshed waits for that to end.
+
+use super::Time;
+use super::graph::{Graph, Set, meet, unite};
+use std::cmp::Reverse;
+
+/// A view and since when it is due.
+#[derive(Clone, Copy, Debug)]
+pub struct Due {
+    pub view: usize,
+    pub at: Time,
+}
+
+#[derive(Clone, Debug)]
+pub struct Wave {
+    /// Everything that is refreshed, ancestors included.
+    pub members: Set,
+    /// Since when the longest overdue is due.
+    pub at: Time,
+}
+
+/// The waves that can start now. `available`: views that may be refreshed; `busy`: those being refreshed.
+pub fn waves(graph: &Graph, due: &[Due], available: &Set, busy: &Set) -> Vec<Wave> {
+    let mut due = due.to_vec();
+    // The deepest first: it usually takes along what it reads.
+    due.sort_by_key(|due| (Reverse(graph.depth(due.view)), due.view));
+    let mut waves: Vec<Wave> = Vec::new();
+    for Due { view, at } in due {
+        add(&mut waves, Wave { members: members(graph, view, available), at });
+    }
+    waves.retain(|wave| !meet(&wave.members, busy));
+    waves.sort_by_key(|wave| wave.at);
+    waves
+}
+
+/// What goes along with a view. One that is not available but is tried all the same, because it failed, goes with its
+/// ancestors only: it must not hold up others.
+fn members(graph: &Graph, view: usize, available: &Set) -> Set {
+    let mut members = if available[view] { graph.slice(view).clone() } else { graph.ancestors(view).clone() };
+    members &= available.clone();
+    members.set(view, true);
+    members
+}
+
+fn add(waves: &mut Vec<Wave>, mut new: Wave) {
+    let (together, mut apart): (Vec<Wave>, Vec<Wave>) =
+        waves.drain(..).partition(|wave| meet(&wave.members, &new.members));
+    for wave in together {
+        unite(&mut new.members, &wave.members);
+        new.at = new.at.min(wave.at);
+    }
+    apart.push(new);
+    *waves = apart;
+}
+
+/// The views that may be refreshed: well themselves, and so is everything they read.
+pub fn available(graph: &Graph, well: &Set) -> Set {
+    if well.all() && graph.is_acyclic() {
+        return well.clone();
+    }
+    let mut available = well.clone();
+    for n in 0..graph.len() {
+        let sick = graph.depth(n).is_none() || graph.ancestors(n).iter_ones().any(|above| !well[above]);
+        if sick {
+            available.set(n, false);
+        }
+    }
+    available
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schedule::graph::Node;
+    use crate::schedule::spec::Schedule;
+    use bitvec::prelude::*;
+
+    fn graph(views: &[&[u32]]) -> Graph {
+        let node = |(n, sources): (usize, &&[u32])| Node {
+            view: 100 + n as u32,
+            schedule: Schedule::Calculated,
+            sources: sources.to_vec(),
+            captured: true,
+        };
+        Graph::new(views.iter().enumerate().map(node).collect())
+    }
+
+    fn all(graph: &Graph) -> Set {
+        bitvec![usize, Lsb0; 1; graph.len()]
+    }
+
+    fn none(graph: &Graph) -> Set {
+        bitvec![usize, Lsb0; 0; graph.len()]
+    }
+
+    fn without(graph: &Graph, view: usize) -> Set {
+        let mut set = all(graph);
+        set.set(view, false);
+        set
+    }
+
+    fn due(views: &[(usize, Time)]) -> Vec<Due> {
+        views.iter().map(|&(view, at)| Due { view, at }).collect()
+    }
+
+    fn members(waves: &[Wave]) -> Vec<Vec<usize>> {
+        waves.iter().map(|wave| wave.members.iter_ones().collect()).collect()
+    }
+
+    #[test]
+    fn independent_views_run_apart_the_longest_overdue_first() {
+        let g = graph(&[&[1], &[1], &[2]]);
+        let waves = waves(&g, &due(&[(0, 30), (1, 10), (2, 20)]), &all(&g), &none(&g));
+        assert_eq!(members(&waves), [[1], [2], [0]]);
+    }
+
+    #[test]
+    fn what_shares_an_ancestor_runs_together() {
+        let g = graph(&[&[1], &[100], &[100], &[2]]);
+        let waves = waves(&g, &due(&[(0, 9), (1, 30), (2, 20), (3, 10)]), &all(&g), &none(&g));
+        assert_eq!(members(&waves), [vec![0, 1, 2], vec![3]]);
+        assert_eq!(waves[0].at, 9);
+    }
+
+    #[test]
+    fn busy_views_hold_up_only_their_own_wave() {
+        let g = graph(&[&[1], &[100], &[2]]);
+        let mut busy = none(&g);
+        busy.set(0, true);
+        assert_eq!(members(&waves(&g, &due(&[(1, 1), (2, 2)]), &all(&g), &busy)), [[2]]);
+    }
+
+    #[test]
+    fn downstream_of_a_failed_view_stays_put() {
+        let g = graph(&[&[1], &[100], &[101], &[100]]);
+        let well = without(&g, 1);
+        let available = available(&g, &well);
+        assert_eq!(available.iter_ones().collect::<Vec<_>>(), [0, 3]);
+        assert_eq!(members(&waves(&g, &due(&[(0, 1), (3, 1)]), &available, &none(&g))), [[0, 3]]);
+        assert_eq!(members(&waves(&g, &due(&[(1, 1)]), &available, &none(&g))), [[0, 1]], "tried again");
+    }
+
+    #[test]
+    fn a_mate_that_failed_does_not_hold_up_the_other_branch() {
+        let g = graph(&[&[1], &[1], &[100, 101]]);
+        let available = available(&g, &without(&g, 1));
+        assert_eq!(members(&waves(&g, &due(&[(0, 1)]), &available, &none(&g))), [[0]]);
+        assert_eq!(members(&waves(&g, &due(&[(0, 1)]), &all(&g), &none(&g))), [[0, 1]]);
+    }
+}
