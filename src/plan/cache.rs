@@ -10,8 +10,8 @@ use super::magnitude::Magnitudes;
 use crate::circuit::Circuit;
 use crate::pg::{list, server};
 use hashbrown::{HashMap, HashSet};
+use pgrx::pg_sys;
 use pgrx::prelude::*;
-use pgrx::{PgMemoryContexts, pg_sys};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
@@ -132,9 +132,21 @@ impl Drop for Context {
     }
 }
 
+/// The context is not the current one any more when this ends, be it by an error: it can be deleted then.
 fn within<R>(context: pg_sys::MemoryContext, work: impl FnOnce() -> R) -> R {
-    // SAFETY: the context is alive; switch_to restores the old one, also on unwinding.
-    unsafe { PgMemoryContexts::For(context).switch_to(|_| work()) }
+    // SAFETY: the context is alive, and so is the old one.
+    let _back = Back(unsafe { pg_sys::MemoryContextSwitchTo(context) });
+    work()
+}
+
+/// Goes back to a memory context.
+struct Back(pg_sys::MemoryContext);
+
+impl Drop for Back {
+    fn drop(&mut self) {
+        // SAFETY: the context was the current one before.
+        unsafe { pg_sys::MemoryContextSwitchTo(self.0) };
+    }
 }
 
 impl Entry {
