@@ -13,6 +13,7 @@ const FUNCTIONS: &[&str] = &[
     "get_aggregate_argtypes",
     "resolve_aggregate_transtype",
     "nextval_internal",
+    "Async_Notify",
     "datum_image_eq",
     "datum_image_hash",
     "hash_bytes_extended",

@@ -14,6 +14,7 @@
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_subscription_rel.h"
 #include "catalog/toasting.h"
+#include "commands/async.h"
 #include "commands/createas.h"
 #include "commands/matview.h"
 #include "commands/sequence.h"

@@ -78,6 +78,9 @@ CREATE TABLE pgtrickle_internal.dependency (
 );
 CREATE INDEX dependency_source ON pgtrickle_internal.dependency (source);
 
+-- A row: scheduled refreshes are paused.
+CREATE TABLE pgtrickle_internal.paused (since timestamptz NOT NULL);
+
 -- State tables of stateful blocks.
 CREATE TABLE pgtrickle_internal.state (
     view  oid      NOT NULL,
@@ -134,6 +137,14 @@ CREATE FUNCTION pgtrickle.drop_stream_table(name text, cascade boolean DEFAULT f
     LANGUAGE c AS 'MODULE_PATHNAME', 'drop_stream_table_wrapper';
 CREATE FUNCTION pgtrickle.refresh_stream_table(name text) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'refresh_stream_table_wrapper';
+CREATE FUNCTION pgtrickle.resume_stream_table(name text) RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'resume_stream_table_wrapper';
+-- For the whole database, so not for everybody.
+CREATE FUNCTION pgtrickle.pause_all() RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'pause_all_wrapper';
+CREATE FUNCTION pgtrickle.resume_all() RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'resume_all_wrapper';
+REVOKE EXECUTE ON FUNCTION pgtrickle.pause_all(), pgtrickle.resume_all() FROM PUBLIC;
 CREATE FUNCTION pgtrickle.version() RETURNS text
     LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'version_wrapper';
 
@@ -165,7 +176,15 @@ CREATE VIEW pgtrickle.pgt_stream_tables AS
            st.last_error_at,
            EXISTS (SELECT FROM pgtrickle_internal.reinit r WHERE r.view = st.relid) AS needs_reinit,
            st.created_at,
-           st.downgrade_reason
+           st.downgrade_reason,
+           (WITH RECURSIVE above AS (
+                SELECT d.source FROM pgtrickle_internal.dependency d WHERE d.view = st.relid
+                UNION SELECT d.source FROM above JOIN pgtrickle_internal.dependency d ON d.view = above.source)
+            SELECT pg_catalog.array_agg(format('%I.%I', un.nspname, uc.relname) ORDER BY u.id)
+              FROM above
+              JOIN pgtrickle_internal.stream_table u ON u.relid = above.source AND u.status <> 'ACTIVE'
+              JOIN pg_catalog.pg_class uc ON uc.oid = u.relid
+              JOIN pg_catalog.pg_namespace un ON un.oid = uc.relnamespace) AS waits_for
       FROM pgtrickle_internal.stream_table st
       JOIN pg_catalog.pg_class c ON c.oid = st.relid
       JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -269,6 +288,30 @@ BEGIN ATOMIC
      LIMIT max_rows;
 END;
 
+CREATE FUNCTION pgtrickle.get_staleness(name text) RETURNS double precision
+    LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT extract(epoch FROM now() - data_timestamp)::double precision
+      FROM pgtrickle.pgt_stream_tables
+     WHERE pgt_relid = pgtrickle.stream_table(name);
+END;
+
+CREATE FUNCTION pgtrickle_internal.refresh_if_older(name text, seconds double precision) RETURNS boolean
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'refresh_if_older_wrapper';
+CREATE FUNCTION pgtrickle.refresh_if_stale(name text, max_age interval DEFAULT '5 minutes') RETURNS boolean
+    LANGUAGE sql
+BEGIN ATOMIC
+    SELECT pgtrickle_internal.refresh_if_older(name, extract(epoch FROM max_age)::double precision);
+END;
+
+CREATE FUNCTION pgtrickle_internal.wait_until_fresh_for(name text, seconds double precision) RETURNS boolean
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'wait_until_fresh_for_wrapper';
+CREATE FUNCTION pgtrickle.wait_until_fresh(name text, timeout interval DEFAULT '30s') RETURNS boolean
+    LANGUAGE sql
+BEGIN ATOMIC
+    SELECT pgtrickle_internal.wait_until_fresh_for(name, extract(epoch FROM timeout)::double precision);
+END;
+
 CREATE FUNCTION pgtrickle.list_sources(name text)
     RETURNS TABLE (source_table text, source_oid oid, source_type text, cdc_mode text, columns_used text[])
     LANGUAGE sql STABLE
@@ -305,11 +348,14 @@ CREATE VIEW pgtrickle.stream_tables_info AS
       FROM pgtrickle.pgt_stream_tables st;
 COMMENT ON VIEW pgtrickle.stream_tables_info IS 'every stream table, how old its data are and whether there is anything newer';
 
+CREATE FUNCTION pgtrickle_internal.scheduler_running() RETURNS boolean
+    LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'scheduler_running_wrapper';
+
 CREATE VIEW pgtrickle.quick_health AS
     SELECT total_stream_tables,
            error_tables,
            stale_tables,
-           false AS scheduler_running,
+           pgtrickle_internal.scheduler_running() AS scheduler_running,
            CASE WHEN error_tables > 0 THEN 'ERROR' WHEN stale_tables > 0 THEN 'STALE' ELSE 'OK' END AS status
       FROM (SELECT count(*) AS total_stream_tables,
                    count(*) FILTER (WHERE status = 'ERROR' OR consecutive_errors > 0) AS error_tables,

@@ -31,6 +31,11 @@ impl Report {
         self.0.report(PgLogLevel::WARNING);
     }
 
+    /// To the server's log.
+    pub fn log(self) {
+        self.0.report(PgLogLevel::LOG);
+    }
+
     pub fn notice(self) {
         self.0.report(PgLogLevel::NOTICE);
     }

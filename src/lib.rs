@@ -6,10 +6,14 @@
 pub mod error;
 
 /// The fence: safe handles over the server's pointers and functions.
+#[macro_use]
 pub mod pg;
 
 /// Settings, and whether the server preloaded the library.
 pub mod settings;
+
+/// What a transaction changed reaches the scheduler when it commits.
+pub mod wakeup;
 
 /// What we remember: typed rows in, typed rows out.
 pub mod catalog;
@@ -32,7 +36,7 @@ pub mod exec;
 /// Terms to plans: readings, planner hooks, plan cache.
 pub mod plan;
 
-/// What a schedule means. Pure.
+/// When views are refreshed, and which of them together. Pure.
 pub mod schedule;
 
 /// How a view becomes a stream table, and ceases to be one.
@@ -40,6 +44,9 @@ pub mod registration;
 
 /// A refresh, from snapshot to new contents.
 pub mod refresh;
+
+/// The processes that refresh views by themselves.
+pub mod runtime;
 
 /// What users can see.
 pub mod observe;
@@ -56,9 +63,11 @@ pgrx::pg_module_magic!(name, version);
 extern "C-unwind" fn _PG_init() {
     if pg::preloading() {
         settings::register();
+        wakeup::register();
         catalog::register();
         plan::register();
         exec::register();
+        runtime::register();
         commands::register();
     }
 }

@@ -20,6 +20,11 @@ static REFRESH_STRATEGY: GucSetting<RefreshStrategy> = GucSetting::<RefreshStrat
 static REBUILD_MISMATCHED: GucSetting<bool> = GucSetting::<bool>::new(true);
 static HISTORY_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(7 * 24 * 60);
 
+static ENABLED: GucSetting<bool> = GucSetting::<bool>::new(true);
+static MIN_SCHEDULE: GucSetting<i32> = GucSetting::<i32>::new(1);
+static MAX_PARALLEL_REFRESHES: GucSetting<i32> = GucSetting::<i32>::new(4);
+static MAX_CONSECUTIVE_ERRORS: GucSetting<i32> = GucSetting::<i32>::new(5);
+
 thread_local!(static PRELOADED: Cell<bool> = const { Cell::new(false) });
 
 pub fn refresh_strategy() -> RefreshStrategy {
@@ -34,6 +39,26 @@ pub fn rebuild_mismatched() -> bool {
 /// Minutes a row of the refresh history is kept; None: for ever.
 pub fn history_retention() -> Option<i32> {
     Some(HISTORY_RETENTION.get()).filter(|minutes| *minutes >= 0)
+}
+
+/// Views are refreshed by schedule.
+pub fn enabled() -> bool {
+    ENABLED.get()
+}
+
+/// Milliseconds that lie at least between two scheduled refreshes of a view.
+pub fn min_schedule() -> i64 {
+    MIN_SCHEDULE.get().into()
+}
+
+/// Refresh workers per database.
+pub fn max_parallel_refreshes() -> usize {
+    MAX_PARALLEL_REFRESHES.get() as usize
+}
+
+/// Failures in a row after which a view is suspended.
+pub fn max_consecutive_errors() -> u32 {
+    MAX_CONSECUTIVE_ERRORS.get() as u32
 }
 
 /// The postmaster loaded the library, so its hooks are in every backend.
@@ -80,5 +105,48 @@ pub fn register() {
         GucContext::Sighup,
         GucFlags::UNIT_MIN,
     );
+    register_runtime();
     pg::reserve_settings(c"pg_trickle");
+}
+
+/// What the processes go by.
+fn register_runtime() {
+    GucRegistry::define_bool_guc(
+        c"pg_trickle.enabled",
+        c"Refreshes stream tables by their schedules.",
+        c"Off, there are no processes but a launcher; changes are captured, and REFRESH works.",
+        &ENABLED,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"pg_trickle.min_schedule",
+        c"The least time between two scheduled refreshes of a stream table.",
+        c"Shorter schedules count as this long.",
+        &MIN_SCHEDULE,
+        1,
+        i32::MAX,
+        GucContext::Sighup,
+        GucFlags::UNIT_MS,
+    );
+    GucRegistry::define_int_guc(
+        c"pg_trickle.max_parallel_refreshes",
+        c"How many refreshes a database's scheduler runs side by side.",
+        c"Each takes a process out of max_worker_processes while there is work.",
+        &MAX_PARALLEL_REFRESHES,
+        1,
+        pgrx::pg_sys::MAX_BACKENDS as i32,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"pg_trickle.max_consecutive_errors",
+        c"After how many failed refreshes in a row a stream table is suspended.",
+        c"pgtrickle.resume_stream_table() lets it go on.",
+        &MAX_CONSECUTIVE_ERRORS,
+        1,
+        i32::MAX,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
 }

@@ -6,10 +6,12 @@ use crate::catalog::source;
 use crate::pg::relation::Relation;
 use crate::pg::server;
 use crate::pg::slot::Slot;
+use crate::wakeup;
 use pgrx::pg_sys;
 
 /// Writes a stream table's change buffer. After an error nothing needs to be done.
 pub struct DeltaWriter {
+    view: pg_sys::Oid,
     writer: Writer,
     image: Image,
     _page: Box<Page>,
@@ -28,7 +30,7 @@ impl DeltaWriter {
             let segment = source.segments[source.active];
             let mut writer = None;
             server::guarded(|| writer = Some(Writer::begin(segment, memory)));
-            Some(Self { writer: writer?, image, _page: page })
+            Some(Self { view, writer: writer?, image, _page: page })
         }
     }
 
@@ -49,5 +51,6 @@ impl DeltaWriter {
     pub fn end(mut self) {
         // SAFETY: ends the writer.
         unsafe { server::guarded(|| self.writer.finish()) };
+        wakeup::touch_refreshed(self.view);
     }
 }

@@ -65,6 +65,11 @@ impl Frontier {
         Self { horizon, ..self }
     }
 
+    /// The same frontier, without what the transaction that took it has done itself.
+    pub fn without_own(self) -> Self {
+        Self { own: None, ..self }
+    }
+
     pub fn horizon(&self) -> u64 {
         self.horizon
     }

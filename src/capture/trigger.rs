@@ -13,6 +13,7 @@ use crate::catalog;
 use crate::error::cannot_happen;
 use crate::pg::server;
 use crate::settings;
+use crate::wakeup;
 use pgrx::{pg_guard, pg_sys};
 use std::cell::UnsafeCell;
 
@@ -54,9 +55,15 @@ unsafe fn capture(data: &pg_sys::TriggerData) {
         if data.tg_event & EVENT == pg_sys::TRIGGER_EVENT_TRUNCATE {
             feeds.all().for_each(|feed| truncated(feed.source));
         } else if data.tg_event & pg_sys::TRIGGER_EVENT_ROW != 0 {
-            feeds.row.iter().for_each(|feed| capture_row(data, feed));
+            for feed in &feeds.row {
+                capture_row(data, feed);
+                wakeup::touch(feed.source);
+            }
         } else if !is_empty(data.tg_oldtable) || !is_empty(data.tg_newtable) {
-            feeds.statement.iter().for_each(|feed| capture_statement(data, feed));
+            for feed in &feeds.statement {
+                capture_statement(data, feed);
+                wakeup::touch(feed.source);
+            }
         }
     }
 }

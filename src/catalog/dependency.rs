@@ -3,6 +3,7 @@
 
 use super::{DEPENDENCY, DEPENDENCY_KEY, DEPENDENCY_SOURCE, stream_table};
 use crate::pg::catalog_table::{Row, Rows, value};
+use crate::wakeup;
 use pgrx::pg_sys;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +59,7 @@ pub fn all() -> Vec<(pg_sys::Oid, Dependency)> {
 
 /// Sets what a view reads.
 pub fn replace(view: pg_sys::Oid, dependencies: &[Dependency]) {
+    wakeup::graph_changed();
     let table = DEPENDENCY.open_for_write();
     for row in table.find(DEPENDENCY_KEY.oid(), column::VIEW, view, Rows::Latest) {
         table.delete(&row);

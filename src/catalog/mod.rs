@@ -3,6 +3,7 @@
 //! The tables live in schema pgtrickle_internal, the history in pgtrickle. The oids of relations are looked up once per
 //! backend and forgotten whenever any schema is created or dropped.
 
+pub mod control;
 pub mod dependency;
 pub mod history;
 pub mod source;
@@ -67,6 +68,7 @@ relations! {
     DEPENDENCY_SOURCE = INTERNAL, "dependency_source";
     STATE = INTERNAL, "state";
     STATE_KEY = INTERNAL, "state_pkey";
+    PAUSED = INTERNAL, "paused";
     HISTORY = PUBLIC, "pgt_refresh_history";
     HISTORY_KEY = PUBLIC, "pgt_refresh_history_pkey";
     HISTORY_ID = INTERNAL, "refresh_id";

@@ -4,6 +4,7 @@ use super::{REINIT, REINIT_VIEW, STREAM_TABLE, STREAM_TABLE_ID, STREAM_TABLE_KEY
 use crate::error::cannot_happen;
 use crate::pg::catalog_table::{Row, Rows, Value, value};
 use crate::pg::{clock, names, sequence};
+use crate::wakeup;
 use pgrx::pg_sys;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,6 +153,7 @@ pub fn all() -> Vec<StreamTable> {
 
 /// Registers an unpopulated stream table.
 pub fn insert(relid: pg_sys::Oid, definition: Definition, pinned: Vec<String>) {
+    wakeup::graph_changed();
     STREAM_TABLE.open_for_write().insert(&[
         value(relid),
         value(sequence::next(STREAM_TABLE_ID.oid())),
@@ -175,6 +177,7 @@ pub fn insert(relid: pg_sys::Oid, definition: Definition, pinned: Vec<String>) {
 
 /// Forgets the stream table and its markers.
 pub fn delete(relid: pg_sys::Oid) {
+    wakeup::graph_changed();
     let table = STREAM_TABLE.open_for_write();
     for row in table.find(STREAM_TABLE_KEY.oid(), column::RELID, relid, Rows::Latest) {
         table.delete(&row);
@@ -200,6 +203,11 @@ pub fn set_frontier(relid: pg_sys::Oid, frontier: &[u8], data_timestamp: pg_sys:
     let suspended = |row: &Row| row.must::<String>(column::STATUS) == Status::Suspended.as_str();
     update_with(relid, |row| {
         let status = if suspended(row) { Status::Suspended } else { Status::Active };
+        let recovered =
+            row.must::<String>(column::STATUS) != status.as_str() || row.must::<i32>(column::CONSECUTIVE_ERRORS) > 0;
+        if recovered || row.get::<&[u8]>(column::FRONTIER).is_none() {
+            wakeup::graph_changed();
+        }
         [
             (column::STATUS, value(status.as_str())),
             (column::FRONTIER, value(frontier)),
@@ -216,6 +224,7 @@ pub fn set_frontier(relid: pg_sys::Oid, frontier: &[u8], data_timestamp: pg_sys:
 
 /// The view was emptied (WITH NO DATA).
 pub fn clear_frontier(relid: pg_sys::Oid) {
+    wakeup::graph_changed();
     update(
         relid,
         &[
@@ -229,6 +238,7 @@ pub fn clear_frontier(relid: pg_sys::Oid) {
 
 /// The query or the way to maintain it changed.
 pub fn set_definition(relid: pg_sys::Oid, definition: Definition) {
+    wakeup::graph_changed();
     update(
         relid,
         &[
@@ -241,15 +251,32 @@ pub fn set_definition(relid: pg_sys::Oid, definition: Definition) {
 
 /// Whether changes of its sources are captured for it from now on.
 pub fn set_captured(relid: pg_sys::Oid, captured: bool) {
+    wakeup::graph_changed();
     update(relid, &[(column::CAPTURED, value(captured))]);
 }
 
 pub fn set_status(relid: pg_sys::Oid, status: Status) {
+    wakeup::graph_changed();
     update(relid, &[(column::STATUS, value(status.as_str()))]);
+}
+
+/// Failures are forgotten; scheduled refreshes go on. Whether anything had stopped them.
+pub fn resume(relid: pg_sys::Oid) -> bool {
+    let Some(row) = get(relid) else { cannot_happen(format!("stream table {} is not registered", relid.to_u32())) };
+    let status = if row.frontier.is_some() { Status::Active } else { Status::Initializing };
+    set_status(relid, status);
+    update(
+        relid,
+        &[(column::CONSECUTIVE_ERRORS, value(0i32)), (column::LAST_ERROR, None), (column::LAST_ERROR_AT, None)],
+    );
+    // What it rests on may have changed meanwhile.
+    wakeup::touch(relid);
+    matches!(row.status, Status::Suspended | Status::Error)
 }
 
 /// A refresh failed; to be called in a transaction of its own. Returns the number of failures in a row.
 pub fn record_error(relid: pg_sys::Oid, message: &str) -> i32 {
+    wakeup::graph_changed();
     let errors = get(relid).map_or(0, |st| st.consecutive_errors) + 1;
     update(
         relid,
@@ -276,6 +303,7 @@ pub fn set_reinit(relid: pg_sys::Oid, reason: &str) {
     if !mine {
         table.insert(&[value(relid), value(reason)]);
     }
+    wakeup::touch(relid);
 }
 
 /// The reason a recompute is due.

@@ -2,6 +2,7 @@
 //!
 //! Each builds the statement a user could have written and has the server execute it, so there is one path.
 
+use crate::catalog::control;
 use crate::catalog::stream_table::{self, Status};
 use crate::error::error;
 use crate::pg::names::{Permission, RangeVar};
@@ -9,6 +10,7 @@ use crate::pg::relation::Relation;
 use crate::pg::{execute, names, query};
 use crate::registration::named::stream_table_named;
 use crate::registration::options::{self, unsupported};
+use crate::runtime::alert;
 use crate::settings;
 use pgrx::{PgSqlErrorCode, pg_extern, pg_sys};
 
@@ -155,13 +157,38 @@ fn alter_stream_table(
 fn set_status(view: pg_sys::Oid, text: &str) {
     match Status::parse(text) {
         Some(Status::Suspended) => stream_table::set_status(view, Status::Suspended),
-        Some(Status::Active) if names::is_populated(view) => stream_table::set_status(view, Status::Active),
-        Some(Status::Active) => stream_table::set_status(view, Status::Initializing),
+        Some(Status::Active) => resume(view),
         _ => error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, format!("status cannot be set to \"{text}\""))
             .detail("INITIALIZING and ERROR follow from refreshes.")
             .hint("Use ACTIVE or SUSPENDED.")
             .raise(),
     }
+}
+
+fn resume(view: pg_sys::Oid) {
+    if stream_table::resume(view) {
+        alert::send("resumed", view, &[]);
+    }
+}
+
+#[pg_extern]
+fn resume_stream_table(name: Option<&str>) {
+    settings::require_preloaded();
+    let name = RangeVar::parse(required("name", name));
+    stream_table_named(name);
+    resume(name.lock(pg_sys::ShareUpdateExclusiveLock, Permission::Owner));
+}
+
+#[pg_extern]
+fn pause_all() {
+    settings::require_preloaded();
+    control::set_paused(true);
+}
+
+#[pg_extern]
+fn resume_all() {
+    settings::require_preloaded();
+    control::set_paused(false);
 }
 
 #[pg_extern]

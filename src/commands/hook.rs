@@ -1,24 +1,27 @@
 //! Which statements and catalog changes concern us, and who handles each.
 
-use super::{alter, create, drop, redefinition, refresh_stmt, source_ddl};
+use super::{alter, create, drop, redefinition, refresh_stmt, runtime, source_ddl};
 use crate::catalog;
 use crate::pg::utility::{Call, Event, Provider, Verdict, Watcher};
+use crate::wakeup;
 use pgrx::pg_sys::{self, NodeTag};
 
 pub struct Commands;
 
 impl Provider for Commands {
-    fn wants(tag: NodeTag) -> bool {
+    fn wants(call: &Call) -> bool {
         use NodeTag::*;
+        let tag = call.tag();
         let ours = matches!(tag, T_CreateTableAsStmt | T_AlterTableStmt | T_RefreshMatViewStmt | T_ExplainStmt);
         let drops = matches!(tag, T_DropStmt | T_DropOwnedStmt);
         let sources = matches!(tag, T_CreateStmt | T_CreateForeignTableStmt | T_RenameStmt | T_IndexStmt | T_ViewStmt);
-        ours || drops || sources || redefines(tag) || source_ddl::is_about_subscriptions(tag)
+        ours || drops || sources || redefines(tag) || source_ddl::is_about_subscriptions(tag) || runtime::concerns(call)
     }
 
     fn before(call: &Call) -> Verdict {
         match call.tag() {
             NodeTag::T_CreateTableAsStmt => create::before(call),
+            _ if runtime::concerns(call) => runtime::before(call),
             _ if !catalog::installed() => Verdict::Pass,
             NodeTag::T_AlterTableStmt => alter::before(call).unwrap_or_else(|| source_ddl::before(call)),
             NodeTag::T_RefreshMatViewStmt => refresh_stmt::before(call),
@@ -53,14 +56,16 @@ fn redefines(tag: NodeTag) -> bool {
 impl Watcher for Commands {
     fn wants(event: Event, class: pg_sys::Oid) -> bool {
         match event {
-            Event::Dropped => class == pg_sys::RelationRelationId,
-            Event::Created => class == pg_sys::ProcedureRelationId,
+            Event::Dropped => class == pg_sys::RelationRelationId || class == pg_sys::ExtensionRelationId,
+            Event::Created => class == pg_sys::ProcedureRelationId || class == pg_sys::ExtensionRelationId,
             Event::Altered => redefinition::watches(class),
         }
     }
 
     fn happened(event: Event, class: pg_sys::Oid, object: pg_sys::Oid) {
         match event {
+            Event::Created if class == pg_sys::ExtensionRelationId => wakeup::extension_created(),
+            Event::Dropped if class == pg_sys::ExtensionRelationId => wakeup::graph_changed(),
             Event::Dropped => drop::dropped(object),
             Event::Created | Event::Altered => redefinition::note(class, object),
         }

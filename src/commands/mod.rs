@@ -8,7 +8,9 @@ pub mod hook;
 pub mod preload;
 pub mod redefinition;
 pub mod refresh_stmt;
+pub mod runtime;
 pub mod source_ddl;
+pub mod waiting;
 
 use crate::pg::utility;
 

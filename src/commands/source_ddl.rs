@@ -7,6 +7,7 @@ use crate::pg::depend::Object;
 use crate::pg::names::RangeVar;
 use crate::pg::statement::{self, AlterRelation};
 use crate::pg::utility::{Call, Verdict};
+use crate::registration;
 use pgrx::pg_sys::{self, NodeTag};
 use std::cell::RefCell;
 
@@ -66,7 +67,9 @@ pub fn settle() {
 fn view_replaced(view: RangeVar) {
     let Some(relid) = view.find_where_created() else { return };
     let used = Object { class: pg_sys::RelationRelationId, object: relid };
-    for user in redefinition::users_of(vec![used]) {
+    let users = redefinition::users_of(vec![used]);
+    registration::refuse_cycles(&users);
+    for user in users {
         stream_table::set_reinit(user, "a view it reads was redefined");
     }
 }

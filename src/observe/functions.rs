@@ -6,7 +6,7 @@ use crate::catalog::stream_table::{self, StreamTable};
 use crate::catalog::{dependency, source};
 use crate::circuit;
 use crate::pg::{execute, facts, storage};
-use crate::settings;
+use crate::{settings, wakeup};
 use pgrx::iter::TableIterator;
 use pgrx::{name, pg_extern, pg_sys};
 use std::collections::BTreeSet;
@@ -19,7 +19,7 @@ fn frontier_text(frontier: &[u8]) -> String {
 
 /// The view's contents may differ from its query now, expanded through the stream tables it reads.
 #[pg_extern]
-fn has_pending(view: pg_sys::Oid) -> bool {
+pub fn has_pending(view: pg_sys::Oid) -> bool {
     let mut seen = BTreeSet::new();
     let mut views = vec![view];
     while let Some(view) = views.pop() {
@@ -43,6 +43,12 @@ pub fn captured_sources(row: &StreamTable) -> Vec<pg_sys::Oid> {
     let sources =
         dependency::sources_of(row.relid).into_iter().filter(|dependency| dependency.capturable && row.captured);
     sources.map(|dependency| dependency.source).collect()
+}
+
+/// A scheduler works in this database.
+#[pg_extern]
+fn scheduler_running() -> bool {
+    wakeup::scheduler_running()
 }
 
 /// What waits in the change buffers for each stream table.

@@ -3,5 +3,5 @@
 
 mod advice;
 mod explain_st;
-mod functions;
+pub mod functions;
 mod verdict;

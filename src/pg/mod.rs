@@ -3,6 +3,7 @@
 pub mod aggregates;
 pub mod catalog_table;
 pub mod clock;
+pub mod database;
 pub mod depend;
 pub mod execute;
 pub mod explain;
@@ -16,12 +17,16 @@ pub mod lock;
 pub mod memory;
 pub mod names;
 pub mod node;
+pub mod notify;
 pub mod privilege;
+#[macro_use]
+pub mod process;
 pub mod query;
 pub mod relation;
 pub mod reloptions;
 pub mod sequence;
 pub mod server;
+pub mod shared;
 pub mod slot;
 pub mod snapshot;
 pub mod statement;
@@ -30,6 +35,7 @@ pub mod tree;
 pub mod unique;
 pub mod utility;
 pub mod walk;
+pub mod xact;
 
 use std::ffi::CStr;
 

@@ -52,3 +52,14 @@ pub fn with_wave<R>(work: impl FnOnce(WaveSnapshot) -> R) -> R {
         result
     }
 }
+
+/// Runs `work` under a snapshot of this moment, whatever the transaction's isolation level.
+pub fn with_latest<R>(work: impl FnOnce(WaveSnapshot) -> R) -> R {
+    // SAFETY: push and pop are paired; after an error the transaction's abort pops.
+    unsafe {
+        pg_sys::PushCopiedSnapshot(pg_sys::GetLatestSnapshot());
+        let result = work(WaveSnapshot(()));
+        pg_sys::PopActiveSnapshot();
+        result
+    }
+}

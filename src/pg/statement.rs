@@ -6,6 +6,7 @@ use super::names::RangeVar;
 use super::node::{is_a, string};
 use super::utility::Call;
 use pgrx::pg_sys::{self, NodeTag};
+use std::ffi::c_char;
 use std::ptr;
 
 /// One `name[=value]` of a WITH, SET or RESET list.
@@ -352,4 +353,59 @@ pub fn replaced_view(call: &Call) -> Option<RangeVar> {
     let stmt: *mut pg_sys::ViewStmt = call.tree();
     // SAFETY: every CREATE VIEW names its view.
     unsafe { (is_a(stmt, NodeTag::T_ViewStmt) && (*stmt).replace).then(|| RangeVar::new((*stmt).view)) }
+}
+
+/// COMMIT PREPARED.
+pub fn commits_prepared(call: &Call) -> bool {
+    let stmt: *mut pg_sys::TransactionStmt = call.tree();
+    // SAFETY: looks at the tag first.
+    unsafe {
+        is_a(stmt, NodeTag::T_TransactionStmt)
+            && (*stmt).kind == pg_sys::TransactionStmtKind::TRANS_STMT_COMMIT_PREPARED
+    }
+}
+
+/// A statement that may need a database without sessions.
+pub fn is_about_databases(call: &Call) -> bool {
+    match call.tag() {
+        NodeTag::T_CreatedbStmt | NodeTag::T_DropdbStmt | NodeTag::T_AlterDatabaseStmt => true,
+        // SAFETY: the tag says what it is.
+        NodeTag::T_RenameStmt => unsafe {
+            (*call.tree::<pg_sys::RenameStmt>()).renameType == pg_sys::ObjectType::OBJECT_DATABASE
+        },
+        _ => false,
+    }
+}
+
+pub fn creates_database(call: &Call) -> bool {
+    call.tag() == NodeTag::T_CreatedbStmt
+}
+
+/// The databases that DROP, RENAME, SET TABLESPACE and CREATE .. TEMPLATE need without sessions, as far as they exist.
+pub fn databases_to_leave(call: &Call) -> Vec<pg_sys::Oid> {
+    const DEFAULT: &std::ffi::CStr = c"template1";
+    // SAFETY: the tags say what the trees are; names are NUL-terminated.
+    unsafe {
+        let option = |options, name: &str| {
+            let found = list::iter::<pg_sys::DefElem>(options).find(|def| string((**def).defname) == name);
+            found.map(|def| pg_sys::defGetString(def))
+        };
+        let name = match call.tag() {
+            NodeTag::T_DropdbStmt => Some((*call.tree::<pg_sys::DropdbStmt>()).dbname.cast_const()),
+            NodeTag::T_RenameStmt if is_about_databases(call) => {
+                Some((*call.tree::<pg_sys::RenameStmt>()).subname.cast_const())
+            }
+            NodeTag::T_AlterDatabaseStmt => {
+                let stmt: *mut pg_sys::AlterDatabaseStmt = call.tree();
+                option((*stmt).options, "tablespace").map(|_| (*stmt).dbname.cast_const())
+            }
+            NodeTag::T_CreatedbStmt => {
+                let stmt: *mut pg_sys::CreatedbStmt = call.tree();
+                Some(option((*stmt).options, "template").map_or(DEFAULT.as_ptr(), <*mut c_char>::cast_const))
+            }
+            _ => None,
+        };
+        let oid = name.map(|name| pg_sys::get_database_oid(name, true));
+        oid.into_iter().filter(|oid| *oid != pg_sys::InvalidOid).collect()
+    }
 }

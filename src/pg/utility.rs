@@ -35,7 +35,7 @@ pub enum Verdict {
 
 /// What the hook asks. `wants` and `pending` run unguarded: plain reads only.
 pub trait Provider {
-    fn wants(tag: pg_sys::NodeTag) -> bool;
+    fn wants(call: &Call) -> bool;
     fn before(call: &Call) -> Verdict;
     /// Something noted while statements ran is waiting for `settle`.
     fn pending() -> bool;
@@ -151,7 +151,7 @@ unsafe extern "C-unwind" fn process_utility<P: Provider>(
 ) {
     let call = Call { pstmt, query_string, read_only_tree, context, params, environment, dest, qc };
     let mut plain = Plain { call, run: true, after: ptr::null_mut() };
-    if P::wants(call.tag()) {
+    if P::wants(&call) {
         before::<P>(&mut plain);
     }
     if plain.run {

@@ -34,12 +34,12 @@ pub fn explain(view: pg_sys::Oid, to: Explain) -> String {
 }
 
 fn analyze(view: pg_sys::Oid, probe: &mut Probe) {
-    let wave = wave::lock(view);
+    let wave = wave::lock(&[view]);
     wave.iter().for_each(wave::Member::pin);
     snapshot::with_wave(|snapshot| {
         for member in &wave {
             let probe = (member.view == view).then_some(&mut *probe);
-            step::run(member, view, snapshot, Initiator::Manual, probe);
+            step::run(member, Some(view), snapshot, Initiator::Manual, probe);
         }
     });
 }

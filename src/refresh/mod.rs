@@ -13,6 +13,7 @@
 mod choice;
 mod entrance;
 mod explain;
+pub mod progress;
 mod step;
 mod wave;
 
@@ -20,7 +21,8 @@ pub use entrance::{lock_level, prepare};
 pub use explain::explain;
 
 use crate::capture;
-use crate::pg::snapshot;
+use crate::catalog::stream_table;
+use crate::pg::{names, snapshot};
 use pgrx::pg_sys;
 use wave::Member;
 
@@ -30,6 +32,7 @@ pub enum Initiator {
     Manual,
     /// First population at creation.
     Initial,
+    Scheduler,
 }
 
 impl Initiator {
@@ -38,6 +41,7 @@ impl Initiator {
         match self {
             Initiator::Manual => "MANUAL",
             Initiator::Initial => "INITIAL",
+            Initiator::Scheduler => "SCHEDULER",
         }
     }
 }
@@ -80,14 +84,37 @@ pub struct Outcome {
 ///
 /// The caller has checked that the user may refresh it.
 pub fn refresh(view: pg_sys::Oid, initiator: Initiator) -> Outcome {
-    let wave = wave::lock(view);
+    let wave = wave::lock(&[view]);
     capture::trim(wave.iter().flat_map(Member::sources));
     wave.iter().for_each(Member::pin);
     snapshot::with_wave(|snapshot| {
         let mut outcome = None;
         for member in &wave {
-            outcome = Some(step::run(member, view, snapshot, initiator, None));
+            outcome = Some(step::run(member, Some(view), snapshot, initiator, None));
         }
         outcome.expect("a wave ends with the view itself")
     })
+}
+
+/// Refreshes these views, populated ones, and all they read, as the scheduler wants it. False, with nothing done: one of
+/// them is not what it was.
+pub fn scheduled(views: &[pg_sys::Oid]) -> bool {
+    for &view in views {
+        progress::set(view);
+        names::lock(view, pg_sys::RowExclusiveLock);
+        if !stream_table::exists(view) {
+            return false;
+        }
+    }
+    let wave = wave::lock(views);
+    if wave.iter().any(|member| member.row.frontier.is_none()) {
+        return false;
+    }
+    capture::trim(wave.iter().flat_map(Member::sources));
+    snapshot::with_wave(|snapshot| {
+        for member in &wave {
+            step::run(member, None, snapshot, Initiator::Scheduler, None);
+        }
+    });
+    true
 }

@@ -2,7 +2,7 @@
 
 use super::choice::Costs;
 use super::wave::Member;
-use super::{Action, Initiator, Outcome};
+use super::{Action, Initiator, Outcome, progress};
 use crate::capture;
 use crate::capture::Pending;
 use crate::capture::frontier::{Beginning, Frontier};
@@ -64,15 +64,17 @@ pub struct Probe<'a> {
     pub show: &'a mut dyn FnMut(&Execution, Option<Costs>),
 }
 
-/// Brings one view of the wave to the snapshot. `target` is the view the user asked for.
+/// Brings one view of the wave to the snapshot. `target` is the view the user asked for, if any did.
 pub fn run(
     member: &Member,
-    target: pg_sys::Oid,
+    target: Option<pg_sys::Oid>,
     snapshot: WaveSnapshot,
     initiator: Initiator,
     probe: Option<&mut Probe>,
 ) -> Outcome {
     let view = member.view;
+    progress::set(view);
+    let target = target.unwrap_or(pg_sys::InvalidOid);
     let row = &member.row;
     let old = row.frontier.as_deref().map(Frontier::stored);
     let new = Frontier::now(snapshot);

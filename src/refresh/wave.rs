@@ -4,7 +4,7 @@
 //! lets go of them, waits for the missing one alone, and tries the others again. Neither another wave nor a transaction
 //! that refreshes one ancestor after the other can then end up waiting for us while we wait for it.
 
-use super::step;
+use super::{progress, step};
 use crate::capture;
 use crate::catalog::stream_table::{self, StreamTable};
 use crate::pg::names;
@@ -38,16 +38,21 @@ impl Member {
     }
 }
 
-/// Locks `view` and its ancestors for refreshing and returns them in topological order, `view` last.
-pub fn lock(view: pg_sys::Oid) -> Vec<Member> {
+/// Locks views and their ancestors for refreshing and returns them in topological order; of a single view, that is last.
+pub fn lock(views: &[pg_sys::Oid]) -> Vec<Member> {
     loop {
         let mut depths = HashMap::new();
-        visit(view, &mut depths);
+        for &view in views {
+            visit(view, &mut depths);
+        }
         let mut order: Vec<_> = depths.into_iter().map(|(oid, depth)| (depth, oid)).collect();
         order.sort_unstable_by_key(|&(depth, oid)| (depth, oid.to_u32()));
         lock_all(order.iter().map(|&(_, oid)| oid));
         let members: Vec<_> = order.iter().map(|&(_, view)| member(view)).collect();
-        members.iter().for_each(|member| member.entry.lock_relations());
+        for member in &members {
+            progress::set(member.view);
+            member.entry.lock_relations();
+        }
         if members.iter().any(|member| !member.entry.is_valid() || resync(member))
             || !members.iter().all(|member| locked_upstream(&member.entry, &order))
         {
@@ -67,6 +72,7 @@ fn visit(view: pg_sys::Oid, depths: &mut HashMap<pg_sys::Oid, usize>) -> usize {
     if let Some(&depth) = depths.get(&view) {
         return depth;
     }
+    progress::set(view);
     // Waits for concurrent DDL as any UPDATE would; what follows raises if the view is gone.
     names::lock(view, pg_sys::RowExclusiveLock);
     let entry = step::entry(view);
@@ -100,7 +106,10 @@ fn lock_all(views: impl Iterator<Item = pg_sys::Oid> + Clone) {
     let mut awaited = None;
     loop {
         let mut held: SmallVec<[pg_sys::Oid; 8]> = awaited.into_iter().collect();
-        held.iter().copied().for_each(refresh_lock::wait);
+        for &view in &held {
+            progress::set(view);
+            refresh_lock::wait(view);
+        }
         let mut others = views.clone().filter(|&view| Some(view) != awaited);
         awaited = others.find(|&view| {
             let free = refresh_lock::try_take(view);

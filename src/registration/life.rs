@@ -18,6 +18,7 @@ use crate::error::error;
 use crate::exec::{accumulate, apply};
 use crate::identity;
 use crate::pg::{names, privilege};
+use crate::schedule::graph;
 use pgrx::{PgSqlErrorCode, pg_sys};
 
 /// Makes an existing materialized view a stream table whose sources are not captured yet.
@@ -26,6 +27,7 @@ pub fn register(view: pg_sys::Oid, mut stored: Stored) {
     let options = stored.options();
     let settings = identity::settings_with(options.settings.as_deref().unwrap_or_default());
     let circuit = identity::as_owner_with(view, &settings, || circuit::build(view));
+    refuse_cycle(&circuit);
     let definition = define(&circuit, &options);
     if wants_capture(&circuit, &options) {
         require_trigger_privilege(&circuit);
@@ -47,6 +49,29 @@ fn refuse_temporary(view: pg_sys::Oid) {
             .hint("Create the view in a schema other than pg_temp.")
             .raise()
     }
+}
+
+/// A view that reads itself, by way of other stream tables, could never be refreshed.
+fn refuse_cycle(circuit: &Circuit) {
+    let sources_of = |relid: u32| -> Vec<u32> {
+        let oids: Vec<pg_sys::Oid> = match relid == circuit.view.to_u32() {
+            true => circuit.sources.iter().map(|source| source.relid).collect(),
+            false => dependency::sources_of(relid.into()).into_iter().map(|dependency| dependency.source).collect(),
+        };
+        oids.into_iter().map(pg_sys::Oid::to_u32).collect()
+    };
+    if let Some(path) = graph::cycle(circuit.view.to_u32(), sources_of) {
+        let path: Vec<String> = path.into_iter().map(|oid| names::display(oid.into())).collect();
+        error(PgSqlErrorCode::ERRCODE_INVALID_RECURSION, format!("stream table \"{}\" would read itself", path[0]))
+            .detail(format!("The path is {}.", path.join(" <- ")))
+            .hint("Take one of these out of the others' queries.")
+            .raise()
+    }
+}
+
+/// A plain view that these stream tables read was replaced: none of them may read itself now.
+pub fn refuse_cycles(views: &[pg_sys::Oid]) {
+    views.iter().for_each(|view| refuse_cycle(&circuit_of(*view)));
 }
 
 fn circuit_of(view: pg_sys::Oid) -> Circuit {
@@ -130,6 +155,7 @@ pub fn resync(view: pg_sys::Oid) {
     let Some(row) = stream_table::get(view) else { return };
     let circuit = circuit_of(view);
     let options = Stored::read(view).options();
+    refuse_cycle(&circuit);
     stream_table::set_definition(view, define(&circuit, &options));
     let before = dependency::sources_of(view);
     apply::demote_outdated(view, circuit.key.as_deref());

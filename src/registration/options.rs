@@ -7,6 +7,7 @@ use crate::error::{Report, cannot_happen, error};
 use crate::pg::statement::{OptionChange, RawOption};
 use crate::pg::{identity, reloptions};
 use crate::schedule::spec;
+use crate::wakeup;
 use pgrx::{PgSqlErrorCode, pg_sys};
 
 pub const PREFIX: &str = "pg_trickle.";
@@ -54,6 +55,7 @@ impl Stored {
         let mut all: Vec<String> = reloptions::read(relid).into_iter().filter(|o| split_ours(o).is_none()).collect();
         all.extend(self.0.iter().map(|(name, value)| format!("{PREFIX}{name}={value}")));
         reloptions::write(relid, all);
+        wakeup::graph_changed();
     }
 
     pub fn get(&self, name: &str) -> Option<&str> {

@@ -1,0 +1,305 @@
+//! What our processes and all backends share: one fixed area of shared memory, all atomics, zero at start.
+//!
+//! Writers touch it once per transaction that changed something captured: a bit per source and, if the bit was clear, the
+//! latch of the database's scheduler. Only handing out places in the two tables takes the lock.
+
+use super::process;
+use pgrx::pg_sys;
+use std::mem::size_of;
+use std::ptr::null_mut;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering::SeqCst};
+
+const NAME: &std::ffi::CStr = c"pg_trickle";
+
+/// Sources share bits when there are more than these: that costs a look, no more.
+pub const WORDS: usize = 128;
+pub const BITS: u32 = WORDS as u32 * u64::BITS;
+
+/// Views of one wave.
+pub const WAVE: usize = 4096;
+
+/// Databases with stream tables. A server has a process for each, so it cannot have many more than this by default.
+const DATABASES: usize = 128;
+
+/// A process that can be woken.
+#[repr(C)]
+pub struct Process {
+    pid: AtomicI32,
+    latch: AtomicPtr<pg_sys::Latch>,
+}
+
+#[repr(C)]
+pub struct Database {
+    /// 0: the place is free.
+    pub oid: AtomicU32,
+    /// A scheduler should look whether the extension is there, or is known to be needed.
+    pub wanted: AtomicBool,
+    /// Sessions that need the database without our processes.
+    pub holds: AtomicU32,
+    pub scheduler: Process,
+    /// Grows with every change of what stream tables there are, or of their settings.
+    pub generation: AtomicU64,
+    /// Anything may have changed.
+    pub everything: AtomicBool,
+    /// Relations that changed, by a hash.
+    pub dirty: [AtomicU64; WORDS],
+    /// Signalled when views were refreshed.
+    refreshed: [u64; 2],
+}
+
+/// State of a refresh worker's place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum State {
+    Free,
+    /// Asked for, not there yet.
+    Starting,
+    Idle,
+    /// Refreshing the wave.
+    Running,
+    /// The result can be read.
+    Done,
+    /// Gone, while it was idle or with its wave unfinished.
+    Gone,
+}
+
+/// How a wave ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Result {
+    Refreshed,
+    /// What was to be refreshed is not what it was: look again.
+    Outdated,
+    Failed,
+}
+
+#[repr(C)]
+pub struct Worker {
+    pub database: AtomicU32,
+    pub process: Process,
+    state: AtomicU8,
+    result: AtomicU8,
+    /// Of a failed wave: the view, and the class of failure.
+    pub failed: AtomicU32,
+    pub class: AtomicU8,
+    count: AtomicU32,
+    views: [AtomicU32; WAVE],
+}
+
+#[repr(C)]
+struct Header {
+    launcher: Process,
+    /// Databases came or went.
+    databases_changed: AtomicBool,
+    lock: AtomicPtr<pg_sys::LWLock>,
+    workers: u32,
+}
+
+/// The area, in a server that preloaded the library.
+#[derive(Clone, Copy)]
+pub struct Shared {
+    header: &'static Header,
+    pub databases: &'static [Database],
+    pub workers: &'static [Worker],
+}
+
+static AREA: AtomicPtr<Header> = AtomicPtr::new(null_mut());
+
+/// None before the server has started up.
+pub fn area() -> Option<Shared> {
+    let area = AREA.load(SeqCst);
+    if area.is_null() {
+        return None;
+    }
+    // SAFETY: set by `start` to an area of `size` bytes laid out so, which stays until the process ends.
+    unsafe {
+        let databases: *const Database = area.add(1).cast();
+        let workers: *const Worker = databases.add(DATABASES).cast();
+        Some(Shared {
+            header: &*area,
+            databases: std::slice::from_raw_parts(databases, DATABASES),
+            workers: std::slice::from_raw_parts(workers, (*area).workers as usize),
+        })
+    }
+}
+
+fn workers() -> usize {
+    // SAFETY: a setting that does not change once the postmaster has read it.
+    unsafe { pg_sys::max_worker_processes as usize }
+}
+
+fn size() -> usize {
+    size_of::<Header>() + DATABASES * size_of::<Database>() + workers() * size_of::<Worker>()
+}
+
+static mut NEXT_REQUEST: pg_sys::shmem_request_hook_type = None;
+static mut NEXT_STARTUP: pg_sys::shmem_startup_hook_type = None;
+
+/// Asks for the area; called once, in the postmaster.
+pub fn register() {
+    // SAFETY: single-threaded start-up.
+    unsafe {
+        NEXT_REQUEST = pg_sys::shmem_request_hook;
+        pg_sys::shmem_request_hook = Some(request);
+        NEXT_STARTUP = pg_sys::shmem_startup_hook;
+        pg_sys::shmem_startup_hook = Some(start);
+    }
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn request() {
+    // SAFETY: what such a hook may do.
+    unsafe {
+        if let Some(next) = NEXT_REQUEST {
+            next();
+        }
+        pg_sys::RequestAddinShmemSpace(size());
+        pg_sys::RequestNamedLWLockTranche(NAME.as_ptr(), 1);
+    }
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn start() {
+    // SAFETY: runs in the postmaster, after a crash again; the area is ours alone until processes are started.
+    unsafe {
+        if let Some(next) = NEXT_STARTUP {
+            next();
+        }
+        let mut found = false;
+        let area: *mut Header = pg_sys::ShmemInitStruct(NAME.as_ptr(), size(), &mut found).cast();
+        if !found {
+            area.cast::<u8>().write_bytes(0, size());
+            (*area).workers = workers() as u32;
+            (*area).lock.store(&raw mut (*pg_sys::GetNamedLWLockTranche(NAME.as_ptr())).lock, SeqCst);
+        }
+        AREA.store(area, SeqCst);
+        area_of_conditions();
+    }
+}
+
+/// Zero is no valid condition variable.
+fn area_of_conditions() {
+    let databases = area().map_or(&[][..], |shared| shared.databases);
+    for database in databases {
+        // SAFETY: nobody waits yet.
+        unsafe { pg_sys::ConditionVariableInit(database.condition()) };
+    }
+}
+
+impl Shared {
+    pub fn launcher(&self) -> &'static Process {
+        &self.header.launcher
+    }
+
+    pub fn databases_changed(&self) -> &'static AtomicBool {
+        &self.header.databases_changed
+    }
+
+    /// Runs `work` while no other process hands out places. `work` must not raise.
+    pub fn locked<R>(&self, work: impl FnOnce() -> R) -> R {
+        let lock = self.header.lock.load(SeqCst);
+        // SAFETY: a lock of our tranche; released by the server, should an error come from it.
+        unsafe {
+            pg_sys::LWLockAcquire(lock, pg_sys::LWLockMode::LW_EXCLUSIVE);
+            let result = work();
+            pg_sys::LWLockRelease(lock);
+            result
+        }
+    }
+}
+
+impl Process {
+    /// This process, from now on.
+    pub fn register(&self) {
+        self.latch.store(process::own_latch(), SeqCst);
+        self.pid.store(process::own_pid(), SeqCst);
+    }
+
+    pub fn leave(&self) {
+        self.pid.store(0, SeqCst);
+        self.latch.store(null_mut(), SeqCst);
+    }
+
+    pub fn pid(&self) -> Option<i32> {
+        Some(self.pid.load(SeqCst)).filter(|pid| *pid != 0)
+    }
+
+    /// Sets its latch. Latches are never freed; waking the wrong process costs it a look.
+    pub fn wake(&self) {
+        let latch = self.latch.load(SeqCst);
+        if !latch.is_null() {
+            process::set_latch(latch);
+        }
+    }
+}
+
+impl Database {
+    fn condition(&self) -> *mut pg_sys::ConditionVariable {
+        const { assert!(size_of::<pg_sys::ConditionVariable>() <= size_of::<[u64; 2]>()) };
+        (&raw const self.refreshed).cast_mut().cast()
+    }
+
+    /// Tells those who wait for a refresh that there was one.
+    pub fn announce(&self) {
+        // SAFETY: initialised at start.
+        unsafe { pg_sys::ConditionVariableBroadcast(self.condition()) };
+    }
+
+    /// Waits for an announcement, at most so long. To be followed by `stop_waiting` in the end.
+    pub fn wait(&self, milliseconds: i64) {
+        let event = process::wait_event(c"PgTrickleRefresh");
+        // SAFETY: initialised at start; an error ends the wait.
+        unsafe { pg_sys::ConditionVariableTimedSleep(self.condition(), milliseconds, event) };
+    }
+
+    pub fn stop_waiting(&self) {
+        // SAFETY: does nothing when not waiting.
+        unsafe { pg_sys::ConditionVariableCancelSleep() };
+    }
+}
+
+impl Worker {
+    pub fn state(&self) -> State {
+        match self.state.load(SeqCst) {
+            0 => State::Free,
+            1 => State::Starting,
+            2 => State::Idle,
+            3 => State::Running,
+            4 => State::Done,
+            _ => State::Gone,
+        }
+    }
+
+    pub fn set_state(&self, state: State) {
+        self.state.store(state as u8, SeqCst);
+    }
+
+    /// False when it was in another state.
+    pub fn change_state(&self, from: State, to: State) -> bool {
+        self.state.compare_exchange(from as u8, to as u8, SeqCst, SeqCst).is_ok()
+    }
+
+    /// The wave to refresh. To be set while the worker is idle.
+    pub fn assign(&self, views: &[u32]) {
+        assert!(views.len() <= WAVE);
+        self.views.iter().zip(views).for_each(|(place, view)| place.store(*view, SeqCst));
+        self.count.store(views.len() as u32, SeqCst);
+    }
+
+    pub fn assigned(&self) -> Vec<u32> {
+        let count = self.count.load(SeqCst) as usize;
+        self.views[..count].iter().map(|view| view.load(SeqCst)).collect()
+    }
+
+    pub fn set_result(&self, result: Result) {
+        self.result.store(result as u8, SeqCst);
+    }
+
+    pub fn result(&self) -> Result {
+        match self.result.load(SeqCst) {
+            0 => Result::Refreshed,
+            1 => Result::Outdated,
+            _ => Result::Failed,
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Transactions: begun by background processes, and watched at their end in every backend.
+
+use super::snapshot;
+use crate::error::Report;
+use pgrx::pg_sys::panic::CaughtError;
+use pgrx::{PgSqlErrorCode, PgTryBuilder, pg_sys};
+use std::ffi::c_void;
+use std::panic::AssertUnwindSafe;
+
+/// How a transaction ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    Commit,
+    Prepare,
+    Abort,
+}
+
+/// Told of every transaction's end. Runs unguarded in the middle of it: it must be quick and must not raise.
+pub trait Listener {
+    fn ended(end: End);
+    /// After a commit, when others see what it changed, have been told to forget what they had cached of it, and its locks
+    /// are gone.
+    fn settled();
+}
+
+/// Once, in the postmaster.
+pub fn listen<L: Listener>() {
+    // SAFETY: the callbacks live as long as the library.
+    unsafe {
+        pg_sys::RegisterXactCallback(Some(ended::<L>), std::ptr::null_mut());
+        pg_sys::RegisterResourceReleaseCallback(Some(released::<L>), std::ptr::null_mut());
+    }
+}
+
+unsafe extern "C-unwind" fn released<L: Listener>(
+    phase: pg_sys::ResourceReleasePhase::Type,
+    commit: bool,
+    top: bool,
+    _arg: *mut c_void,
+) {
+    if commit && top && phase == pg_sys::ResourceReleasePhase::RESOURCE_RELEASE_AFTER_LOCKS {
+        L::settled();
+    }
+}
+
+unsafe extern "C-unwind" fn ended<L: Listener>(event: pg_sys::XactEvent::Type, _arg: *mut c_void) {
+    match event {
+        pg_sys::XactEvent::XACT_EVENT_COMMIT => L::ended(End::Commit),
+        pg_sys::XactEvent::XACT_EVENT_PREPARE => L::ended(End::Prepare),
+        pg_sys::XactEvent::XACT_EVENT_ABORT => L::ended(End::Abort),
+        _ => (),
+    }
+}
+
+/// Why a transaction failed.
+pub struct Failure {
+    code: PgSqlErrorCode,
+    pub message: String,
+    detail: Option<String>,
+    hint: Option<String>,
+}
+
+impl Failure {
+    /// As the server packs it.
+    pub fn code(&self) -> i32 {
+        self.code as i32
+    }
+
+    /// The same as an error to report.
+    pub fn report(&self) -> Report {
+        let mut report = crate::error::error(self.code, self.message.clone());
+        if let Some(detail) = &self.detail {
+            report = report.detail(detail.clone());
+        }
+        if let Some(hint) = &self.hint {
+            report = report.hint(hint.clone());
+        }
+        report
+    }
+}
+
+/// Runs `work` in a transaction of its own, under a snapshot; an error aborts it. In a background process.
+pub fn run<R>(work: impl FnOnce() -> R) -> Result<R, Failure> {
+    let result = PgTryBuilder::new(AssertUnwindSafe(|| {
+        // SAFETY: as autovacuum does it.
+        unsafe {
+            pg_sys::SetCurrentStatementStartTimestamp();
+            pg_sys::StartTransactionCommand();
+        }
+        let result = snapshot::with_active(work);
+        // SAFETY: begun above.
+        unsafe { pg_sys::CommitTransactionCommand() };
+        Ok(result)
+    }))
+    .catch_others(|error| Err(failure(&error)))
+    .execute();
+    if result.is_err() {
+        // SAFETY: whatever state the error left is cleaned up.
+        unsafe { pg_sys::AbortOutOfAnyTransaction() };
+    }
+    result
+}
+
+fn failure(error: &CaughtError) -> Failure {
+    let (CaughtError::PostgresError(report)
+    | CaughtError::ErrorReport(report)
+    | CaughtError::RustPanic { ereport: report, .. }) = error;
+    Failure {
+        code: report.sql_error_code(),
+        message: report.message().to_owned(),
+        detail: report.detail().map(str::to_owned),
+        hint: report.hint().map(str::to_owned),
+    }
+}
+
+/// Prepared transactions exist in this server.
+pub fn may_be_prepared() -> bool {
+    unsafe extern "C" {
+        static max_prepared_xacts: std::ffi::c_int;
+    }
+    // SAFETY: a setting.
+    unsafe { max_prepared_xacts > 0 }
+}
+
+/// This process applies the changes of a subscription.
+pub fn is_logical_worker() -> bool {
+    // SAFETY: reads the process's own state.
+    unsafe { pg_sys::IsLogicalWorker() }
+}

@@ -1,0 +1,64 @@
+//! What the scheduler reads of the catalog when stream tables came, went or were set otherwise.
+
+use crate::catalog::stream_table::{self, Status, StreamTable};
+use crate::catalog::{self, control, dependency};
+use crate::error::cannot_happen;
+use crate::registration::options::Stored;
+use crate::schedule::graph::Node;
+use crate::schedule::{Time, retry, spec};
+use hashbrown::HashMap;
+
+/// What the catalog says of a stream table's health.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    Well,
+    /// The last refreshes failed, but might not the next time: not before this.
+    Failing(Time),
+    /// As Failing, if something has changed since.
+    Broken(Time),
+    /// Suspended, or without contents.
+    Out,
+}
+
+/// All that matters for scheduling.
+pub struct Picture {
+    pub nodes: Vec<Node>,
+    /// Of each node.
+    pub health: Vec<Health>,
+    pub last: Vec<Option<Time>>,
+    pub paused: bool,
+}
+
+/// None: the extension is not there.
+pub fn read() -> Option<Picture> {
+    if !catalog::installed() {
+        return None;
+    }
+    let mut sources: HashMap<u32, Vec<u32>> = HashMap::new();
+    for (view, dependency) in dependency::all() {
+        sources.entry(view.to_u32()).or_default().push(dependency.source.to_u32());
+    }
+    let mut picture = Picture { nodes: vec![], health: vec![], last: vec![], paused: control::paused() };
+    for row in stream_table::all() {
+        let text = Stored::read(row.relid).options().schedule;
+        let schedule = spec::parse(&text).unwrap_or_else(|_| cannot_happen("a stored schedule is malformed"));
+        let view = row.relid.to_u32();
+        let sources = sources.remove(&view).unwrap_or_default();
+        picture.health.push(health(&row));
+        picture.last.push(row.last_refresh_at);
+        picture.nodes.push(Node { view, schedule, sources, captured: row.captured });
+    }
+    Some(picture)
+}
+
+fn health(row: &StreamTable) -> Health {
+    let failures = row.consecutive_errors as u32;
+    let after = |class| row.last_error_at.map_or(Time::MIN, |at| at + retry::pause(class, failures));
+    match row.status {
+        _ if row.frontier.is_none() => Health::Out,
+        Status::Suspended | Status::Initializing => Health::Out,
+        Status::Error => Health::Broken(after(retry::Class::Permanent)),
+        Status::Active if failures > 0 => Health::Failing(after(retry::Class::Transient)),
+        Status::Active => Health::Well,
+    }
+}

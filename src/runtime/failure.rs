@@ -1,0 +1,71 @@
+//! What becomes of a refresh that failed: written down in a transaction of its own, told to those who listen.
+
+use super::alert;
+use crate::catalog::history::{self, Refresh};
+use crate::catalog::stream_table::{self, Status};
+use crate::pg::names;
+use crate::pg::xact::{self, Failure};
+use crate::refresh::Initiator;
+use crate::schedule::Time;
+use crate::schedule::retry::{self, Class, Verdict};
+use crate::settings;
+use pgrx::pg_sys;
+
+/// Says what kind of failure it was. A lock that somebody else holds is none of the view's, and not written down.
+pub fn handle(view: pg_sys::Oid, failure: &Failure, began: Time) -> Class {
+    let sqlstate = retry::unpack(failure.code());
+    let class = retry::classify(&sqlstate);
+    if class == Class::Busy {
+        return class;
+    }
+    failure.report().log();
+    match xact::run(|| write_down(view, failure, &sqlstate, began)) {
+        Ok(()) => class,
+        Err(second) => {
+            // The view is being altered or dropped. The next failure, if any, is written down.
+            second.report().log();
+            Class::Busy
+        }
+    }
+}
+
+fn write_down(view: pg_sys::Oid, failure: &Failure, sqlstate: &str, began: Time) {
+    names::lock(view, pg_sys::RowExclusiveLock);
+    let Some(row) = stream_table::get(view) else { return };
+    let failures = stream_table::record_error(view, &failure.message) as u32;
+    let class = retry::classify(sqlstate);
+    let verdict = retry::verdict(class, failures, settings::max_consecutive_errors());
+    match verdict {
+        Verdict::Retry => (),
+        Verdict::Error => stream_table::set_status(view, Status::Error),
+        Verdict::Suspend => stream_table::set_status(view, Status::Suspended),
+    }
+    if class == Class::Permanent {
+        recompute_next(view);
+    }
+    history::record(&Refresh {
+        view,
+        data_timestamp: None,
+        started: began,
+        action: &row.effective_mode,
+        status: "FAILED",
+        initiated_by: Initiator::Scheduler.as_str(),
+        inserted: 0,
+        updated: 0,
+        deleted: 0,
+        error: Some(&failure.message),
+    });
+    let detail = [("error", failure.message.as_str()), ("sqlstate", sqlstate)];
+    alert::send("refresh_failed", view, &detail);
+    if verdict == Verdict::Suspend {
+        alert::send("auto_suspended", view, &[("consecutive_errors", &failures.to_string())]);
+    }
+}
+
+/// What failed may be the delta of a row that came and went, while the query itself can be computed: so the next attempt
+/// does that. One attempt; if it fails as well, the marker is there already, and only another change makes for a third.
+fn recompute_next(view: pg_sys::Oid) {
+    if stream_table::reinit(view).is_none() {
+        stream_table::set_reinit(view, "a refresh failed");
+    }
+}

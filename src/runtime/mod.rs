@@ -1,0 +1,20 @@
+//! The processes that refresh views by themselves; src/runtime/README.md tells how they work together.
+//!
+//! * [`launcher`]: one per server. Keeps a scheduler running in every database that has the extension.
+//! * [`scheduler`]: one per database. Learns what changed (`wakeup`), decides what is due (`schedule`), hands out waves.
+//!   [`views`] is what it knows of the stream tables, [`pool`] of its workers.
+//! * [`worker`]: refreshes one wave after the other; [`failure`] says what becomes of one that fails.
+
+pub mod alert;
+mod catalog;
+mod failure;
+mod launcher;
+mod pool;
+mod scheduler;
+mod views;
+mod worker;
+
+/// Has the server start the launcher; called once, in the postmaster.
+pub fn register() {
+    launcher::register();
+}

@@ -1,0 +1,179 @@
+//! A scheduler's refresh workers: started when there is work for more of them, kept while there is any, in places of
+//! shared memory that outlive both sides.
+//!
+//! ```text
+//! Free --(asked for)--> Starting --> Idle --(wave)--> Running --> Done --(result read)--> Idle
+//!   ^                                  |                 |
+//!   +----------(place freed)--------- Gone <-(ended)-----+
+//! ```
+
+use crate::pg::process::{self, Description, Handle, Progress};
+use crate::pg::shared::{Result, Shared, State, Worker};
+use crate::schedule::retry::Class;
+use crate::schedule::{SECOND, Time};
+use crate::settings;
+use hashbrown::HashMap;
+use std::sync::atomic::Ordering::SeqCst;
+
+/// A wave handed out.
+pub struct Task {
+    pub views: Vec<u32>,
+    pub began: Time,
+}
+
+/// How a task ended.
+pub enum Ending {
+    Refreshed,
+    Outdated,
+    /// This view failed.
+    Failed(u32, Class),
+    /// The worker is gone.
+    Lost,
+}
+
+const EXHAUSTED: i64 = 5 * SECOND;
+
+pub struct Pool {
+    shared: Shared,
+    database: u32,
+    tasks: HashMap<usize, Task>,
+    handles: HashMap<usize, Handle>,
+    exhausted: Option<Time>,
+}
+
+impl Pool {
+    pub fn new(shared: Shared, database: u32) -> Self {
+        let pool = Self { shared, database, tasks: HashMap::new(), handles: HashMap::new(), exhausted: None };
+        // Workers that never came, asked for by a scheduler that is gone.
+        for (_, worker) in pool.workers() {
+            if worker.process.pid().is_none() {
+                worker.set_state(State::Free);
+            }
+        }
+        pool
+    }
+
+    fn workers(&self) -> impl Iterator<Item = (usize, &'static Worker)> + use<> {
+        let database = self.database;
+        let ours = move |worker: &Worker| worker.database.load(SeqCst) == database && worker.state() != State::Free;
+        self.shared.workers.iter().enumerate().filter(move |(_, worker)| ours(worker))
+    }
+
+    /// What ended since the last call.
+    pub fn collect(&mut self) -> Vec<(Task, Ending)> {
+        let mut endings = Vec::new();
+        for (place, worker) in self.workers() {
+            let ending = match worker.state() {
+                State::Done => {
+                    let ending = ending(worker);
+                    worker.change_state(State::Done, State::Idle);
+                    ending
+                }
+                State::Gone => {
+                    self.free(place);
+                    Ending::Lost
+                }
+                State::Starting => {
+                    if self.handles.get(&place).is_none_or(|handle| handle.progress() == Progress::Ended) {
+                        self.free(place);
+                    }
+                    continue;
+                }
+                _ => continue,
+            };
+            endings.extend(self.tasks.remove(&place).map(|task| (task, ending)));
+        }
+        endings
+    }
+
+    fn free(&mut self, place: usize) {
+        self.handles.remove(&place);
+        self.shared.workers[place].set_state(State::Free);
+    }
+
+    /// Hands a wave to an idle worker; false when there is none.
+    pub fn assign(&mut self, views: &[u32], now: Time) -> bool {
+        for (place, worker) in self.workers().filter(|(_, worker)| worker.state() == State::Idle) {
+            worker.assign(views);
+            // It may have left just now.
+            if worker.change_state(State::Idle, State::Running) {
+                worker.process.wake();
+                self.tasks.insert(place, Task { views: views.to_vec(), began: now });
+                return true;
+            }
+        }
+        false
+    }
+
+    pub fn has_idle(&self) -> bool {
+        self.workers().any(|(_, worker)| worker.state() == State::Idle)
+    }
+
+    /// Asks for as many workers as there are waves waiting, within limits. When to ask again, if there was no place.
+    pub fn grow(&mut self, waiting: usize, now: Time) -> Option<Time> {
+        let starting = self.workers().filter(|(_, worker)| worker.state() == State::Starting).count();
+        let room = settings::max_parallel_refreshes().saturating_sub(self.workers().count());
+        let wanted = waiting.saturating_sub(starting).min(room);
+        if wanted == 0 || self.exhausted.is_some_and(|at| at > now) {
+            return self.exhausted.filter(|_| wanted > 0);
+        }
+        for _ in 0..wanted {
+            if !self.start() {
+                // Once, until it works again.
+                if self.exhausted.is_none() {
+                    process::warn_exhausted("pg_trickle refresh worker");
+                }
+                self.exhausted = Some(now + EXHAUSTED);
+                return self.exhausted;
+            }
+            self.exhausted = None;
+        }
+        None
+    }
+
+    fn start(&mut self) -> bool {
+        let Some(place) = self.reserve() else { return false };
+        let name = format!("pg_trickle worker for database {}", self.database);
+        let handle = process::start(&Description {
+            name: &name,
+            kind: "pg_trickle worker",
+            main: c"pgtrickle_worker",
+            argument: place as u32,
+        });
+        let started = handle.is_some();
+        match handle {
+            Some(handle) => drop(self.handles.insert(place, handle)),
+            None => self.shared.workers[place].set_state(State::Free),
+        }
+        started
+    }
+
+    fn reserve(&self) -> Option<usize> {
+        self.shared.locked(|| {
+            let place = self.shared.workers.iter().position(|worker| worker.state() == State::Free)?;
+            self.shared.workers[place].database.store(self.database, SeqCst);
+            self.shared.workers[place].set_state(State::Starting);
+            Some(place)
+        })
+    }
+
+    /// Tells idle workers that their scheduler leaves.
+    pub fn dismiss(&self) {
+        self.workers().for_each(|(_, worker)| worker.process.wake());
+    }
+}
+
+fn ending(worker: &Worker) -> Ending {
+    match worker.result() {
+        Result::Refreshed => Ending::Refreshed,
+        Result::Outdated => Ending::Outdated,
+        Result::Failed => {
+            let class = match worker.class.load(SeqCst) {
+                0 => Class::Busy,
+                1 => Class::Transient,
+                _ => Class::Permanent,
+            };
+            Ending::Failed(worker.failed.load(SeqCst), class)
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! One per database: learns what changed, decides what is due, hands waves to workers. Sleeps while there is nothing to
+//! do, without a transaction and without looking at a clock.
+
+use super::catalog::{self, Picture};
+use super::pool::{Ending, Pool};
+use super::views::Views;
+use crate::pg::process;
+use crate::pg::shared::{self, BITS, Database, Shared, WAVE, WORDS};
+use crate::pg::{clock, xact};
+use crate::schedule::queue::Wave;
+use crate::schedule::retry::Class;
+use crate::schedule::{SECOND, Time};
+use crate::{settings, wakeup};
+use pgrx::pg_sys;
+use std::cell::Cell;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
+
+background_process!(pgtrickle_scheduler, main);
+
+/// For locks on our own catalogs: whoever alters the extension is waited for, but not for ever.
+const LOCK_TIMEOUT: &std::ffi::CStr = c"1s";
+/// After reading the catalog failed.
+const AGAIN: i64 = SECOND;
+
+thread_local! {
+    static PLACE: Cell<Option<&'static Database>> = const { Cell::new(None) };
+    /// The extension is not here: nobody need look again.
+    static NEEDLESS: Cell<bool> = const { Cell::new(false) };
+}
+
+fn main(database: u32) {
+    let Some(shared) = shared::area() else { return };
+    process::begin(leave);
+    let oid = pg_sys::Oid::from(database);
+    let Some(place) = wakeup::find_or_add(shared, oid).filter(|place| occupy(shared, place)) else { return };
+    if place.holds.load(SeqCst) > 0 {
+        return;
+    }
+    process::connect(Some(oid));
+    process::set(c"application_name", c"pg_trickle scheduler");
+    process::set(c"lock_timeout", LOCK_TIMEOUT);
+    place.wanted.store(false, SeqCst);
+    let Some(scheduler) = Scheduler::new(shared, place, database) else {
+        NEEDLESS.set(true);
+        return;
+    };
+    place.wanted.store(true, SeqCst);
+    scheduler.run();
+}
+
+/// False when another scheduler is there.
+fn occupy(shared: Shared, place: &'static Database) -> bool {
+    shared.locked(|| {
+        let free = place.scheduler.pid().is_none();
+        if free {
+            place.scheduler.register();
+            PLACE.set(Some(place));
+        }
+        free
+    })
+}
+
+/// However this process ends.
+fn leave() {
+    let (Some(place), Some(shared)) = (PLACE.take(), shared::area()) else { return };
+    if !NEEDLESS.get() {
+        place.wanted.store(true, SeqCst);
+    } else {
+        // Its place is free for another database.
+        shared.databases_changed().store(true, SeqCst);
+    }
+    place.scheduler.leave();
+    let oid = place.oid.load(SeqCst);
+    let ours = shared.workers.iter().filter(|worker| worker.database.load(SeqCst) == oid);
+    ours.for_each(|worker| worker.process.wake());
+    shared.launcher().wake();
+}
+
+struct Scheduler {
+    place: &'static Database,
+    pool: Pool,
+    views: Views,
+    /// Of the catalog as `views` has it; None: to be read again in any case.
+    generation: Option<u64>,
+    read_again: Time,
+    /// Bits that were found set and have not been cleared since.
+    seen: [u64; WORDS],
+}
+
+impl Scheduler {
+    /// None: the extension is not there.
+    fn new(shared: Shared, place: &'static Database, database: u32) -> Option<Self> {
+        let generation = place.generation.load(SeqCst);
+        let picture = read().unwrap_or_else(|failure| failure.report().raise())?;
+        let views = Views::new(picture, clock::now());
+        let pool = Pool::new(shared, database);
+        Some(Self { place, pool, views, generation: Some(generation), read_again: Time::MIN, seen: [0; WORDS] })
+    }
+
+    fn run(mut self) {
+        while self.place.holds.load(SeqCst) == 0 && settings::enabled() {
+            let now = clock::now();
+            self.collect(now);
+            if !self.follow(now) {
+                NEEDLESS.set(true);
+                break;
+            }
+            self.listen(now);
+            let next = self.work(now);
+            let pause = next.map(|at| Duration::from_micros((at - clock::now()).max(0) as u64));
+            process::wait(pause, c"PgTrickleScheduler");
+        }
+        self.pool.dismiss();
+    }
+
+    /// What workers report.
+    fn collect(&mut self, now: Time) {
+        for (task, ending) in self.pool.collect() {
+            self.views.end(&task.views);
+            match ending {
+                Ending::Refreshed => self.views.refreshed(&task.views, task.began),
+                Ending::Outdated => {
+                    self.generation = None;
+                    self.views.not_refreshed(&task.views, task.began);
+                }
+                Ending::Failed(view, class) => {
+                    // How long to wait is in the catalog, except for a lock.
+                    match class {
+                        Class::Busy => self.views.postpone(&[view], now),
+                        Class::Transient | Class::Permanent => self.generation = None,
+                    }
+                    // Of itself, nothing but another change helps what failed for good.
+                    let rest = task.views.iter().copied().filter(|other| class != Class::Permanent || *other != view);
+                    self.views.not_refreshed(&rest.collect::<Vec<_>>(), task.began);
+                }
+                Ending::Lost => {
+                    self.views.not_refreshed(&task.views, task.began);
+                    self.views.postpone(&task.views, now);
+                }
+            }
+        }
+    }
+
+    /// Keeps up with the catalog; false: the extension is gone.
+    fn follow(&mut self, now: Time) -> bool {
+        let generation = self.place.generation.load(SeqCst);
+        if self.generation == Some(generation) || self.read_again > now {
+            return true;
+        }
+        match read() {
+            Ok(None) => return false,
+            Ok(Some(picture)) => {
+                let empty = Picture { nodes: vec![], health: vec![], last: vec![], paused: true };
+                let old = std::mem::replace(&mut self.views, Views::new(empty, now));
+                self.views = old.follow(picture, now);
+                self.generation = Some(generation);
+            }
+            Err(failure) => {
+                failure.report().warn();
+                self.generation = None;
+                self.read_again = now + AGAIN;
+            }
+        }
+        true
+    }
+
+    /// What writers have marked.
+    fn listen(&mut self, now: Time) {
+        if self.place.everything.swap(false, SeqCst) {
+            self.views.mark_all(now);
+        }
+        for word in 0..WORDS {
+            let new = self.place.dirty[word].load(SeqCst) & !self.seen[word];
+            self.seen[word] |= new;
+            (0..u64::BITS)
+                .filter(|bit| new >> bit & 1 == 1)
+                .for_each(|bit| self.views.mark(word as u32 * u64::BITS + bit, now));
+        }
+    }
+
+    /// Starts what is due; until when there is nothing else to do, unless somebody calls.
+    fn work(&mut self, now: Time) -> Option<Time> {
+        let agenda = self.views.agenda(now);
+        let mut waiting = 0;
+        for wave in &agenda.waves {
+            if waiting > 0 || !self.start(wave, now) {
+                waiting += 1;
+            }
+        }
+        let grow = self.pool.grow(waiting, now);
+        let read = self.generation.is_none().then_some(self.read_again).filter(|at| *at > now);
+        agenda.next.into_iter().chain(grow).chain(read).min()
+    }
+
+    fn start(&mut self, wave: &Wave, now: Time) -> bool {
+        let mut views: Vec<u32> = wave.members.iter_ones().map(|n| self.views.graph.nodes()[n].view).collect();
+        if !self.pool.has_idle() {
+            return false;
+        }
+        // More than fit go by the next wave.
+        views.truncate(WAVE);
+        // Before the wave takes its snapshot: what is marked from now on may be beyond it.
+        self.clear(&self.views.bits_of(&wave.members), now);
+        let assigned = self.pool.assign(&views, now);
+        if assigned {
+            self.views.begin(&wave.members, now);
+        }
+        assigned
+    }
+
+    /// Lets writers mark these again. What they had marked is noted for all who read it.
+    fn clear(&mut self, bits: &[u32], now: Time) {
+        for &bit in bits {
+            debug_assert!(bit < BITS);
+            let (word, mask) = ((bit / u64::BITS) as usize, 1 << (bit % u64::BITS));
+            if self.place.dirty[word].fetch_and(!mask, SeqCst) & mask != 0 {
+                self.views.mark(bit, now);
+            }
+            self.seen[word] &= !mask;
+        }
+    }
+}
+
+fn read() -> Result<Option<Picture>, xact::Failure> {
+    xact::run(catalog::read)
+}

@@ -1,0 +1,133 @@
+//! Refreshes one wave after the other, as the scheduler hands them out; keeps its plans; leaves when nothing has come for
+//! a while, when the scheduler is gone, or when the database is wanted without it.
+
+use super::failure;
+use crate::pg::process;
+use crate::pg::shared::{self, Database, Shared, State, Worker};
+use crate::pg::{clock, facts, names, xact};
+use crate::refresh::{self, progress};
+use crate::schedule::retry::Class;
+use crate::schedule::{SECOND, Time};
+use crate::{settings, wakeup};
+use pgrx::pg_sys;
+use std::cell::Cell;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
+
+background_process!(pgtrickle_worker, main);
+
+/// Nothing came for so long.
+const IDLE: i64 = 60 * SECOND;
+
+/// A refresh that does not get a lock is tried later: in the queue for it, it would hold up those behind.
+const LOCK_TIMEOUT: &std::ffi::CStr = c"100ms";
+
+thread_local!(static PLACE: Cell<Option<(Shared, &'static Worker)>> = const { Cell::new(None) });
+
+fn main(place: u32) {
+    let Some(shared) = shared::area() else { return };
+    process::begin(leave);
+    let worker = &shared.workers[place as usize];
+    let database = pg_sys::Oid::from(worker.database.load(SeqCst));
+    let Some(home) = wakeup::find_or_add(shared, database) else { return };
+    if worker.state() != State::Starting || worker.process.pid().is_some() {
+        return;
+    }
+    worker.process.register();
+    PLACE.set(Some((shared, worker)));
+    if home.holds.load(SeqCst) > 0 {
+        return;
+    }
+    process::connect(Some(database));
+    set_up();
+    if worker.change_state(State::Starting, State::Idle) {
+        home.scheduler.wake();
+        serve(worker, home);
+    }
+}
+
+fn set_up() {
+    process::set(c"application_name", c"pg_trickle worker");
+    // Losing a refresh means doing it again: data and frontier go together.
+    process::set(c"synchronous_commit", c"off");
+    process::set(c"lock_timeout", LOCK_TIMEOUT);
+    process::set(c"default_transaction_isolation", c"read committed");
+    process::set(c"default_transaction_read_only", c"off");
+    process::set(c"statement_timeout", c"0");
+    wakeup::refreshes_are_scheduled();
+}
+
+/// However this process ends.
+fn leave() {
+    let Some((shared, worker)) = PLACE.take() else { return };
+    worker.process.leave();
+    worker.set_state(State::Gone);
+    let oid = worker.database.load(SeqCst);
+    let home = shared.databases.iter().find(|place| place.oid.load(SeqCst) == oid);
+    match home.filter(|home| home.scheduler.pid().is_some()) {
+        Some(home) => home.scheduler.wake(),
+        None => worker.set_state(State::Free),
+    }
+}
+
+fn serve(worker: &Worker, home: &Database) {
+    let (mut since, mut flushed) = (clock::now(), false);
+    loop {
+        if worker.state() == State::Running {
+            run(worker, home);
+            (since, flushed) = (clock::now(), false);
+            continue;
+        }
+        let wanted = home.holds.load(SeqCst) == 0 && home.scheduler.pid().is_some() && settings::enabled();
+        let left = since + IDLE - clock::now();
+        if (!wanted || left <= 0) && (worker.change_state(State::Idle, State::Gone) || home.scheduler.pid().is_none()) {
+            return;
+        }
+        // Statistics that were held back go out before a long sleep.
+        let step = if flushed { left } else { left.min(SECOND) };
+        process::wait(Some(Duration::from_micros(step.max(SECOND / 100) as u64)), c"PgTrickleWorker");
+        if !flushed && worker.state() == State::Idle && clock::now() >= since + SECOND {
+            process::flush_statistics();
+            flushed = true;
+        }
+    }
+}
+
+fn run(worker: &Worker, home: &Database) {
+    let views: Vec<pg_sys::Oid> = worker.assigned().into_iter().map(pg_sys::Oid::from).collect();
+    let (result, failed, class) = refresh(&views);
+    worker.failed.store(failed.to_u32(), SeqCst);
+    worker.class.store(class as u8, SeqCst);
+    worker.set_result(result);
+    worker.set_state(State::Done);
+    home.scheduler.wake();
+    if result == shared::Result::Refreshed {
+        home.announce();
+    }
+    process::report_idle();
+}
+
+fn refresh(views: &[pg_sys::Oid]) -> (shared::Result, pg_sys::Oid, Class) {
+    let began: Time = clock::now();
+    let done = xact::run(|| {
+        report(views);
+        refresh::scheduled(views)
+    });
+    match done {
+        Ok(true) => (shared::Result::Refreshed, pg_sys::InvalidOid, Class::Busy),
+        Ok(false) => (shared::Result::Outdated, pg_sys::InvalidOid, Class::Busy),
+        Err(failure) => {
+            let view = progress::current();
+            (shared::Result::Failed, view, failure::handle(view, &failure, began))
+        }
+    }
+}
+
+fn report(views: &[pg_sys::Oid]) {
+    match views {
+        [view] if names::kind(*view).is_some() => {
+            process::report_running(&format!("refreshing {}", facts::relation_name(*view)))
+        }
+        _ => process::report_running(&format!("refreshing {} views", views.len())),
+    }
+}

@@ -1,0 +1,230 @@
+//! How a transaction's changes reach the scheduler of its database: at commit, through shared memory and a latch.
+//!
+//! While it runs, a transaction notes here what it changed; what a rolled back savepoint had noted stays noted, which
+//! costs a look. When the commit is visible to others and its locks are gone, the notes become bits in shared memory, and the scheduler is woken
+//! if any of them was clear. The scheduler clears a bit when it begins to refresh what reads the relation, so a writer
+//! that changes the same table again and again usually finds its bit set and does nothing more.
+//!
+//! | note | by |
+//! |---|---|
+//! | a captured relation was written to | capture triggers, refreshes by hand |
+//! | a view must be recomputed | whatever orders that |
+//! | stream tables came, went or were set otherwise | the catalog |
+//! | anything | COMMIT PREPARED: the notes went with the session that prepared |
+//! | an extension, a database came or went | the utility hook |
+
+pub mod hold;
+
+use crate::pg::process;
+use crate::pg::shared::{self, BITS, Database, Shared, WORDS};
+use crate::pg::xact::{self, End, Listener};
+use pgrx::pg_sys;
+use std::cell::Cell;
+use std::sync::atomic::Ordering::SeqCst;
+
+mod note {
+    pub const RELATIONS: u8 = 1;
+    pub const GRAPH: u8 = 2;
+    pub const EVERYTHING: u8 = 4;
+    pub const EXTENSION: u8 = 8;
+    pub const DATABASES: u8 = 16;
+}
+
+thread_local! {
+    static NOTES: Cell<u8> = const { Cell::new(0) };
+    static CHANGED: [Cell<u64>; WORDS] = const { [const { Cell::new(0) }; WORDS] };
+    /// Where this database was found last.
+    static PLACE: Cell<usize> = const { Cell::new(0) };
+    /// The scheduler knows of its own refreshes.
+    static SCHEDULED: Cell<bool> = const { Cell::new(false) };
+    static LOGICAL: Cell<Option<bool>> = const { Cell::new(None) };
+}
+
+/// Called once, when the server preloads the library.
+pub fn register() {
+    shared::register();
+    xact::listen::<Notes>();
+}
+
+/// This transaction changed a relation that views read, or what a view is computed from.
+pub fn touch(relation: pg_sys::Oid) {
+    let bit = bit(relation.to_u32());
+    CHANGED.with(|words| {
+        let word = &words[(bit / u64::BITS) as usize];
+        word.set(word.get() | 1 << (bit % u64::BITS));
+    });
+    add(note::RELATIONS);
+}
+
+/// This transaction refreshed a view that others read.
+pub fn touch_refreshed(view: pg_sys::Oid) {
+    if !SCHEDULED.get() {
+        touch(view);
+    }
+}
+
+/// This process refreshes what the scheduler tells it to, and its refreshes are no news.
+pub fn refreshes_are_scheduled() {
+    SCHEDULED.set(true);
+}
+
+/// This transaction changed what stream tables there are, what they read or how they are set.
+pub fn graph_changed() {
+    add(note::GRAPH);
+}
+
+/// Nobody knows what this transaction brings to light.
+pub fn everything_changed() {
+    add(note::EVERYTHING);
+}
+
+/// This transaction created an extension, perhaps ours.
+pub fn extension_created() {
+    add(note::EXTENSION);
+}
+
+/// This transaction created, renamed or dropped a database.
+pub fn databases_changed() {
+    add(note::DATABASES);
+}
+
+/// Something captured was changed and is not committed yet.
+pub fn has_changes() -> bool {
+    NOTES.get() & note::RELATIONS != 0
+}
+
+fn add(note: u8) {
+    NOTES.set(NOTES.get() | note);
+}
+
+/// The bit of a relation.
+pub fn bit(relation: u32) -> u32 {
+    // Fibonacci hashing: oids of one application lie close together.
+    relation.wrapping_mul(0x9e37_79b1) >> (u32::BITS - BITS.ilog2())
+}
+
+struct Notes;
+
+impl Listener for Notes {
+    fn ended(end: End) {
+        match end {
+            // An apply worker commits prepared transactions without a statement.
+            End::Commit if NOTES.get() == 0 && is_logical_worker() => everything_changed(),
+            End::Commit => (),
+            // COMMIT PREPARED brings everything to light.
+            End::Prepare | End::Abort => forget(),
+        }
+        hold::release();
+    }
+
+    fn settled() {
+        let notes = NOTES.get();
+        if notes != 0 {
+            deliver(notes);
+            forget();
+        }
+    }
+}
+
+fn is_logical_worker() -> bool {
+    LOGICAL.get().unwrap_or_else(|| {
+        let is = xact::is_logical_worker() && xact::may_be_prepared();
+        LOGICAL.set(Some(is));
+        is
+    })
+}
+
+fn forget() {
+    if NOTES.replace(0) & note::RELATIONS != 0 {
+        CHANGED.with(|words| words.iter().for_each(|word| word.set(0)));
+    }
+}
+
+fn deliver(notes: u8) {
+    let Some(shared) = shared::area() else { return };
+    if notes & note::DATABASES != 0 {
+        shared.databases_changed().store(true, SeqCst);
+        shared.launcher().wake();
+    }
+    if notes & note::EXTENSION != 0
+        && let Some(database) = find_or_add(shared, process::own_database())
+    {
+        database.wanted.store(true, SeqCst);
+        shared.launcher().wake();
+    }
+    // A database without a place has no scheduler, and one that begins looks at everything.
+    if let Some(database) = own(shared)
+        && mark(database, notes)
+    {
+        database.scheduler.wake();
+    }
+}
+
+/// Whether there is anything new in it.
+fn mark(database: &Database, notes: u8) -> bool {
+    let mut news = false;
+    if notes & note::GRAPH != 0 {
+        database.generation.fetch_add(1, SeqCst);
+        news = true;
+    }
+    if notes & note::EVERYTHING != 0 {
+        news |= !database.everything.swap(true, SeqCst);
+    }
+    if notes & note::RELATIONS != 0 {
+        CHANGED.with(|words| {
+            for (word, shared) in words.iter().zip(&database.dirty).filter(|(word, _)| word.get() != 0) {
+                // Looking first spares the cache line of a table that is written all the time.
+                let missing = word.get() & !shared.load(SeqCst);
+                news |= missing != 0 && shared.fetch_or(missing, SeqCst) & missing != missing;
+            }
+        });
+    }
+    news
+}
+
+/// The place of this session's database.
+pub fn own(shared: Shared) -> Option<&'static Database> {
+    let oid = process::own_database().to_u32();
+    let cached = &shared.databases[PLACE.get()];
+    if cached.oid.load(SeqCst) == oid {
+        return Some(cached);
+    }
+    let place = shared.databases.iter().position(|database| database.oid.load(SeqCst) == oid)?;
+    PLACE.set(place);
+    Some(&shared.databases[place])
+}
+
+/// A place for a database; None when all are taken.
+pub fn find_or_add(shared: Shared, database: pg_sys::Oid) -> Option<&'static Database> {
+    let oid = database.to_u32();
+    let known = || shared.databases.iter().find(|place| place.oid.load(SeqCst) == oid);
+    known().or_else(|| {
+        shared.locked(|| {
+            let free = || shared.databases.iter().find(|place| place.oid.load(SeqCst) == 0);
+            let place = known().or_else(free)?;
+            place.oid.store(oid, SeqCst);
+            Some(place)
+        })
+    })
+}
+
+/// Frees the places of databases that are gone or need nobody.
+pub fn sweep(shared: Shared, exists: impl Fn(u32) -> bool) {
+    shared.locked(|| {
+        for place in shared.databases {
+            let oid = place.oid.load(SeqCst);
+            let idle = place.holds.load(SeqCst) == 0 && place.scheduler.pid().is_none();
+            if oid != 0 && idle && (!place.wanted.load(SeqCst) || !exists(oid)) {
+                place.wanted.store(false, SeqCst);
+                place.everything.store(false, SeqCst);
+                place.dirty.iter().for_each(|word| word.store(0, SeqCst));
+                place.oid.store(0, SeqCst);
+            }
+        }
+    });
+}
+
+/// A scheduler works in this database.
+pub fn scheduler_running() -> bool {
+    shared::area().and_then(own).is_some_and(|database| database.scheduler.pid().is_some())
+}
