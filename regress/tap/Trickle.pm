@@ -18,7 +18,7 @@ use Time::HiRes qw(usleep);
 
 our @EXPORT = qw(
   trickle_node standby_node in_background wait_until_done wait_for_lock kill_backend kill_postmaster start_again
-  stream_tables refresh_all views_agree last_actions finish);
+  stream_tables refresh_all wait_until_fresh processes views_agree last_actions finish);
 
 my @nodes;
 
@@ -34,7 +34,7 @@ sub template
 }
 
 # A started server with the extension in database postgres. Options: streaming => 1 for one that has
-# standbys; conf => settings; extension => 0 to leave it out.
+# standbys; conf => settings; extension => 0 to leave it out. Views refresh themselves only where the settings say so.
 sub trickle_node
 {
 	my ($name, %options) = @_;
@@ -43,7 +43,7 @@ sub trickle_node
 	local $ENV{INITDB_TEMPLATE} = template();
 	$node->init(allows_streaming => $options{streaming});
 	$node->append_conf('postgresql.conf', "log_statement = none\nmax_prepared_transactions = 10\n"
-		  . "shared_buffers = 32MB\nautovacuum_naptime = 1s\n" . ($options{conf} // ''));
+		  . "shared_buffers = 32MB\nautovacuum_naptime = 1s\npg_trickle.enabled = off\n" . ($options{conf} // ''));
 	$node->start;
 	$node->safe_psql('postgres', 'CREATE EXTENSION pg_trickle') if $options{extension} // 1;
 	return $node;
@@ -155,6 +155,23 @@ sub refresh_all
 	my ($node, $dbname) = @_;
 	$node->safe_psql($dbname // 'postgres', join ';', map { "REFRESH MATERIALIZED VIEW $_->[0]" } stream_tables($node, $dbname));
 	return;
+}
+
+# Waits until every stream table, which refresh themselves, holds what has been committed.
+sub wait_until_fresh
+{
+	my ($node, $dbname) = @_;
+	my @late = grep { $node->safe_psql($dbname // 'postgres', "SELECT pgtrickle.wait_until_fresh('$_->[0]', '60s')") ne 't' }
+	  stream_tables($node, $dbname);
+	return is(join(', ', map { $_->[0] } @late), '', 'all views are fresh in time');
+}
+
+# The pids of our processes, of one kind (launcher, scheduler, worker) or all, in one database or all.
+sub processes
+{
+	my ($node, $kind, $dbname) = @_;
+	my $where = ($kind ? "= 'pg_trickle $kind'" : "LIKE 'pg_trickle %'") . ($dbname ? " AND datname = '$dbname'" : '');
+	return split /\n/, $node->safe_psql('postgres', "SELECT pid FROM pg_stat_activity WHERE backend_type $where ORDER BY pid");
 }
 
 # Every stream table equals its query, as a bag, in one snapshot. `settings` is SQL to run before.
