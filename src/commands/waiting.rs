@@ -86,7 +86,7 @@ fn contains(view: pg_sys::Oid, goal: &Frontier, snapshot: WaveSnapshot) -> bool 
         let source = dependency.source;
         match stream_table::exists(source) {
             true => contains(source, goal, snapshot) && Pending::now(source, &frontier).is_empty(),
-            false => Pending::count(source, &frontier, snapshot.as_ptr()).versions == 0,
+            false => Pending::count(source, &frontier, snapshot.as_ptr(), 0).is_empty(),
         }
     })
 }

@@ -15,7 +15,7 @@ use pgrx::pg_sys;
 pub fn handle(view: pg_sys::Oid, failure: &Failure, began: Time) -> Class {
     let sqlstate = retry::unpack(failure.code());
     let class = retry::classify(&sqlstate);
-    if class == Class::Busy {
+    if class == Class::Busy || view == pg_sys::InvalidOid {
         return class;
     }
     failure.report().log();

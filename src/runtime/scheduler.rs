@@ -124,7 +124,7 @@ impl Scheduler {
                     self.generation = None;
                     self.views.not_refreshed(&task.views, task.began);
                 }
-                Ending::Failed(view, class) => {
+                Ending::Failed(view, class) if task.views.contains(&view) => {
                     // How long to wait is in the catalog, except for a lock.
                     match class {
                         Class::Busy => self.views.postpone(&[view], now),
@@ -134,7 +134,8 @@ impl Scheduler {
                     let rest = task.views.iter().copied().filter(|other| class != Class::Permanent || *other != view);
                     self.views.not_refreshed(&rest.collect::<Vec<_>>(), task.began);
                 }
-                Ending::Lost => {
+                // Nobody knows which of them it was.
+                Ending::Lost | Ending::Failed(..) => {
                     self.views.not_refreshed(&task.views, task.began);
                     self.views.postpone(&task.views, now);
                 }

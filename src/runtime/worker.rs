@@ -109,6 +109,7 @@ fn run(worker: &Worker, home: &Database) {
 
 fn refresh(views: &[pg_sys::Oid]) -> (shared::Result, pg_sys::Oid, Class) {
     let began: Time = clock::now();
+    progress::set(pg_sys::InvalidOid);
     let done = xact::run(|| {
         report(views);
         refresh::scheduled(views)
