@@ -223,8 +223,11 @@ pub fn own_latch() -> *mut pg_sys::Latch {
 }
 
 /// Never raises.
-pub fn set_latch(latch: *mut pg_sys::Latch) {
-    // SAFETY: the latch of a process, in shared memory.
+///
+/// # Safety
+/// `latch` is one in shared memory.
+pub unsafe fn set_latch(latch: *mut pg_sys::Latch) {
+    // SAFETY: by contract.
     unsafe { pg_sys::SetLatch(latch) };
 }
 

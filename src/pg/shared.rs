@@ -228,7 +228,8 @@ impl Process {
     pub fn wake(&self) {
         let latch = self.latch.load(SeqCst);
         if !latch.is_null() {
-            process::set_latch(latch);
+            // SAFETY: a process registered it as its own.
+            unsafe { process::set_latch(latch) };
         }
     }
 }
