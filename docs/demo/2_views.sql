@@ -46,3 +46,8 @@ SELECT name, status, refresh_mode, schedule, is_populated FROM pgtrickle.pgt_sta
 CREATE INDEX ON open_orders (region);
 SELECT * FROM revenue WHERE category = 'garden' ORDER BY region;
 \set ECHO none
+
+\echo '-- Left alone they refresh themselves, as their schedules say. To watch each step we stop that for a while:'
+\set ECHO queries
+SELECT pgtrickle.pause_all();
+\set ECHO none

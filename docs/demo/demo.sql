@@ -18,3 +18,4 @@ RESET client_min_messages;
 \ir 3_changes.sql
 \ir 4_explain.sql
 \ir 5_timing.sql
+\ir 6_by_itself.sql
