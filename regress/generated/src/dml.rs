@@ -274,8 +274,10 @@ fn delete_using(maker: &mut ChangeMaker, target: &Target) -> Option<Change> {
 fn delete_insert(maker: &mut ChangeMaker, target: &Target) -> Option<Change> {
     let columns = target.column_names();
     let filter = filter(maker, target, "");
+    // Heirs' rows would stay in the parent, which then has keys that nobody expects there.
+    let only = if target.table.is_partitioned() { "" } else { "ONLY " };
     let sql = sql![
-        format!("WITH gone AS (DELETE FROM {}", target.name),
+        format!("WITH gone AS (DELETE FROM {only}{}", target.name),
         filter,
         format!(" RETURNING {columns}) INSERT INTO {} ({columns}) SELECT {columns} FROM gone", target.name),
     ];
