@@ -275,6 +275,16 @@ pub fn database_name(oid: pg_sys::Oid) -> Option<String> {
     (!name.is_null()).then(|| unsafe { string(name) })
 }
 
+/// Says in the log that a database finds no place in shared memory.
+pub fn warn_full(databases: usize) {
+    error(
+        pgrx::PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
+        format!("more than {databases} databases have pg_trickle: one has no scheduler"),
+    )
+    .detail("Its views are refreshed by hand only.")
+    .warn()
+}
+
 /// Says that a process could not be started for want of a place.
 pub fn warn_exhausted(what: &str) {
     error(

@@ -33,7 +33,10 @@ fn main(database: u32) {
     let Some(shared) = shared::area() else { return };
     process::begin(leave);
     let oid = pg_sys::Oid::from(database);
-    let Some(place) = wakeup::find_or_add(shared, oid).filter(|place| occupy(shared, place)) else { return };
+    let Some(place) = wakeup::find_or_add(shared, oid) else { return process::warn_full(shared.databases.len()) };
+    if !occupy(shared, place) {
+        return;
+    }
     if place.holds.load(SeqCst) > 0 {
         return;
     }
@@ -195,17 +198,18 @@ impl Scheduler {
     }
 
     fn start(&mut self, wave: &Wave, now: Time) -> bool {
-        let mut views: Vec<u32> = wave.members.iter_ones().map(|n| self.views.graph.nodes()[n].view).collect();
         if !self.pool.has_idle() {
             return false;
         }
         // More than fit go by the next wave.
-        views.truncate(WAVE);
+        let mut members = wave.members.clone();
+        wave.members.iter_ones().skip(WAVE).for_each(|n| members.set(n, false));
+        let views: Vec<u32> = members.iter_ones().map(|n| self.views.graph.nodes()[n].view).collect();
         // Before the wave takes its snapshot: what is marked from now on may be beyond it.
-        self.clear(&self.views.bits_of(&wave.members), now);
+        self.clear(&self.views.bits_of(&members), now);
         let assigned = self.pool.assign(&views, now);
         if assigned {
-            self.views.begin(&wave.members, now);
+            self.views.begin(&members, now);
         }
         assigned
     }
