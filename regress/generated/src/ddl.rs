@@ -85,7 +85,10 @@ fn add_column(author: &mut Author, table: &Table) {
     } else {
         String::new()
     };
-    alter(author, table, &format!("ADD COLUMN {name} {}{default}", kind.declaration()));
+    // With a default it is refused while a view has a column of whole rows.
+    let add = format!("ALTER TABLE {} ADD COLUMN {name} {}", table.name, kind.declaration());
+    let otherwise = format!("EXCEPTION WHEN feature_not_supported THEN {add};");
+    statement(author, table, format!("DO $add$BEGIN {add}{default}; {otherwise} END$add$"), NONE);
     author.world.table_mut(table.id).columns.push(Column { name, kind, role: Role::Plain, nulls: 0.2 });
     author.recapture(table.family);
 }
