@@ -83,8 +83,8 @@ fn grouped(block: &Block, target: &Target, mode: apply::Mode) -> Option<Plan> {
     let leaves = grouped::leaves(&definitions)?;
     // SAFETY: private queries, whose first columns are the group keys, and the plan made of them.
     let child = unsafe {
-        let child = plan(grouped::query(weigh(&block.template, &all_new(block)), spec, &definitions, leaves), mode);
-        if leaves == Leaves::States && !grouped::leave_states((*child).planTree) {
+        let child = plan(grouped::query(weigh(&block.template, &all_new(block)), spec, &definitions, &leaves), mode);
+        if matches!(leaves, Leaves::States(_)) && !grouped::leave_states((*child).planTree) {
             return None;
         }
         child

@@ -16,9 +16,9 @@ use crate::pg::{list, node};
 use pgrx::pg_sys;
 
 /// What the aggregation leaves of each aggregate.
-#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Leaves {
-    States,
+    /// And which aggregate makes each.
+    States(Vec<pg_sys::Oid>),
     Results,
 }
 
@@ -28,10 +28,8 @@ pub fn leaves(definitions: &[Definition]) -> Option<Leaves> {
         None
     } else if definitions.iter().all(twin::is_result) {
         Some(Leaves::Results)
-    } else if definitions.iter().all(|definition| twin::of(definition).is_some()) {
-        Some(Leaves::States)
     } else {
-        None
+        definitions.iter().map(twin::of).collect::<Option<_>>().map(Leaves::States)
     }
 }
 
@@ -43,7 +41,7 @@ pub unsafe fn query(
     template: *mut pg_sys::Query,
     spec: &Accumulate,
     definitions: &[Definition],
-    leaves: Leaves,
+    leaves: &Leaves,
 ) -> *mut pg_sys::Query {
     // SAFETY: by contract; what is appended stands over the template's columns.
     unsafe {
@@ -54,8 +52,12 @@ pub unsafe fn query(
         for definition in definitions.iter().filter(|definition| definition.has_count()) {
             query::append_column(query, count_values(definition).cast(), "values");
         }
-        for definition in definitions {
-            query::append_column(query, aggregate(definition, leaves).cast(), "state");
+        for (index, definition) in definitions.iter().enumerate() {
+            let aggref = match leaves {
+                Leaves::States(twins) => in_stead(definition, twins[index]),
+                Leaves::Results => definition.over(1),
+            };
+            query::append_column(query, aggref.cast(), "state");
         }
         query
     }
@@ -101,12 +103,11 @@ unsafe fn count(expressions: &[*mut pg_sys::Expr], mut filter: *mut pg_sys::Expr
     }
 }
 
-unsafe fn aggregate(definition: &Definition, leaves: Leaves) -> *mut pg_sys::Aggref {
+/// The call with another aggregate. Its result is never computed, so any type will do until `leave_states`.
+fn in_stead(definition: &Definition, twin: pg_sys::Oid) -> *mut pg_sys::Aggref {
     let aggref = definition.over(1);
-    if let (Leaves::States, Some(twin)) = (leaves, twin::of(definition)) {
-        // SAFETY: a copy. Its result is never computed, so any type will do until `leave_states`.
-        unsafe { ((*aggref).aggfnoid, (*aggref).aggtype) = (twin, pg_sys::get_func_rettype(twin)) };
-    }
+    // SAFETY: a copy.
+    unsafe { ((*aggref).aggfnoid, (*aggref).aggtype) = (twin, pg_sys::get_func_rettype(twin)) };
     aggref
 }
 

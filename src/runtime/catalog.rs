@@ -43,6 +43,7 @@ pub fn read() -> Option<Picture> {
         let text = Stored::read(row.relid).options().schedule;
         let schedule = spec::parse(&text).unwrap_or_else(|_| cannot_happen("a stored schedule is malformed"));
         let view = row.relid.to_u32();
+        // A view may read no relation at all.
         let sources = sources.remove(&view).unwrap_or_default();
         picture.health.push(health(&row));
         picture.last.push(row.last_refresh_at);

@@ -83,7 +83,9 @@ impl Views {
 
     /// One of the relations with this bit changed.
     pub fn mark(&mut self, bit: u32, now: Time) {
-        for relation in self.relations.get(&bit).cloned().unwrap_or_default() {
+        // Nobody reads some of what is captured: a view may have gone since.
+        let Some(relations) = self.relations.get(&bit).cloned() else { return };
+        for relation in relations {
             let direct = self.graph.number(relation);
             let reached: Vec<usize> = self.graph.readers_of(relation).iter().copied().chain(direct).collect();
             reached.into_iter().for_each(|n| self.mark_down(n, now));

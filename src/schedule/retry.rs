@@ -19,7 +19,8 @@ pub enum Class {
 
 /// The class of an SQLSTATE.
 pub fn classify(sqlstate: &str) -> Class {
-    let class = sqlstate.get(..2).unwrap_or_default();
+    // What is none has no class, and is permanent.
+    let class = sqlstate.get(..2).unwrap_or("");
     match (class, sqlstate) {
         (_, "55P03") => Class::Busy,
         // Corruption does not go away by itself.
