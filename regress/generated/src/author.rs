@@ -10,7 +10,7 @@ use crate::naming::Naming;
 use crate::roles::Cast;
 use crate::schema::Names;
 use crate::sql::ViewId;
-use crate::step::{Action, CONFLICTS, Control, LOCKED, Step, VIOLATIONS};
+use crate::step::{Action, CONFLICTS, Codes, Control, LOCKED, NONE, Step, VIOLATIONS};
 use crate::world::{Catalog, Family, Table, TableId, ViewSort, World};
 
 pub const SESSIONS: usize = 3;
@@ -223,6 +223,12 @@ impl Author {
         }
     }
 
+    /// What a statement of a session may run into because the session's snapshot is old.
+    pub fn conflicts(&self, session: usize) -> Codes {
+        let is_repeatable = self.open[session].as_ref().is_some_and(|t| t.repeatable_read);
+        if is_repeatable { CONFLICTS } else { NONE }
+    }
+
     // ---- data --------------------------------------------------------------------------------------------------
 
     /// One random change, unless there is nothing a session may change now.
@@ -231,9 +237,7 @@ impl Author {
         let mut maker = ChangeMaker { dice: &mut self.dice, world: &mut self.world, access };
         let Some(mut drawn) = maker.draw(session == MAIN) else { return };
         drawn.step.session = session;
-        if self.open[session].as_ref().is_some_and(|t| t.repeatable_read) {
-            drawn.step = drawn.step.may_fail(CONFLICTS);
-        }
+        drawn.step = drawn.step.may_fail(self.conflicts(session));
         let others = self.open.iter().enumerate().any(|(other, open)| other != session && open.is_some());
         if others || !self.prepared.is_empty() {
             // Whether a key is taken may be for another transaction to say.

@@ -54,7 +54,8 @@ impl Author {
 }
 
 fn statement(author: &mut Author, table: &Table, sql: impl Into<Sql>, may_fail: Codes) {
-    author.emit(Step::run(sql).on_table(table.id).may_fail(may_fail).changing(table.family));
+    let conflicts = author.conflicts(MAIN);
+    author.emit(Step::run(sql).on_table(table.id).may_fail(may_fail).may_fail(conflicts).changing(table.family));
     author.hold(MAIN, table.family, Level::Exclusive);
 }
 

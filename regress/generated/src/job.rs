@@ -28,6 +28,8 @@ pub struct Board {
     pub checks: AtomicU64,
     pub episodes: AtomicU64,
     pub tolerated: AtomicU64,
+    /// Episodes given up because a view's query had become too large for the server itself.
+    pub outgrown: AtomicU64,
     pub mismatches: AtomicU64,
     pub errors: AtomicU64,
     pub stop: AtomicBool,
@@ -53,6 +55,7 @@ impl Board {
             checks: zero(),
             episodes: zero(),
             tolerated: zero(),
+            outgrown: zero(),
             mismatches: zero(),
             errors: zero(),
             stop: AtomicBool::new(false),
@@ -193,6 +196,13 @@ impl Job<'_> {
         self.board.tolerated.fetch_add(outcome.tolerated.len() as u64, Relaxed);
         match outcome.failure.clone() {
             Some((_, failure)) if failure.is_crash() => self.investigate_crash(episode),
+            Some((position, failure))
+                if self.sessions.has_outgrown(&episode, &episode.steps[position], &failure)? =>
+            {
+                println!("episode {number}: given up at {}, too much for the server", episode.steps[position].label());
+                self.board.outgrown.fetch_add(1, Relaxed);
+                Ok(())
+            }
             Some((position, failure)) => self.report(episode, outcome, position, &failure),
             None => Ok(()),
         }

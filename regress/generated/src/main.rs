@@ -137,6 +137,9 @@ fn summarize(board: &Board) {
         println!("{count:8}  failures, first in episode {first}: {kind}");
     }
     let (mismatches, errors) = board.failures();
-    let checks = board.checks.load(Relaxed);
+    let (checks, outgrown) = (board.checks.load(Relaxed), board.outgrown.load(Relaxed));
+    if outgrown > 0 {
+        println!("episodes given up, too much for the server: {outgrown}");
+    }
     println!("checks: {checks}, mismatches: {mismatches}, errors: {errors}, seed: {}", board.options.seed);
 }

@@ -58,6 +58,9 @@ impl Spent {
     }
 }
 
+/// The SQLSTATE of a cancelled statement.
+const TIMED_OUT: &str = "57014";
+
 /// Episodes played on the same connections: what a session remembers of earlier ones must do no harm, and makes it slow.
 const STINT: u32 = 3;
 
@@ -158,6 +161,28 @@ impl Sessions {
             main.batch_execute(&format!("ROLLBACK PREPARED '{}'", row.get::<_, String>(0)))?;
         }
         main.batch_execute(&format!("DROP SCHEMA IF EXISTS {SCHEMA}, {SIDE_SCHEMA} CASCADE"))
+    }
+
+    /// Whether a statement ran out of time because a view's query has outgrown every server: then the query by itself
+    /// does not end soon either.
+    pub fn has_outgrown(&mut self, episode: &Episode, step: &Step, failure: &Failure) -> Result<bool, postgres::Error> {
+        if !matches!(failure, Failure::Error { code, .. } if code == TIMED_OUT) {
+            return Ok(false);
+        }
+        let views = match &step.action {
+            Action::Check(views) => views,
+            _ => &step.fills,
+        };
+        let mut client = self.config.connect(NoTls)?;
+        client.batch_execute(&format!("SET search_path = {SCHEMA}; SET statement_timeout = '30s'"))?;
+        for view in views {
+            let query = episode.catalog.get(*view).query.as_expanded(&episode.catalog);
+            match client.batch_execute(&self.naming.translate(&format!("SELECT count(*) FROM ({query}) AS outgrown"))) {
+                Err(error) if error.code().is_some_and(|code| code.code() == TIMED_OUT) => return Ok(true),
+                result => result?,
+            }
+        }
+        Ok(false)
     }
 
     fn disconnect(&mut self) {
