@@ -15,9 +15,10 @@
 //!
 //! Writing ignores logical decoding: nobody replicates a change buffer.
 
-use super::walk::REACH;
+use super::walk::{PATIENCE, REACH};
 use crate::pg::server;
 use pgrx::{pg_sys, varlena};
+use std::cell::Cell;
 
 /// Bit of `t_len` that marks a version of weight -1.
 pub const NEGATIVE: u32 = 1 << 31;
@@ -59,6 +60,11 @@ impl Page {
         let head = RowHead { tuple: [0; HEADER as usize], xid: 0, cid: 0, payload: [0; 4] };
         Self { head, versions: [0; CAPACITY] }
     }
+}
+
+thread_local! {
+    /// The segment whose page was chosen last, and the transaction that chose it.
+    static CHOSEN: Cell<(pg_sys::Oid, u64)> = const { Cell::new((pg_sys::Oid::INVALID, 0)) };
 }
 
 /// Appends versions to a segment. Its methods are called inside a guard: nothing here has a destructor or panics.
@@ -194,10 +200,16 @@ impl Writer {
     }
 
     /// Gives up the page this backend wrote to last if that is not near the end any more: who reads relies on it (walk.rs,
-    /// *Beginnings*). The free space map is not asked for the same reason.
+    /// *Beginnings*). The free space map is not asked for the same reason. What was found holds for some transactions.
     unsafe fn choose_page(&mut self) {
         // SAFETY: inside a guard; the segment is open.
         unsafe {
+            let segment = (*self.segment).rd_id;
+            let (checked, at) = CHOSEN.get();
+            if checked == segment && self.xid < at + PATIENCE {
+                return;
+            }
+            CHOSEN.set((segment, self.xid));
             let storage = (*self.segment).rd_smgr;
             if !storage.is_null() && (*storage).smgr_targblock != pg_sys::InvalidBlockNumber {
                 let blocks = server::RelationGetNumberOfBlocksInFork(self.segment, pg_sys::ForkNumber::MAIN_FORKNUM);

@@ -176,13 +176,13 @@ impl Beginning {
         Self { first: word(0), fence: word(8), file: half(16), closed: half(20), closing: half(24) }
     }
 
-    /// What is known after a walk to a frontier with this `xmin` that ended at page `end`, when transactions below `next`
+    /// What is known after a walk to a frontier with this `xmin` that ended at page `end`, when transactions below `fence`
     /// could have had a place before `end`.
-    pub fn after(self, xmin: u64, end: u32, next: u64) -> Self {
+    pub fn after(self, xmin: u64, end: u32, fence: u64) -> Self {
         if self.closing > self.closed && xmin < self.fence {
             return self;
         }
-        Self { closed: self.closing, closing: end.max(self.closing), fence: next, ..self }
+        Self { closed: self.closing, closing: end.max(self.closing), fence, ..self }
     }
 }
 

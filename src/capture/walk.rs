@@ -12,8 +12,9 @@
 //! *Beginnings.* Even headers are too many when a view lags far behind, so that the first pages of a long segment are not
 //! looked at at all once they are closed. A writer chooses a page for a row when it has a transaction id, and then
 //! only one of the last [`REACH`] of the segment (buffer.rs); further rows of its transaction may follow to that page, and to
-//! pages it adds. So who writes more than `REACH` pages before what was the end once had chosen before then, and is among
-//! the transactions that had an id then. When they have ended, and a refresh has seen what they did, those pages hold
+//! pages it adds, and so may rows of its session's next transactions, as long as fewer than [`PATIENCE`] ids were given
+//! out since. So who writes more than `REACH` pages before what was the end once had chosen before then, and has an id
+//! less than `PATIENCE` beyond those given out then. When all of these have ended, and a refresh has seen what they did, those pages hold
 //! nothing that it does not contain, and never will. "The end" is a page with a row that has committed: crash
 //! recovery brings back no more.
 
@@ -49,6 +50,8 @@ pub struct Walk {
 
 /// How far from the end of a segment, in pages, a transaction may begin to write.
 pub const REACH: u32 = 128;
+/// For how many transaction ids a writer may rely on its choice, which takes a look at the segment's size.
+pub const PATIENCE: u64 = 64;
 
 #[derive(Clone, Copy)]
 struct Segment {
@@ -56,8 +59,8 @@ struct Segment {
     blocks: u32,
     /// What the frontier knows of a long one.
     beginning: Option<Beginning>,
-    /// No transaction had this id when `blocks` was read.
-    next: u64,
+    /// No transaction with this id may write more than REACH pages before `blocks`.
+    fence: u64,
     /// The last page on which a row that the snapshot sees was found.
     last: u32,
 }
@@ -84,9 +87,9 @@ impl Walk {
             }
             let blocks = segment.blocks();
             // SAFETY: reads a counter; the segment is open.
-            let next = unsafe { pg_sys::ReadNextFullTransactionId() }.value;
+            let fence = unsafe { pg_sys::ReadNextFullTransactionId() }.value + PATIENCE;
             let beginning = if blocks > REACH { beginning(&segment, frontier) } else { None };
-            (blocks > 0).then(|| Segment { relation: segment.into_raw(), blocks, beginning, next, last: 0 })
+            (blocks > 0).then(|| Segment { relation: segment.into_raw(), blocks, beginning, fence, last: 0 })
         };
         let segments: SmallVec<[Segment; 2]> = segments.into_iter().filter_map(open).collect();
         Self {
@@ -129,7 +132,7 @@ impl Walk {
     /// What a frontier with this `xmin` that contains what this walk has seen knows of the segments' beginnings.
     pub fn beginnings(&self, xmin: u64) -> SmallVec<[Beginning; 2]> {
         let after =
-            |segment: &Segment| Some(segment.beginning?.after(xmin, segment.last.saturating_sub(REACH), segment.next));
+            |segment: &Segment| Some(segment.beginning?.after(xmin, segment.last.saturating_sub(REACH), segment.fence));
         self.segments.iter().filter_map(after).collect()
     }
 

@@ -33,6 +33,8 @@ mod note {
 thread_local! {
     static NOTES: Cell<u8> = const { Cell::new(0) };
     static CHANGED: [Cell<u64>; WORDS] = const { [const { Cell::new(0) }; WORDS] };
+    /// The words of it that are not zero: one bit each.
+    static TOUCHED: Cell<u128> = const { Cell::new(0) };
     /// Where this database was found last.
     static PLACE: Cell<usize> = const { Cell::new(0) };
     /// The scheduler knows of its own refreshes.
@@ -50,8 +52,10 @@ pub fn register() {
 pub fn touch(relation: pg_sys::Oid) {
     let bit = bit(relation.to_u32());
     CHANGED.with(|words| {
-        let word = &words[(bit / u64::BITS) as usize];
+        let at = bit / u64::BITS;
+        let word = &words[at as usize];
         word.set(word.get() | 1 << (bit % u64::BITS));
+        TOUCHED.set(TOUCHED.get() | 1 << at);
     });
     add(note::RELATIONS);
 }
@@ -92,6 +96,17 @@ pub fn databases_changed() {
 pub fn has_changes() -> bool {
     NOTES.get() & note::RELATIONS != 0
 }
+
+/// The words of CHANGED that are not zero.
+fn touched() -> impl Iterator<Item = usize> {
+    let mut left = TOUCHED.get();
+    std::iter::from_fn(move || {
+        let at = left.trailing_zeros();
+        left &= left.wrapping_sub(1);
+        (at < u128::BITS).then_some(at as usize)
+    })
+}
+const _: () = assert!(WORDS == u128::BITS as usize);
 
 fn add(note: u8) {
     NOTES.set(NOTES.get() | note);
@@ -135,9 +150,9 @@ fn is_logical_worker() -> bool {
 }
 
 fn forget() {
-    if NOTES.replace(0) & note::RELATIONS != 0 {
-        CHANGED.with(|words| words.iter().for_each(|word| word.set(0)));
-    }
+    NOTES.set(0);
+    CHANGED.with(|words| touched().for_each(|at| words[at].set(0)));
+    TOUCHED.set(0);
 }
 
 fn deliver(notes: u8) {
@@ -172,9 +187,10 @@ fn mark(database: &Database, notes: u8) -> bool {
     }
     if notes & note::RELATIONS != 0 {
         CHANGED.with(|words| {
-            for (word, shared) in words.iter().zip(&database.dirty).filter(|(word, _)| word.get() != 0) {
+            for at in touched() {
+                let shared = &database.dirty[at];
                 // Looking first spares the cache line of a table that is written all the time.
-                let missing = word.get() & !shared.load(SeqCst);
+                let missing = words[at].get() & !shared.load(SeqCst);
                 news |= missing != 0 && shared.fetch_or(missing, SeqCst) & missing != missing;
             }
         });
