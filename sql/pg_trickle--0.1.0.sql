@@ -108,6 +108,8 @@ CREATE TABLE pgtrickle.pgt_refresh_history (
     rows_deleted   bigint           NOT NULL,
     duration_ms    double precision NOT NULL,
     error_message  text,
+    -- Of a scheduled refresh: from the first commit that the view did not show until it did. Null when that is not known.
+    commit_to_visible_ms double precision,
     PRIMARY KEY (pgt_relid, refresh_id)
 );
 CREATE SEQUENCE pgtrickle_internal.refresh_id;
@@ -222,7 +224,9 @@ CREATE VIEW pgtrickle.pgt_cdc_status AS
                   WHERE a.attrelid = s.relid AND a.attnum = ANY (s.columns)
                   ORDER BY a.attnum)::text[] AS captured_columns,
            s.members AS tables, -- itself and its partitions or children
-           (SELECT count(*) FROM pgtrickle_internal.dependency d WHERE d.source = s.relid) AS stream_tables
+           (SELECT count(*) FROM pgtrickle_internal.dependency d WHERE d.source = s.relid) AS stream_tables,
+           coalesce(pg_catalog.pg_table_size(s.segment_a), 0) + coalesce(pg_catalog.pg_table_size(s.segment_b), 0)
+               AS buffer_bytes
       FROM pgtrickle_internal.source s
       JOIN pg_catalog.pg_class c ON c.oid = s.relid
       JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace;
@@ -237,7 +241,19 @@ CREATE VIEW pgtrickle.pg_stat_stream_tables AS
            st.is_populated,
            st.data_timestamp,
            pg_catalog.now() - st.data_timestamp AS staleness,
-           h.*
+           h.total_refreshes,
+           h.successful_refreshes,
+           h.failed_refreshes,
+           h.total_rows_inserted,
+           h.total_rows_updated,
+           h.total_rows_deleted,
+           h.avg_duration_ms,
+           h.duration[1] AS p50_duration_ms,
+           h.duration[2] AS p95_duration_ms,
+           h.duration[3] AS p99_duration_ms,
+           h.commit_to_visible[1] AS p50_commit_to_visible_ms,
+           h.commit_to_visible[2] AS p95_commit_to_visible_ms,
+           h.commit_to_visible[3] AS p99_commit_to_visible_ms
       FROM pgtrickle.pgt_stream_tables st
      CROSS JOIN LATERAL (
            SELECT count(*) AS total_refreshes,
@@ -246,12 +262,38 @@ CREATE VIEW pgtrickle.pg_stat_stream_tables AS
                   coalesce(sum(rows_inserted), 0)::bigint AS total_rows_inserted,
                   coalesce(sum(rows_updated), 0)::bigint AS total_rows_updated,
                   coalesce(sum(rows_deleted), 0)::bigint AS total_rows_deleted,
-                  avg(duration_ms) AS avg_duration_ms
+                  avg(duration_ms) FILTER (WHERE status = 'COMPLETED') AS avg_duration_ms,
+                  percentile_cont(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY duration_ms)
+                      FILTER (WHERE status = 'COMPLETED') AS duration,
+                  -- Of scheduled refreshes; an aggregate of this kind leaves nulls out.
+                  percentile_cont(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY commit_to_visible_ms) AS commit_to_visible
              FROM pgtrickle.pgt_refresh_history h WHERE h.pgt_relid = st.pgt_relid) h;
 COMMENT ON VIEW pgtrickle.pg_stat_stream_tables IS 'refreshes of every stream table, as far as the history reaches';
 
+-- Refreshes under way, in the manner of the server's own progress views: of the whole server, whoever runs them.
+CREATE FUNCTION pgtrickle_internal.refresh_progress()
+    RETURNS TABLE (pid integer, datid oid, relid oid, initiated_by text, phase text, rows_done bigint, rows_expected bigint,
+                   views_done integer, views_total integer, start_time timestamptz)
+    LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'refresh_progress_wrapper';
+
+CREATE VIEW pgtrickle.pg_stat_progress_stream_table AS
+    SELECT p.pid,
+           p.datid,
+           d.datname,
+           p.relid,
+           p.initiated_by,
+           p.phase,
+           p.rows_done,
+           p.rows_expected,
+           p.views_done,
+           p.views_total,
+           p.start_time
+      FROM pgtrickle_internal.refresh_progress() p
+      LEFT JOIN pg_catalog.pg_database d ON d.oid = p.datid;
+COMMENT ON VIEW pgtrickle.pg_stat_progress_stream_table IS 'refreshes under way, one row per process';
+
 GRANT SELECT ON pgtrickle.pgt_stream_tables, pgtrickle.pgt_dependencies, pgtrickle.pgt_cdc_status,
-    pgtrickle.pg_stat_stream_tables TO PUBLIC;
+    pgtrickle.pg_stat_stream_tables, pgtrickle.pg_stat_progress_stream_table TO PUBLIC;
 
 -- Functions over them.
 CREATE FUNCTION pgtrickle.explain_refresh_mode(name text)
@@ -274,6 +316,9 @@ BEGIN ATOMIC
      ORDER BY pgt_id;
 END;
 
+CREATE FUNCTION pgtrickle_internal.checked_max_rows(max_rows integer) RETURNS integer
+    LANGUAGE c IMMUTABLE STRICT AS 'MODULE_PATHNAME', 'checked_max_rows_wrapper';
+
 CREATE FUNCTION pgtrickle.get_refresh_history(name text, max_rows integer DEFAULT 20)
     RETURNS TABLE (refresh_id bigint, data_timestamp timestamptz, start_time timestamptz, end_time timestamptz, action text,
                    status text, rows_inserted bigint, rows_deleted bigint, duration_ms double precision, error_message text)
@@ -285,7 +330,38 @@ BEGIN ATOMIC
       FROM pgtrickle.pgt_refresh_history h
      WHERE h.pgt_relid = pgtrickle.stream_table(name)
      ORDER BY h.refresh_id DESC
-     LIMIT max_rows;
+     LIMIT pgtrickle_internal.checked_max_rows(max_rows);
+END;
+
+CREATE FUNCTION pgtrickle.refresh_timeline(max_rows integer DEFAULT 50)
+    RETURNS TABLE (stream_table text, refresh_id bigint, data_timestamp timestamptz, start_time timestamptz,
+                   end_time timestamptz, action text, status text, rows_inserted bigint, rows_deleted bigint,
+                   duration_ms double precision, error_message text)
+    LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT format('%I.%I', n.nspname, c.relname), h.refresh_id, h.data_timestamp, h.start_time, h.end_time, h.action,
+           h.status, h.rows_inserted + h.rows_updated, h.rows_deleted + h.rows_updated, h.duration_ms, h.error_message
+      FROM pgtrickle.pgt_refresh_history h
+      JOIN pg_catalog.pg_class c ON c.oid = h.pgt_relid
+      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+     ORDER BY h.refresh_id DESC
+     LIMIT pgtrickle_internal.checked_max_rows(max_rows);
+END;
+
+CREATE FUNCTION pgtrickle.st_refresh_stats()
+    RETURNS TABLE (stream_table text, total_refreshes bigint, successful_refreshes bigint, failed_refreshes bigint,
+                   rows_inserted bigint, rows_deleted bigint,
+                   mean_duration_ms double precision, p50_duration_ms double precision, p95_duration_ms double precision,
+                   p99_duration_ms double precision, p50_commit_to_visible_ms double precision,
+                   p95_commit_to_visible_ms double precision, p99_commit_to_visible_ms double precision)
+    LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT format('%I.%I', pgt_schema, pgt_name), total_refreshes, successful_refreshes, failed_refreshes,
+           total_rows_inserted + total_rows_updated, total_rows_deleted + total_rows_updated,
+           avg_duration_ms, p50_duration_ms, p95_duration_ms, p99_duration_ms,
+           p50_commit_to_visible_ms, p95_commit_to_visible_ms, p99_commit_to_visible_ms
+      FROM pgtrickle.pg_stat_stream_tables
+     ORDER BY pgt_id;
 END;
 
 CREATE FUNCTION pgtrickle.get_staleness(name text) RETURNS double precision
@@ -377,4 +453,117 @@ BEGIN ATOMIC
       JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
       LEFT JOIN pg_catalog.pg_trigger t ON t.tgrelid = c.oid AND t.tgfoid = 'pgtrickle_internal.capture'::regproc
      ORDER BY 1, 3;
+END;
+
+-- What every stream table reads, drawn as a tree.
+CREATE FUNCTION pgtrickle_internal.dependency_lines()
+    RETURNS TABLE (line integer, tree_line text, node text, relid oid, depth integer)
+    LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'dependency_lines_wrapper';
+CREATE FUNCTION pgtrickle.dependency_tree()
+    RETURNS TABLE (tree_line text, node text, node_type text, depth integer, status text, refresh_mode text)
+    LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT l.tree_line, l.node,
+           CASE WHEN st.pgt_relid IS NOT NULL THEN 'STREAM_TABLE'
+                ELSE coalesce((SELECT d.source_type FROM pgtrickle.pgt_dependencies d WHERE d.source_relid = l.relid LIMIT 1),
+                              'OTHER') END,
+           l.depth, st.status, st.refresh_mode
+      FROM pgtrickle_internal.dependency_lines() l
+      LEFT JOIN pgtrickle.pgt_stream_tables st ON st.pgt_relid = l.relid
+     ORDER BY l.line;
+END;
+
+-- The change buffer of a source should not become larger than the source: reading it would cost more than a recompute.
+CREATE FUNCTION pgtrickle_internal.buffer_limit(source_bytes bigint) RETURNS bigint
+    LANGUAGE c IMMUTABLE STRICT AS 'MODULE_PATHNAME', 'buffer_limit_wrapper';
+
+CREATE FUNCTION pgtrickle.check_cdc_health()
+    RETURNS TABLE (source_table text, source_oid oid, cdc_mode text, trigger_level text, stream_tables bigint,
+                   triggers_missing bigint, triggers_disabled bigint, buffer_bytes bigint, source_bytes bigint, alert text)
+    LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT format('%I.%I', s.source_schema, s.source_name), s.source_relid, s.cdc_mode, s.trigger_level, s.stream_tables,
+           t.missing, t.disabled, s.buffer_bytes, b.bytes,
+           CASE WHEN t.missing > 0 THEN 'TRIGGERS_MISSING'
+                WHEN t.disabled > 0 THEN 'TRIGGERS_DISABLED'
+                WHEN s.buffer_bytes > pgtrickle_internal.buffer_limit(b.bytes) THEN 'BUFFER_GROWTH' END
+      FROM pgtrickle.pgt_cdc_status s
+     CROSS JOIN LATERAL (
+           SELECT count(*) FILTER (WHERE present.oid IS NULL) AS missing,
+                  count(*) FILTER (WHERE present.tgenabled <> 'A') AS disabled
+             FROM pg_catalog.pg_class c
+             -- Kinds of triggers by their pg_trigger.tgtype. What a stream table has to tell is written by its refresh.
+             JOIN (VALUES ('STATEMENT', 'r', 4), ('STATEMENT', 'r', 8), ('STATEMENT', 'r', 16), ('STATEMENT', 'r', 32),
+                          ('ROW', 'r', 29), ('ROW', 'r', 32), ('ROW', 'p', 32)) AS wanted (level, relkind, tgtype)
+               ON wanted.level = s.trigger_level AND wanted.relkind = c.relkind::text
+             LEFT JOIN pg_catalog.pg_trigger present
+               ON present.tgrelid = c.oid AND present.tgtype = wanted.tgtype
+              AND present.tgfoid = 'pgtrickle_internal.capture'::regproc
+            WHERE c.oid = ANY (s.tables)) t
+     CROSS JOIN LATERAL (
+           SELECT coalesce(sum(pg_catalog.pg_table_size(member)), 0)::bigint AS bytes FROM unnest(s.tables) AS member) b
+     ORDER BY 1;
+END;
+
+CREATE FUNCTION pgtrickle_internal.paused_since() RETURNS timestamptz
+    LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'paused_since_wrapper';
+CREATE FUNCTION pgtrickle_internal.overdue_since() RETURNS timestamptz
+    LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'overdue_since_wrapper';
+
+CREATE FUNCTION pgtrickle.health_check() RETURNS TABLE (check_name text, severity text, detail text)
+    LANGUAGE sql STABLE
+BEGIN ATOMIC
+    WITH st AS (
+        SELECT format('%I.%I', pgt_schema, pgt_name) AS name, status, consecutive_errors, waits_for
+          FROM pgtrickle.pgt_stream_tables
+         ORDER BY pgt_id
+    ), named AS (
+        SELECT count(*) AS total,
+               string_agg(name, ', ') FILTER (WHERE status = 'ERROR') AS failed,
+               string_agg(name, ', ') FILTER (WHERE status = 'ACTIVE' AND consecutive_errors > 0) AS failing,
+               string_agg(name, ', ') FILTER (WHERE status = 'SUSPENDED') AS suspended,
+               string_agg(name, ', ') FILTER (WHERE status = 'INITIALIZING') AS empty,
+               string_agg(format('%s (for %s)', name, array_to_string(waits_for, ', ')), '; ')
+                   FILTER (WHERE waits_for IS NOT NULL) AS waiting
+          FROM st
+    ), capture AS (
+        SELECT string_agg(source_table, ', ') FILTER (WHERE alert LIKE 'TRIGGERS%') AS uncaptured,
+               string_agg(format('%s (%s)', source_table, pg_catalog.pg_size_pretty(buffer_bytes)), ', ')
+                   FILTER (WHERE alert = 'BUFFER_GROWTH') AS grown
+          FROM pgtrickle.check_cdc_health()
+    ), scheduler AS (
+        SELECT pgtrickle_internal.scheduler_running() AS running,
+               pgtrickle_internal.paused_since() AS paused,
+               pg_catalog.pg_is_in_recovery() AS standby,
+               current_setting('pg_trickle.enabled')::boolean AS enabled,
+               clock_timestamp() - pgtrickle_internal.overdue_since() AS late
+    )
+    SELECT 'scheduler',
+           CASE WHEN total = 0 OR standby THEN 'OK'
+                WHEN paused IS NOT NULL OR NOT enabled THEN 'WARNING'
+                WHEN NOT running THEN 'ERROR'
+                ELSE 'OK' END,
+           CASE WHEN standby THEN 'a standby does not refresh'
+                WHEN NOT enabled THEN 'pg_trickle.enabled is off'
+                WHEN paused IS NOT NULL THEN format('paused since %s: pgtrickle.resume_all() goes on', paused)
+                WHEN running THEN 'running'
+                WHEN total = 0 THEN 'no stream tables'
+                ELSE 'not running: see the server''s log' END
+      FROM scheduler, named
+    UNION ALL
+    SELECT 'overdue refreshes',
+           CASE WHEN late > interval '10 s' THEN 'WARNING' ELSE 'OK' END,
+           CASE WHEN late > interval '10 s'
+                THEN format('the oldest waits for %s: pg_trickle.max_parallel_refreshes, max_worker_processes', date_trunc('second', late))
+                ELSE 'none' END
+      FROM scheduler
+    UNION ALL SELECT 'failed stream tables', CASE WHEN failed IS NULL THEN 'OK' ELSE 'ERROR' END, coalesce(failed, 'none') FROM named
+    UNION ALL SELECT 'failing stream tables', CASE WHEN failing IS NULL THEN 'OK' ELSE 'WARNING' END, coalesce(failing, 'none') FROM named
+    UNION ALL SELECT 'suspended stream tables', CASE WHEN suspended IS NULL THEN 'OK' ELSE 'WARNING' END, coalesce(suspended, 'none') FROM named
+    UNION ALL SELECT 'empty stream tables', CASE WHEN empty IS NULL THEN 'OK' ELSE 'WARNING' END, coalesce(empty, 'none') FROM named
+    UNION ALL SELECT 'waiting stream tables', CASE WHEN waiting IS NULL THEN 'OK' ELSE 'WARNING' END, coalesce(waiting, 'none') FROM named
+    UNION ALL SELECT 'capture', CASE WHEN uncaptured IS NULL THEN 'OK' ELSE 'ERROR' END,
+           coalesce('triggers missing or disabled: ' || uncaptured, 'complete') FROM capture
+    UNION ALL SELECT 'change buffers', CASE WHEN grown IS NULL THEN 'OK' ELSE 'WARNING' END,
+           coalesce('larger than their tables: ' || grown, 'small') FROM capture;
 END;

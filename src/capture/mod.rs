@@ -8,7 +8,7 @@
 //! * `trigger` runs in the writer's statement: looks up what the table feeds (`cache`), makes versions of rows (`image`)
 //!   and writes them packed (`buffer`). [`DeltaWriter`] does the same for a stream table's refresh.
 //! * [`frontier`] says what a view has seen; [`BufferScan`] and [`Pending`] read what is beyond it (`scan`).
-//! * [`trim`] throws away what every view has seen.
+//! * [`trim`] throws away what every view has seen; [`grown_buffers`] are those where it could not for too long.
 //!
 //! Locks, in the order they are taken: the members, the source's row in our catalog (`lock`), the segments.
 
@@ -19,6 +19,7 @@ mod delta_writer;
 mod family;
 mod fingerprint;
 pub mod frontier;
+mod growth;
 mod image;
 mod in_use;
 mod install;
@@ -34,6 +35,7 @@ mod walk;
 pub use ddl::{before_detach_concurrently, on_ddl, on_subscription_change};
 pub use delta_writer::DeltaWriter;
 pub use frontier::Frontier;
+pub use growth::{Grown, buffer_limit, grown_buffers};
 pub use in_use::in_use;
 pub use install::{install, pin, shrink, uninstall};
 pub use scan::{BufferScan, Pending};

@@ -2,7 +2,7 @@
 
 use super::{HISTORY, HISTORY_ID, HISTORY_KEY};
 use crate::pg::catalog_table::{CatalogTable, Rows, value};
-use crate::pg::{clock, sequence};
+use crate::pg::{clock, facts, sequence};
 use crate::settings;
 use pgrx::pg_sys;
 
@@ -12,6 +12,9 @@ pub struct Refresh<'a> {
     /// Of the snapshot; None when it failed before it had one.
     pub data_timestamp: Option<pg_sys::TimestampTz>,
     pub started: pg_sys::TimestampTz,
+    pub ended: pg_sys::TimestampTz,
+    /// Milliseconds from the first commit that it brought to light to its own, as far as known.
+    pub commit_to_visible: Option<f64>,
     /// FULL, DIFFERENTIAL, REINITIALIZE, ...
     pub action: &'a str,
     /// COMPLETED, FAILED or SKIPPED.
@@ -29,34 +32,38 @@ mod column {
     pub const END_TIME: i16 = 5;
 }
 
-/// Every so many rows expired ones are removed: more than that, so that a shortened retention catches up.
-const REMOVE_EVERY: i64 = 16;
+/// With about every sixteenth row expired ones are removed: more than that, so that a shortened retention catches up.
 const REMOVED_AT_ONCE: usize = 64;
+
+/// Views that are refreshed together take turns with ids, so their remainders would not do.
+fn removes_expired(id: i64) -> bool {
+    facts::hash(&id.to_ne_bytes(), 0).is_multiple_of(16)
+}
 
 const MICROSECONDS_PER_MINUTE: i64 = 60_000_000;
 
-/// Adds a row for a refresh that ends now, and removes some that are older than `pg_trickle.history_retention`.
+/// Adds a row for a refresh, and removes some that are older than `pg_trickle.history_retention`.
 pub fn record(refresh: &Refresh) {
     let table = HISTORY.open_for_write();
-    let now = clock::now();
     let id = sequence::next(HISTORY_ID.oid());
     table.insert(&[
         value(refresh.view),
         value(id),
         refresh.data_timestamp.and_then(value),
         value(refresh.started),
-        value(now),
+        value(refresh.ended),
         value(refresh.action),
         value(refresh.status),
         value(refresh.initiated_by),
         value(refresh.inserted as i64),
         value(refresh.updated as i64),
         value(refresh.deleted as i64),
-        value((now - refresh.started) as f64 / 1000.0),
+        value(clock::milliseconds(refresh.started, refresh.ended)),
         refresh.error.and_then(value),
+        refresh.commit_to_visible.and_then(value),
     ]);
-    if id % REMOVE_EVERY == 0 {
-        remove_expired(&table, refresh.view, now);
+    if removes_expired(id) {
+        remove_expired(&table, refresh.view, refresh.ended);
     }
 }
 

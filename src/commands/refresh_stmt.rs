@@ -21,8 +21,7 @@ pub fn before(call: &Call) -> Verdict {
         return Verdict::Core(None, Box::new(move |_| unpopulate(view)));
     }
     let outcome = call.with_events(view, || refresh(&statement, view));
-    let rows = outcome.inserted + outcome.updated + outcome.deleted;
-    call.complete(pg_sys::CommandTag::CMDTAG_REFRESH_MATERIALIZED_VIEW, rows);
+    call.complete(pg_sys::CommandTag::CMDTAG_REFRESH_MATERIALIZED_VIEW, outcome.rows());
     Verdict::Done
 }
 

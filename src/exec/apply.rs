@@ -32,6 +32,7 @@ pub use writer::Counters;
 
 use crate::error;
 use crate::exec::node::{self, Child, Explain, Node, Provider};
+use crate::pg::progress::{self, Phase};
 use crate::pg::{list, node as tree};
 use delta::Delta;
 use parallel::Reading;
@@ -228,6 +229,7 @@ impl Apply {
         let mut writer = unsafe { Writer::open(self.spec.view, snapshot, self.spec.index.columns()) };
         check_child(&writer, node.outer());
         let reading = Reading::begin(node, self.spec.parallel);
+        progress::phase(Phase::Computing, Some(node.outer().estimated_rows()));
         // SAFETY: the child's rows are of the view's shape, as just checked.
         unsafe {
             match self.spec.mode {
@@ -247,6 +249,7 @@ impl Apply {
         // SAFETY: by contract of the caller.
         unsafe {
             let runs = if self.spec.grouped && self.spec.mode == Mode::Delta && delta.keyed() {
+                progress::phase(Phase::Writing, Some(child.estimated_rows()));
                 Runs::grouped(child)
             } else {
                 self.consolidate(writer, &mut delta, child)
@@ -261,13 +264,20 @@ impl Apply {
     unsafe fn consolidate(&self, writer: &Writer, delta: &mut Delta, child: Child) -> Runs {
         let mut rows = Consolidation::new(&delta.reader);
         let columns = delta.reader.shape.len();
+        let mut shown = progress::Rows::default();
         // SAFETY: rows of the child, and stored rows, have the view's shape.
         unsafe {
             while let Some((row, weight)) = weighted(child.next(), columns) {
                 rows.add(&delta.reader, &delta.grouping, row, weight);
+                shown.add(1);
             }
             if self.spec.mode == Mode::Diff {
-                writer.scan(|slot| rows.add(&delta.reader, &delta.grouping, slot.row(columns), -1));
+                progress::phase(Phase::Comparing, writer.estimated_rows());
+                shown = progress::Rows::default();
+                writer.scan(|slot| {
+                    rows.add(&delta.reader, &delta.grouping, slot.row(columns), -1);
+                    shown.add(1);
+                });
             }
         }
         rows.finish(&delta.reader, &mut delta.grouping)

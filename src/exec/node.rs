@@ -147,6 +147,12 @@ impl Child {
         unsafe { pg_sys::ExecGetResultType(self.0) }
     }
 
+    /// How many rows the planner expects of it.
+    pub fn estimated_rows(self) -> u64 {
+        // SAFETY: a begun child has its plan.
+        unsafe { (*(*self.0).plan).plan_rows as u64 }
+    }
+
     /// The next row, or null at the end.
     #[inline]
     pub fn next(self) -> *mut pg_sys::TupleTableSlot {

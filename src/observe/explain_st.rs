@@ -1,7 +1,7 @@
 //! explain_st: everything about one stream table, a property a row.
 
-use super::functions::captured_sources;
-use crate::capture::{Frontier, Pending};
+use super::functions::{captured_sources, waiting};
+use crate::capture::Frontier;
 use crate::catalog::dependency;
 use crate::catalog::stream_table::{self, StreamTable};
 use crate::circuit::{self, Circuit, Operator};
@@ -90,8 +90,9 @@ fn sources(row: &StreamTable) -> Properties {
     let described = |dependency: dependency::Dependency| {
         let name = facts::relation_name(dependency.source);
         let pending = frontier.as_ref().filter(|_| captured.contains(&dependency.source));
-        let pending = pending.map(|frontier| Pending::now(dependency.source, frontier).versions);
-        let text = pending.map_or("not captured".to_owned(), |versions| format!("{versions} row versions pending"));
+        let waiting = pending.and_then(|frontier| waiting(dependency.source, frontier));
+        let text =
+            waiting.map_or("not captured".to_owned(), |waiting| format!("{} row versions pending", waiting.versions));
         ("source", Some(format!("{name}: {text}")))
     };
     dependency::sources_of(row.relid).into_iter().map(described).collect()

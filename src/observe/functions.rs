@@ -35,8 +35,24 @@ pub fn has_pending(view: pg_sys::Oid) -> bool {
 /// What the view reads, stream tables as they are, may have changed since it was refreshed.
 fn is_behind(row: &StreamTable) -> bool {
     let Some(frontier) = row.frontier.as_deref().map(Frontier::stored) else { return true };
-    let pending = |source: pg_sys::Oid| !Pending::now(source, &frontier).is_empty();
+    let pending = |source: pg_sys::Oid| waiting(source, &frontier).is_some_and(|waiting| waiting.versions > 0);
     !row.captured || stream_table::reinit(row.relid).is_some() || captured_sources(row).into_iter().any(pending)
+}
+
+/// What waits in the change buffer of a source.
+pub struct Waiting {
+    /// Of rows, not seen yet.
+    pub versions: u64,
+    pub bytes: u64,
+    pub cdc: String,
+}
+
+/// What waits for a view with that frontier; None when the source is just being dropped, or no longer captured.
+pub fn waiting(relid: pg_sys::Oid, frontier: &Frontier) -> Option<Waiting> {
+    let source = source::get(relid)?;
+    // Locks them too.
+    let bytes = source.segments.into_iter().map(storage::bytes).sum::<Option<u64>>()?;
+    Some(Waiting { versions: Pending::now(relid, frontier).versions, bytes, cdc: source.cdc })
 }
 
 pub fn captured_sources(row: &StreamTable) -> Vec<pg_sys::Oid> {
@@ -68,17 +84,10 @@ fn change_buffer_sizes() -> TableIterator<
     let mut rows = Vec::new();
     for view in stream_table::all() {
         let Some(frontier) = view.frontier.as_deref().map(Frontier::stored) else { continue };
-        for source in captured_sources(&view).into_iter().filter_map(source::get) {
-            let pending = Pending::now(source.relid, &frontier).versions as i64;
-            let bytes = source.segments.into_iter().map(storage::bytes).sum::<u64>() as i64;
-            rows.push((
-                facts::relation_name(view.relid),
-                facts::relation_name(source.relid),
-                source.relid,
-                source.cdc,
-                pending,
-                bytes,
-            ));
+        for source in captured_sources(&view) {
+            let names = facts::try_relation_name(view.relid).zip(facts::try_relation_name(source));
+            let Some(((view, table), waiting)) = names.zip(waiting(source, &frontier)) else { continue };
+            rows.push((view, table, source, waiting.cdc, waiting.versions as i64, waiting.bytes as i64));
         }
     }
     TableIterator::new(rows)

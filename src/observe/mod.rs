@@ -4,4 +4,7 @@
 mod advice;
 mod explain_st;
 pub mod functions;
+mod health;
+mod progress;
+mod tree;
 mod verdict;

@@ -19,3 +19,8 @@ pub fn statement_start() -> pg_sys::TimestampTz {
     // SAFETY: reads a static.
     unsafe { pg_sys::GetCurrentStatementStartTimestamp() }
 }
+
+/// From one to the other.
+pub fn milliseconds(from: pg_sys::TimestampTz, to: pg_sys::TimestampTz) -> f64 {
+    (to - from) as f64 / 1000.0
+}

@@ -235,10 +235,16 @@ pub fn children(relation: pg_sys::Oid) -> Vec<pg_sys::Oid> {
 
 /// `schema.name`, quoted as needed, for messages.
 pub fn relation_name(relation: pg_sys::Oid) -> String {
+    found(try_relation_name(relation), "relation", relation)
+}
+
+/// As `relation_name`; None when somebody has dropped it.
+pub fn try_relation_name(relation: pg_sys::Oid) -> Option<String> {
     // SAFETY: syscache look-ups that return palloc'd strings or null.
     unsafe {
+        let name = pg_sys::get_rel_name(relation);
         let schema = pg_sys::get_namespace_name(pg_sys::get_rel_namespace(relation));
-        string(pg_sys::quote_qualified_identifier(schema, pg_sys::get_rel_name(relation)))
+        (!name.is_null() && !schema.is_null()).then(|| string(pg_sys::quote_qualified_identifier(schema, name)))
     }
 }
 

@@ -21,6 +21,7 @@ pub mod notify;
 pub mod privilege;
 #[macro_use]
 pub mod process;
+pub mod progress;
 pub mod query;
 pub mod relation;
 pub mod reloptions;

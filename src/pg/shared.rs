@@ -3,11 +3,14 @@
 //! Writers touch it once per transaction that changed something captured: a bit per source and, if the bit was clear, the
 //! latch of the database's scheduler. Only handing out places in the two tables takes the lock.
 
-use super::process;
+use super::progress::Progress;
+use super::{clock, process};
 use pgrx::pg_sys;
 use std::mem::size_of;
 use std::ptr::null_mut;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{
+    AtomicBool, AtomicI32, AtomicI64, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering::SeqCst,
+};
 
 const NAME: &std::ffi::CStr = c"pg_trickle";
 
@@ -43,6 +46,11 @@ pub struct Database {
     pub everything: AtomicBool,
     /// Relations that changed, by a hash.
     pub dirty: [AtomicU64; WORDS],
+    /// For each word of `dirty`, when the first of the bits was set that the scheduler has not looked at yet: the moment of
+    /// that commit. 0: there is none.
+    noted: [AtomicI64; WORDS],
+    /// Since when the view is due that waits for longest for a worker; 0: none does.
+    overdue: AtomicI64,
     /// Signalled when views were refreshed.
     refreshed: [u64; 2],
 }
@@ -82,8 +90,19 @@ pub struct Worker {
     /// Of a failed wave: the view, and the class of failure.
     pub failed: AtomicU32,
     pub class: AtomicU8,
+    /// Of a wave that was refreshed: when its snapshot was taken.
+    pub taken: AtomicI64,
     count: AtomicU32,
     views: [AtomicU32; WAVE],
+    /// Of each view: the first commit it does not show, 0 if unknown.
+    unseen: [AtomicI64; WAVE],
+}
+
+/// A view of a wave, and when the first change was committed that it does not show, as far as that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Assigned {
+    pub view: u32,
+    pub unseen: Option<pg_sys::TimestampTz>,
 }
 
 #[repr(C)]
@@ -93,6 +112,7 @@ struct Header {
     databases_changed: AtomicBool,
     lock: AtomicPtr<pg_sys::LWLock>,
     workers: u32,
+    processes: u32,
 }
 
 /// The area, in a server that preloaded the library.
@@ -101,6 +121,8 @@ pub struct Shared {
     header: &'static Header,
     pub databases: &'static [Database],
     pub workers: &'static [Worker],
+    /// By number of the process.
+    pub progress: &'static [Progress],
 }
 
 static AREA: AtomicPtr<Header> = AtomicPtr::new(null_mut());
@@ -115,10 +137,12 @@ pub fn area() -> Option<Shared> {
     unsafe {
         let databases: *const Database = area.add(1).cast();
         let workers: *const Worker = databases.add(DATABASES).cast();
+        let progress: *const Progress = workers.add((*area).workers as usize).cast();
         Some(Shared {
             header: &*area,
             databases: std::slice::from_raw_parts(databases, DATABASES),
             workers: std::slice::from_raw_parts(workers, (*area).workers as usize),
+            progress: std::slice::from_raw_parts(progress, (*area).processes as usize),
         })
     }
 }
@@ -128,8 +152,17 @@ fn workers() -> usize {
     unsafe { pg_sys::max_worker_processes as usize }
 }
 
+/// Processes that can run statements.
+fn processes() -> usize {
+    // SAFETY: computed by the postmaster before it asks for shared memory.
+    unsafe { pg_sys::MaxBackends as usize }
+}
+
 fn size() -> usize {
-    size_of::<Header>() + DATABASES * size_of::<Database>() + workers() * size_of::<Worker>()
+    size_of::<Header>()
+        + DATABASES * size_of::<Database>()
+        + workers() * size_of::<Worker>()
+        + processes() * size_of::<Progress>()
 }
 
 static mut NEXT_REQUEST: pg_sys::shmem_request_hook_type = None;
@@ -170,6 +203,7 @@ unsafe extern "C-unwind" fn start() {
         if !found {
             area.cast::<u8>().write_bytes(0, size());
             (*area).workers = workers() as u32;
+            (*area).processes = processes() as u32;
             (*area).lock.store(&raw mut (*pg_sys::GetNamedLWLockTranche(NAME.as_ptr())).lock, SeqCst);
         }
         AREA.store(area, SeqCst);
@@ -240,6 +274,41 @@ impl Database {
         (&raw const self.refreshed).cast_mut().cast()
     }
 
+    /// Sets bits of a word of `dirty`; whether any of them was clear.
+    ///
+    /// The moment is noted after the bit is set, and the caller wakes the scheduler after that: so what is noted here is
+    /// taken by a look that comes after, and never mistaken for a later commit's.
+    pub fn mark(&self, word: usize, bits: u64) -> bool {
+        // Looking first spares the cache line of a table that is written all the time.
+        let missing = bits & !self.dirty[word].load(SeqCst);
+        let news = missing != 0 && self.dirty[word].fetch_or(missing, SeqCst) & missing != missing;
+        if news && self.noted[word].load(SeqCst) == 0 {
+            // Another session's commit came before: that one counts.
+            let _ = self.noted[word].compare_exchange(0, clock::now(), SeqCst, SeqCst);
+        }
+        news
+    }
+
+    /// When the bits of the word were set that no look has found yet. None: just now.
+    pub fn take_noted(&self, word: usize) -> Option<pg_sys::TimestampTz> {
+        // Looking first, as above.
+        let noted = if self.noted[word].load(SeqCst) == 0 { 0 } else { self.noted[word].swap(0, SeqCst) };
+        (noted != 0).then_some(noted)
+    }
+
+    /// As `take_noted`, which is still to come.
+    pub fn noted(&self, word: usize) -> Option<pg_sys::TimestampTz> {
+        Some(self.noted[word].load(SeqCst)).filter(|noted| *noted != 0)
+    }
+
+    pub fn set_overdue(&self, since: Option<pg_sys::TimestampTz>) {
+        self.overdue.store(since.unwrap_or(0), SeqCst);
+    }
+
+    pub fn overdue(&self) -> Option<pg_sys::TimestampTz> {
+        Some(self.overdue.load(SeqCst)).filter(|since| *since != 0)
+    }
+
     /// Tells those who wait for a refresh that there was one.
     pub fn announce(&self) {
         // SAFETY: initialised at start.
@@ -281,15 +350,23 @@ impl Worker {
     }
 
     /// The wave to refresh. To be set while the worker is idle.
-    pub fn assign(&self, views: &[u32]) {
-        assert!(views.len() <= WAVE);
-        self.views.iter().zip(views).for_each(|(place, view)| place.store(*view, SeqCst));
-        self.count.store(views.len() as u32, SeqCst);
+    pub fn assign(&self, wave: &[Assigned]) {
+        assert!(wave.len() <= WAVE);
+        for (n, assigned) in wave.iter().enumerate() {
+            self.views[n].store(assigned.view, SeqCst);
+            self.unseen[n].store(assigned.unseen.unwrap_or(0), SeqCst);
+        }
+        self.count.store(wave.len() as u32, SeqCst);
     }
 
-    pub fn assigned(&self) -> Vec<u32> {
+    pub fn assigned(&self) -> Vec<Assigned> {
         let count = self.count.load(SeqCst) as usize;
-        self.views[..count].iter().map(|view| view.load(SeqCst)).collect()
+        let places = self.views[..count].iter().zip(&self.unseen);
+        let read = |(view, unseen): (&AtomicU32, &AtomicI64)| {
+            let unseen = unseen.load(SeqCst);
+            Assigned { view: view.load(SeqCst), unseen: (unseen != 0).then_some(unseen) }
+        };
+        places.map(read).collect()
     }
 
     pub fn set_result(&self, result: Result) {

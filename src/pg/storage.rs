@@ -3,11 +3,25 @@
 use super::relation::Relation;
 use pgrx::pg_sys;
 
-/// Bytes of a table's main fork and its TOAST table's.
-pub fn bytes(relid: pg_sys::Oid) -> u64 {
-    let main = |relid| Relation::open(relid, pg_sys::AccessShareLock);
-    let table = main(relid);
-    let toast = table.form().reltoastrelid;
-    let blocks = table.blocks() + if toast == pg_sys::InvalidOid { 0 } else { main(toast).blocks() };
-    u64::from(blocks) * u64::from(pg_sys::BLCKSZ)
+/// Bytes of a table's main fork and its TOAST table's; None when it is gone.
+pub fn bytes(relid: pg_sys::Oid) -> Option<u64> {
+    bytes_of(Relation::try_open(relid, pg_sys::AccessShareLock)?)
+}
+
+/// The same, without waiting; None also when somebody has locked it.
+pub fn bytes_now(relid: pg_sys::Oid) -> Option<u64> {
+    // SAFETY: a lock by oid.
+    let locked = unsafe { pg_sys::ConditionalLockRelationOid(relid, pg_sys::AccessShareLock as i32) };
+    if locked { bytes_of(Relation::try_open(relid, pg_sys::NoLock)?) } else { None }
+}
+
+fn bytes_of(table: Relation) -> Option<u64> {
+    // Relations without storage of their own have none.
+    let blocks =
+        |relation: &Relation| if relation.form().relfilenode == pg_sys::InvalidOid { 0 } else { relation.blocks() };
+    let toast = match table.form().reltoastrelid {
+        pg_sys::InvalidOid => 0,
+        toast => blocks(&Relation::try_open(toast, pg_sys::AccessShareLock)?),
+    };
+    Some(u64::from(blocks(&table) + toast) * u64::from(pg_sys::BLCKSZ))
 }

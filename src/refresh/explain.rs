@@ -5,10 +5,9 @@
 //! shows the view's own plan, if it had one to run. Both estimates are shown, so that the choice can be understood.
 
 use super::step::{self, Probe};
-use super::{Action, Initiator, choice::Costs, wave};
+use super::{Action, Initiator, choice::Costs, progress, wave};
 use crate::exec::run::Execution;
 use crate::pg::explain::Explain;
-use crate::pg::snapshot;
 use pgrx::pg_sys;
 use std::cell::Cell;
 
@@ -34,14 +33,11 @@ pub fn explain(view: pg_sys::Oid, to: Explain) -> String {
 }
 
 fn analyze(view: pg_sys::Oid, probe: &mut Probe) {
+    let _shown = progress::begin(Initiator::Manual);
     let wave = wave::lock(&[view]);
     wave.iter().for_each(wave::Member::pin);
-    snapshot::with_wave(|snapshot| {
-        for member in &wave {
-            let probe = (member.view == view).then_some(&mut *probe);
-            step::run(member, Some(view), snapshot, Initiator::Manual, probe);
-        }
-    });
+    let refreshed = super::run(&wave, Some(view), Some(probe));
+    super::record(&refreshed, Initiator::Manual, &[]);
 }
 
 fn print(to: Explain, execution: &Execution, costs: Option<Costs>) {

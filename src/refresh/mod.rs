@@ -21,13 +21,15 @@ pub use entrance::{lock_level, prepare};
 pub use explain::explain;
 
 use crate::capture;
-use crate::catalog::stream_table;
-use crate::pg::{names, snapshot};
+use crate::catalog::{history, stream_table};
+use crate::pg::{clock, names, progress as pg_progress, snapshot};
 use pgrx::pg_sys;
+use step::Probe;
 use wave::Member;
 
 /// Who asked for a refresh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub enum Initiator {
     Manual,
     /// First population at creation.
@@ -80,41 +82,111 @@ pub struct Outcome {
     pub deleted: u64,
 }
 
+impl Outcome {
+    pub fn rows(&self) -> u64 {
+        self.inserted + self.updated + self.deleted
+    }
+}
+
+/// A view to be refreshed by schedule.
+#[derive(Clone, Copy, Debug)]
+pub struct Due {
+    pub view: pg_sys::Oid,
+    /// The first commit that it does not show, as far as known.
+    pub unseen: Option<pg_sys::TimestampTz>,
+}
+
+/// A wave that was run.
+pub struct Refreshed {
+    /// Just before its snapshot: what was committed earlier, its views show.
+    pub taken: pg_sys::TimestampTz,
+    pub steps: Vec<Step>,
+}
+
+/// One view of it.
+pub struct Step {
+    pub view: pg_sys::Oid,
+    pub outcome: Outcome,
+    started: pg_sys::TimestampTz,
+    ended: pg_sys::TimestampTz,
+    /// When its contents were taken that this refresh replaced.
+    before: Option<pg_sys::TimestampTz>,
+}
+
 /// Refreshes `view` and its stale ancestors in the current transaction; returns what happened to `view` itself.
 ///
 /// The caller has checked that the user may refresh it.
 pub fn refresh(view: pg_sys::Oid, initiator: Initiator) -> Outcome {
+    let _shown = progress::begin(initiator);
     let wave = wave::lock(&[view]);
     capture::trim(wave.iter().flat_map(Member::sources));
     wave.iter().for_each(Member::pin);
-    snapshot::with_wave(|snapshot| {
-        let mut outcome = None;
-        for member in &wave {
-            outcome = Some(step::run(member, Some(view), snapshot, initiator, None));
-        }
-        outcome.expect("a wave ends with the view itself")
-    })
+    let refreshed = run(&wave, Some(view), None);
+    record(&refreshed, initiator, &[]);
+    refreshed.steps.last().expect("a wave ends with the view itself").outcome
 }
 
-/// Refreshes these views, populated ones, and all they read, as the scheduler wants it. False, with nothing done: one of
+/// Refreshes these views, populated ones, and all they read, as the scheduler wants it. None, with nothing done: one of
 /// them is not what it was.
-pub fn scheduled(views: &[pg_sys::Oid]) -> bool {
-    for &view in views {
-        progress::set(view);
-        names::lock(view, pg_sys::RowExclusiveLock);
-        if !stream_table::exists(view) {
-            return false;
+pub fn scheduled(due: &[Due]) -> Option<Refreshed> {
+    let _shown = progress::begin(Initiator::Scheduler);
+    for due in due {
+        progress::locking(due.view);
+        names::lock(due.view, pg_sys::RowExclusiveLock);
+        if !stream_table::exists(due.view) {
+            return None;
         }
     }
-    let wave = wave::lock(views);
+    let views: Vec<pg_sys::Oid> = due.iter().map(|due| due.view).collect();
+    let wave = wave::lock(&views);
     if wave.iter().any(|member| member.row.frontier.is_none()) {
-        return false;
+        return None;
     }
     capture::trim(wave.iter().flat_map(Member::sources));
-    snapshot::with_wave(|snapshot| {
-        for member in &wave {
-            step::run(member, None, snapshot, Initiator::Scheduler, None);
-        }
+    let refreshed = run(&wave, None, None);
+    record(&refreshed, Initiator::Scheduler, due);
+    Some(refreshed)
+}
+
+/// Brings the locked members, those that are read before those that read them, to one snapshot. `target` is the view the
+/// user asked for, if any did; the probe is for that one.
+fn run(wave: &[Member], target: Option<pg_sys::Oid>, mut probe: Option<&mut Probe>) -> Refreshed {
+    pg_progress::members(wave.len());
+    let taken = clock::now();
+    let steps = snapshot::with_wave(|snapshot| {
+        let step = |member: &Member| {
+            let started = clock::now();
+            let probe = probe.as_deref_mut().filter(|_| target == Some(member.view));
+            let outcome = step::run(member, target, snapshot, taken, probe);
+            pg_progress::view_done();
+            let before = member.row.data_timestamp;
+            Step { view: member.view, outcome, started, ended: clock::now(), before }
+        };
+        wave.iter().map(step).collect()
     });
-    true
+    Refreshed { taken, steps }
+}
+
+/// Writes down what was done. The last thing in a scheduled wave, so that its commit is now.
+fn record(wave: &Refreshed, initiator: Initiator, due: &[Due]) {
+    let now = clock::now();
+    for step in wave.steps.iter().filter(|step| step.outcome.action != Action::NoData) {
+        let unseen = due.iter().find(|due| due.view == step.view).and_then(|due| due.unseen);
+        // If somebody has refreshed it by hand since, nobody knows of the first commit after that.
+        let unseen = unseen.filter(|unseen| step.before.is_some_and(|before| before <= *unseen));
+        history::record(&history::Refresh {
+            view: step.view,
+            data_timestamp: Some(wave.taken),
+            started: step.started,
+            ended: step.ended,
+            commit_to_visible: unseen.map(|unseen| clock::milliseconds(unseen, now)),
+            action: step.outcome.action.as_str(),
+            status: "COMPLETED",
+            initiated_by: initiator.as_str(),
+            inserted: step.outcome.inserted,
+            updated: step.outcome.updated,
+            deleted: step.outcome.deleted,
+            error: None,
+        });
+    }
 }

@@ -2,20 +2,21 @@
 
 use super::choice::Costs;
 use super::wave::Member;
-use super::{Action, Initiator, Outcome, progress};
+use super::{Action, Outcome, progress};
 use crate::capture;
 use crate::capture::Pending;
 use crate::capture::frontier::{Beginning, Frontier};
+use crate::catalog::dependency;
 use crate::catalog::stream_table::{self, StreamTable};
-use crate::catalog::{dependency, history};
 use crate::circuit;
 use crate::error::{cannot_happen, error};
 use crate::exec::run::{Execution, Purpose, Run};
 use crate::exec::{apply, mismatch};
 use crate::identity::{as_owner, as_owner_with};
+use crate::pg::names;
+use crate::pg::progress::{self as pg_progress, Phase};
 use crate::pg::relation::Relation;
 use crate::pg::snapshot::{self, WaveSnapshot};
-use crate::pg::{clock, names};
 use crate::plan::build::{self, Plan, Target};
 use crate::plan::cache::{self, Entry};
 use crate::plan::magnitude::{self, Magnitudes};
@@ -64,16 +65,17 @@ pub struct Probe<'a> {
     pub show: &'a mut dyn FnMut(&Execution, Option<Costs>),
 }
 
-/// Brings one view of the wave to the snapshot. `target` is the view the user asked for, if any did.
+/// Brings one view of the wave to the snapshot, which was `taken` then. `target` is the view the user asked for, if any
+/// did.
 pub fn run(
     member: &Member,
     target: Option<pg_sys::Oid>,
     snapshot: WaveSnapshot,
-    initiator: Initiator,
+    taken: pg_sys::TimestampTz,
     probe: Option<&mut Probe>,
 ) -> Outcome {
     let view = member.view;
-    progress::set(view);
+    progress::refreshing(view);
     let target = target.unwrap_or(pg_sys::InvalidOid);
     let row = &member.row;
     let old = row.frontier.as_deref().map(Frontier::stored);
@@ -110,14 +112,12 @@ pub fn run(
         Some(seen) => new.with_horizon(seen.horizon).with_beginnings(seen.beginnings),
         None => new,
     };
-    let started = clock::now();
     let outcome = as_owner_with(view, &row.pinned, || perform(&entry, &work, old.as_ref(), snapshot, probe));
     snapshot.advance();
-    stream_table::set_frontier(view, &new.to_bytes(), started);
+    stream_table::set_frontier(view, &new.to_bytes(), taken);
     if again {
         stream_table::set_reinit(view, "computed at a snapshot from before capture began");
     }
-    record(view, started, &outcome, initiator);
     outcome
 }
 
@@ -236,6 +236,7 @@ fn perform(
     }
     if matches!(work, Work::Recompute(Recompute::Populate, _)) {
         names::set_populated(entry.circuit.view);
+        pg_progress::phase(Phase::Indexing, None);
         apply::ensure_index(entry.circuit.view, entry.circuit.key.as_deref());
         cache::forget(entry.circuit.view);
     }
@@ -398,19 +399,4 @@ pub fn not_a_stream_table(view: pg_sys::Oid) -> ! {
 
 fn name(relid: pg_sys::Oid) -> String {
     Relation::open(relid, pg_sys::NoLock).name()
-}
-
-fn record(view: pg_sys::Oid, started: pg_sys::TimestampTz, outcome: &Outcome, initiator: Initiator) {
-    history::record(&history::Refresh {
-        view,
-        data_timestamp: Some(started),
-        started,
-        action: outcome.action.as_str(),
-        status: "COMPLETED",
-        initiated_by: initiator.as_str(),
-        inserted: outcome.inserted,
-        updated: outcome.updated,
-        deleted: outcome.deleted,
-        error: None,
-    });
 }

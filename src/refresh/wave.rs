@@ -50,7 +50,7 @@ pub fn lock(views: &[pg_sys::Oid]) -> Vec<Member> {
         lock_all(order.iter().map(|&(_, oid)| oid));
         let members: Vec<_> = order.iter().map(|&(_, view)| member(view)).collect();
         for member in &members {
-            progress::set(member.view);
+            progress::locking(member.view);
             member.entry.lock_relations();
         }
         if members.iter().any(|member| !member.entry.is_valid() || resync(member))
@@ -72,7 +72,7 @@ fn visit(view: pg_sys::Oid, depths: &mut HashMap<pg_sys::Oid, usize>) -> usize {
     if let Some(&depth) = depths.get(&view) {
         return depth;
     }
-    progress::set(view);
+    progress::locking(view);
     // Waits for concurrent DDL as any UPDATE would; what follows raises if the view is gone.
     names::lock(view, pg_sys::RowExclusiveLock);
     let entry = step::entry(view);
@@ -107,7 +107,7 @@ fn lock_all(views: impl Iterator<Item = pg_sys::Oid> + Clone) {
     loop {
         let mut held: SmallVec<[pg_sys::Oid; 8]> = awaited.into_iter().collect();
         for &view in &held {
-            progress::set(view);
+            progress::locking(view);
             refresh_lock::wait(view);
         }
         let mut others = views.clone().filter(|&view| Some(view) != awaited);

@@ -3,8 +3,8 @@
 use super::alert;
 use crate::catalog::history::{self, Refresh};
 use crate::catalog::stream_table::{self, Status};
-use crate::pg::names;
 use crate::pg::xact::{self, Failure};
+use crate::pg::{clock, names};
 use crate::refresh::Initiator;
 use crate::schedule::Time;
 use crate::schedule::retry::{self, Class, Verdict};
@@ -47,6 +47,8 @@ fn write_down(view: pg_sys::Oid, failure: &Failure, sqlstate: &str, began: Time)
         view,
         data_timestamp: None,
         started: began,
+        ended: clock::now(),
+        commit_to_visible: None,
         action: &row.effective_mode,
         status: "FAILED",
         initiated_by: Initiator::Scheduler.as_str(),

@@ -65,6 +65,7 @@ fn main(_: u32) {
     });
     shared.launcher().register();
     process::connect(None);
+    process::set(c"application_name", c"pg_trickle launcher");
     let mut launcher = Launcher {
         shared,
         known: Vec::new(),

@@ -8,7 +8,7 @@
 //! ```
 
 use crate::pg::process::{self, Description, Handle, Progress};
-use crate::pg::shared::{Result, Shared, State, Worker};
+use crate::pg::shared::{Assigned, Result, Shared, State, Worker};
 use crate::schedule::retry::Class;
 use crate::schedule::{SECOND, Time};
 use crate::settings;
@@ -17,13 +17,14 @@ use std::sync::atomic::Ordering::SeqCst;
 
 /// A wave handed out.
 pub struct Task {
-    pub views: Vec<u32>,
+    pub wave: Vec<Assigned>,
     pub began: Time,
 }
 
 /// How a task ended.
 pub enum Ending {
-    Refreshed,
+    /// At a snapshot of this time.
+    Refreshed(Time),
     Outdated,
     /// This view failed.
     Failed(u32, Class),
@@ -92,13 +93,13 @@ impl Pool {
     }
 
     /// Hands a wave to an idle worker; false when there is none.
-    pub fn assign(&mut self, views: &[u32], now: Time) -> bool {
+    pub fn assign(&mut self, wave: Vec<Assigned>, now: Time) -> bool {
         for (place, worker) in self.workers().filter(|(_, worker)| worker.state() == State::Idle) {
-            worker.assign(views);
+            worker.assign(&wave);
             // It may have left just now.
             if worker.change_state(State::Idle, State::Running) {
                 worker.process.wake();
-                self.tasks.insert(place, Task { views: views.to_vec(), began: now });
+                self.tasks.insert(place, Task { wave, began: now });
                 return true;
             }
         }
@@ -165,7 +166,7 @@ impl Pool {
 
 fn ending(worker: &Worker) -> Ending {
     match worker.result() {
-        Result::Refreshed => Ending::Refreshed,
+        Result::Refreshed => Ending::Refreshed(worker.taken.load(SeqCst)),
         Result::Outdated => Ending::Outdated,
         Result::Failed => {
             let class = match worker.class.load(SeqCst) {

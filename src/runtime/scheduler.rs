@@ -73,6 +73,7 @@ fn leave() {
         // Its place is free for another database.
         shared.databases_changed().store(true, SeqCst);
     }
+    place.set_overdue(None);
     place.scheduler.leave();
     let oid = place.oid.load(SeqCst);
     let ours = shared.workers.iter().filter(|worker| worker.database.load(SeqCst) == oid);
@@ -120,27 +121,31 @@ impl Scheduler {
     /// What workers report.
     fn collect(&mut self, now: Time) {
         for (task, ending) in self.pool.collect() {
-            self.views.end(&task.views);
+            self.views.end(&task.wave);
             match ending {
-                Ending::Refreshed => self.views.refreshed(&task.views, task.began),
+                Ending::Refreshed(taken) => self.views.refreshed(&task.wave, task.began, taken),
                 Ending::Outdated => {
                     self.generation = None;
-                    self.views.not_refreshed(&task.views, task.began);
+                    self.views.not_refreshed(&task.wave, task.began);
                 }
-                Ending::Failed(view, class) if task.views.contains(&view) => {
+                Ending::Failed(view, class) if task.wave.iter().any(|member| member.view == view) => {
+                    let (failed, rest): (Vec<_>, Vec<_>) = task.wave.iter().partition(|member| member.view == view);
+                    self.views.not_refreshed(&rest, task.began);
+                    match class {
+                        // Of itself, nothing but another change helps.
+                        Class::Permanent => self.views.failed(&failed),
+                        Class::Transient | Class::Busy => self.views.not_refreshed(&failed, task.began),
+                    }
                     // How long to wait is in the catalog, except for a lock.
                     match class {
-                        Class::Busy => self.views.postpone(&[view], now),
+                        Class::Busy => self.views.postpone(&failed, now),
                         Class::Transient | Class::Permanent => self.generation = None,
                     }
-                    // Of itself, nothing but another change helps what failed for good.
-                    let rest = task.views.iter().copied().filter(|other| class != Class::Permanent || *other != view);
-                    self.views.not_refreshed(&rest.collect::<Vec<_>>(), task.began);
                 }
                 // Nobody knows which of them it was.
                 Ending::Lost | Ending::Failed(..) => {
-                    self.views.not_refreshed(&task.views, task.began);
-                    self.views.postpone(&task.views, now);
+                    self.views.not_refreshed(&task.wave, task.began);
+                    self.views.postpone(&task.wave, now);
                 }
             }
         }
@@ -175,11 +180,12 @@ impl Scheduler {
             self.views.mark_all(now);
         }
         for word in 0..WORDS {
+            let noted = self.place.take_noted(word).unwrap_or(now);
             let new = self.place.dirty[word].load(SeqCst) & !self.seen[word];
             self.seen[word] |= new;
             (0..u64::BITS)
                 .filter(|bit| new >> bit & 1 == 1)
-                .for_each(|bit| self.views.mark(word as u32 * u64::BITS + bit, now));
+                .for_each(|bit| self.views.mark(word as u32 * u64::BITS + bit, noted));
         }
     }
 
@@ -192,6 +198,7 @@ impl Scheduler {
                 waiting += 1;
             }
         }
+        self.place.set_overdue(self.views.overdue(&agenda));
         let grow = self.pool.grow(waiting, now);
         let read = self.generation.is_none().then_some(self.read_again).filter(|at| *at > now);
         agenda.next.into_iter().chain(grow).chain(read).min()
@@ -204,10 +211,9 @@ impl Scheduler {
         // More than fit go by the next wave.
         let mut members = wave.members.clone();
         wave.members.iter_ones().skip(WAVE).for_each(|n| members.set(n, false));
-        let views: Vec<u32> = members.iter_ones().map(|n| self.views.graph.nodes()[n].view).collect();
         // Before the wave takes its snapshot: what is marked from now on may be beyond it.
         self.clear(&self.views.bits_of(&members), now);
-        let assigned = self.pool.assign(&views, now);
+        let assigned = self.pool.assign(self.views.assigned(&members), now);
         if assigned {
             self.views.begin(&members, now);
         }
@@ -220,7 +226,7 @@ impl Scheduler {
             debug_assert!(bit < BITS);
             let (word, mask) = ((bit / u64::BITS) as usize, 1 << (bit % u64::BITS));
             if self.place.dirty[word].fetch_and(!mask, SeqCst) & mask != 0 {
-                self.views.mark(bit, now);
+                self.views.mark(bit, self.place.noted(word).unwrap_or(now));
             }
             self.seen[word] &= !mask;
         }

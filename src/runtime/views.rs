@@ -8,6 +8,7 @@
 //! A change that comes while a view is in flight makes it dirty again: the wave's snapshot may be older.
 
 use super::catalog::{Health, Picture};
+use crate::pg::shared::Assigned;
 use crate::schedule::freshness::Freshness;
 use crate::schedule::graph::{Graph, Set, minus, unite};
 use crate::schedule::queue::{self, Due, Wave};
@@ -23,6 +24,10 @@ struct View {
     /// Locks it could not get, in a row, and until when it is left alone.
     busy: u32,
     not_before: Time,
+    /// The first commit its contents may not show; None: nobody saw when it was.
+    unseen: Option<Time>,
+    /// When the snapshot of its last wave was taken: what was committed before, it shows.
+    shown: Option<Time>,
 }
 
 pub struct Views {
@@ -38,6 +43,7 @@ pub struct Views {
 pub struct Agenda {
     pub waves: Vec<Wave>,
     pub next: Option<Time>,
+    due: Vec<Due>,
 }
 
 impl Views {
@@ -47,7 +53,14 @@ impl Views {
         let views = picture.health.iter().zip(&picture.last).map(|(&health, &last)| {
             // A tick of a cron expression that was missed meanwhile is made up for.
             let dirty = Some(last.unwrap_or(now).min(now));
-            View { freshness: Freshness { dirty, last }, health, busy: 0, not_before: Time::MIN }
+            View {
+                freshness: Freshness { dirty, last },
+                health,
+                busy: 0,
+                not_before: Time::MIN,
+                unseen: None,
+                shown: None,
+            }
         });
         let mut relations: HashMap<u32, Vec<u32>> = HashMap::new();
         for relation in graph.relations().chain(graph.nodes().iter().map(|node| node.view)) {
@@ -72,35 +85,34 @@ impl Views {
                 self.graph.nodes()[old].sources == node.sources && self.graph.nodes()[old].captured == node.captured;
             let view = &mut new.views[n];
             (view.busy, view.not_before) = (before.busy, before.not_before);
+            view.shown = before.shown;
             view.freshness.last = before.freshness.last.max(view.freshness.last);
             let recovered = before.health == Health::Out && view.health != Health::Out;
             if same && !recovered {
                 view.freshness.dirty = before.freshness.dirty;
+                view.unseen = before.unseen;
             }
         }
         new
     }
 
-    /// One of the relations with this bit changed.
-    pub fn mark(&mut self, bit: u32, now: Time) {
+    /// One of the relations with this bit changed, by a commit of this time.
+    pub fn mark(&mut self, bit: u32, committed: Time) {
         // Nobody reads some of what is captured: a view may have gone since.
         let Some(relations) = self.relations.get(&bit).cloned() else { return };
         for relation in relations {
             let direct = self.graph.number(relation);
             let reached: Vec<usize> = self.graph.readers_of(relation).iter().copied().chain(direct).collect();
-            reached.into_iter().for_each(|n| self.mark_down(n, now));
+            for n in reached {
+                self.views[n].changed(committed);
+                self.graph.descendants(n).iter_ones().for_each(|below| self.views[below].changed(committed));
+            }
         }
     }
 
-    fn mark_down(&mut self, n: usize, now: Time) {
-        self.views[n].freshness.mark(now);
-        for below in self.graph.descendants(n).iter_ones() {
-            self.views[below].freshness.mark(now);
-        }
-    }
-
-    pub fn mark_all(&mut self, now: Time) {
-        self.views.iter_mut().for_each(|view| view.freshness.mark(now));
+    /// Anything may have changed, by a commit of this time.
+    pub fn mark_all(&mut self, committed: Time) {
+        self.views.iter_mut().for_each(|view| view.changed(committed));
     }
 
     /// The bits of all that the members read, and of the members.
@@ -114,21 +126,25 @@ impl Views {
     }
 
     pub fn agenda(&self, now: Time) -> Agenda {
-        let mut agenda = Agenda { waves: vec![], next: None };
+        let mut agenda = Agenda { waves: vec![], next: None, due: vec![] };
         if self.paused {
             return agenda;
         }
         let well: Set = self.views.iter().map(|view| view.is_well(now)).collect();
         let available = queue::available(&self.graph, &well);
-        let mut due = Vec::new();
         for n in (0..self.graph.len()).filter(|&n| !self.in_flight[n]) {
             match self.due(n, &available) {
-                Some(at) if at <= now => due.push(Due { view: n, at }),
+                Some(at) if at <= now => agenda.due.push(Due { view: n, at }),
                 at => agenda.next = agenda.next.into_iter().chain(at).min(),
             }
         }
-        agenda.waves = queue::waves(&self.graph, &due, &available, &self.in_flight);
+        agenda.waves = queue::waves(&self.graph, &agenda.due, &available, &self.in_flight);
         agenda
+    }
+
+    /// Since when the one is due that has been for longest, of those that have not begun.
+    pub fn overdue(&self, agenda: &Agenda) -> Option<Time> {
+        agenda.due.iter().filter(|due| !self.in_flight[due.view]).map(|due| due.at).min()
     }
 
     /// When a view is due, if nothing else happens. None: it is clean, or waits for another view.
@@ -145,51 +161,82 @@ impl Views {
         possible.map(|at| at.max(view.not_before))
     }
 
+    /// The members of a wave to be.
+    pub fn assigned(&self, members: &Set) -> Vec<Assigned> {
+        let assigned = |n: usize| Assigned { view: self.graph.nodes()[n].view, unseen: self.views[n].unseen() };
+        members.iter_ones().map(assigned).collect()
+    }
+
     /// A wave begins.
     pub fn begin(&mut self, members: &Set, now: Time) {
         for n in members.iter_ones() {
             self.views[n].freshness = Freshness { dirty: None, last: Some(now) };
+            self.views[n].unseen = None;
         }
         unite(&mut self.in_flight, members);
     }
 
     /// A wave of these views ended, well or not.
-    pub fn end(&mut self, views: &[u32]) {
-        views.iter().filter_map(|&view| self.graph.number(view)).for_each(|n| self.in_flight.set(n, false));
+    pub fn end(&mut self, wave: &[Assigned]) {
+        self.numbers(wave).for_each(|(n, _)| self.in_flight.set(n, false));
     }
 
-    /// It did, and these views hold what was there when it began.
-    pub fn refreshed(&mut self, views: &[u32], began: Time) {
-        for n in self.numbers(views) {
+    /// It did, and these views hold what was there when its snapshot was taken.
+    pub fn refreshed(&mut self, wave: &[Assigned], began: Time, taken: Time) {
+        for (n, _) in self.numbers(wave) {
             self.views[n].busy = 0;
+            self.views[n].shown = Some(taken);
             // Its next refresh is as necessary as this one was.
             if !self.graph.nodes()[n].captured {
-                self.mark_down(n, began);
+                self.views[n].freshness.mark(began);
+                self.graph.descendants(n).iter_ones().for_each(|below| self.views[below].freshness.mark(began));
             }
         }
     }
 
     /// It did not, and they are as they were.
-    pub fn not_refreshed(&mut self, views: &[u32], began: Time) {
-        self.numbers(views).for_each(|n| self.views[n].freshness.mark(began));
+    pub fn not_refreshed(&mut self, wave: &[Assigned], began: Time) {
+        self.failed(wave);
+        self.numbers(wave).for_each(|(n, _)| self.views[n].freshness.mark(began));
+    }
+
+    /// It did not, and to try again would not help: they wait for another change.
+    pub fn failed(&mut self, wave: &[Assigned]) {
+        for (n, assigned) in self.numbers(wave) {
+            let view = &mut self.views[n];
+            view.unseen = view.unseen.into_iter().chain(assigned.unseen).min();
+        }
     }
 
     /// Somebody was in the way; try these again in a while.
-    pub fn postpone(&mut self, views: &[u32], now: Time) {
-        for n in self.numbers(views) {
+    pub fn postpone(&mut self, wave: &[Assigned], now: Time) {
+        for (n, _) in self.numbers(wave) {
             let view = &mut self.views[n];
             view.busy += 1;
             view.not_before = now + retry::pause(retry::Class::Busy, view.busy);
         }
     }
 
-    fn numbers(&self, views: &[u32]) -> impl Iterator<Item = usize> + use<> {
-        let numbers: Vec<usize> = views.iter().filter_map(|&view| self.graph.number(view)).collect();
+    /// Those that are still there.
+    fn numbers(&self, wave: &[Assigned]) -> impl Iterator<Item = (usize, Assigned)> + use<> {
+        let number = |assigned: &Assigned| Some((self.graph.number(assigned.view)?, *assigned));
+        let numbers: Vec<_> = wave.iter().filter_map(number).collect();
         numbers.into_iter()
     }
 }
 
 impl View {
+    /// Something it rests on was changed, by a commit of this time.
+    fn changed(&mut self, committed: Time) {
+        self.freshness.mark(committed);
+        self.unseen = self.unseen.into_iter().chain([committed]).min();
+    }
+
+    /// The note of a commit may come after the snapshot that sees it: the first one not shown is after that.
+    fn unseen(&self) -> Option<Time> {
+        self.unseen.map(|unseen| unseen.max(self.shown.unwrap_or(unseen)))
+    }
+
     fn is_well(&self, now: Time) -> bool {
         let healthy = match self.health {
             Health::Well => true,

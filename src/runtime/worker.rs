@@ -3,9 +3,9 @@
 
 use super::failure;
 use crate::pg::process;
-use crate::pg::shared::{self, Database, Shared, State, Worker};
+use crate::pg::shared::{self, Assigned, Database, Shared, State, Worker};
 use crate::pg::{clock, facts, names, xact};
-use crate::refresh::{self, progress};
+use crate::refresh::{self, Due, progress};
 use crate::schedule::retry::Class;
 use crate::schedule::{SECOND, Time};
 use crate::{settings, wakeup};
@@ -94,8 +94,7 @@ fn serve(worker: &Worker, home: &Database) {
 }
 
 fn run(worker: &Worker, home: &Database) {
-    let views: Vec<pg_sys::Oid> = worker.assigned().into_iter().map(pg_sys::Oid::from).collect();
-    let (result, failed, class) = refresh(&views);
+    let (result, failed, class) = refresh(worker);
     worker.failed.store(failed.to_u32(), SeqCst);
     worker.class.store(class as u8, SeqCst);
     worker.set_result(result);
@@ -107,16 +106,21 @@ fn run(worker: &Worker, home: &Database) {
     process::report_idle();
 }
 
-fn refresh(views: &[pg_sys::Oid]) -> (shared::Result, pg_sys::Oid, Class) {
+fn refresh(worker: &Worker) -> (shared::Result, pg_sys::Oid, Class) {
+    let due = |assigned: Assigned| Due { view: pg_sys::Oid::from(assigned.view), unseen: assigned.unseen };
+    let wave: Vec<Due> = worker.assigned().into_iter().map(due).collect();
     let began: Time = clock::now();
-    progress::set(pg_sys::InvalidOid);
+    progress::forget();
     let done = xact::run(|| {
-        report(views);
-        refresh::scheduled(views)
+        report(&wave);
+        refresh::scheduled(&wave)
     });
     match done {
-        Ok(true) => (shared::Result::Refreshed, pg_sys::InvalidOid, Class::Busy),
-        Ok(false) => (shared::Result::Outdated, pg_sys::InvalidOid, Class::Busy),
+        Ok(Some(refreshed)) => {
+            worker.taken.store(refreshed.taken, SeqCst);
+            (shared::Result::Refreshed, pg_sys::InvalidOid, Class::Busy)
+        }
+        Ok(None) => (shared::Result::Outdated, pg_sys::InvalidOid, Class::Busy),
         Err(failure) => {
             let view = progress::current();
             (shared::Result::Failed, view, failure::handle(view, &failure, began))
@@ -124,11 +128,11 @@ fn refresh(views: &[pg_sys::Oid]) -> (shared::Result, pg_sys::Oid, Class) {
     }
 }
 
-fn report(views: &[pg_sys::Oid]) {
-    match views {
-        [view] if names::kind(*view).is_some() => {
+fn report(wave: &[Due]) {
+    match wave {
+        [Due { view, .. }] if names::kind(*view).is_some() => {
             process::report_running(&format!("refreshing {}", facts::relation_name(*view)))
         }
-        _ => process::report_running(&format!("refreshing {} views", views.len())),
+        _ => process::report_running(&format!("refreshing {} views", wave.len())),
     }
 }

@@ -13,15 +13,16 @@ const EPOCH: i64 = 946_684_800 * SECOND;
 /// What is remembered of a view between refreshes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Freshness {
-    /// Since when it may be behind; None: it holds what its query says.
+    /// Since when it may be behind: the first commit it does not show; None: it holds what its query says.
     pub dirty: Option<Time>,
     /// When the last refresh began.
     pub last: Option<Time>,
 }
 
 impl Freshness {
-    pub fn mark(&mut self, now: Time) {
-        self.dirty = self.dirty.or(Some(now));
+    /// Something it rests on has changed, at that time; the first change counts.
+    pub fn mark(&mut self, at: Time) {
+        self.dirty = self.dirty.into_iter().chain([at]).min();
     }
 
     /// From when on it is due; None: nothing has changed.
@@ -61,6 +62,8 @@ mod tests {
         assert_eq!(view.due(&every(30_000), 0), Some(90 * SECOND), "missed ticks are one");
         view.mark(95 * SECOND);
         assert_eq!(view.dirty, Some(90 * SECOND), "the first change counts");
+        view.mark(85 * SECOND);
+        assert_eq!(view.dirty, Some(85 * SECOND), "whichever is heard of first");
     }
 
     #[test]

@@ -188,10 +188,7 @@ fn mark(database: &Database, notes: u8) -> bool {
     if notes & note::RELATIONS != 0 {
         CHANGED.with(|words| {
             for at in touched() {
-                let shared = &database.dirty[at];
-                // Looking first spares the cache line of a table that is written all the time.
-                let missing = words[at].get() & !shared.load(SeqCst);
-                news |= missing != 0 && shared.fetch_or(missing, SeqCst) & missing != missing;
+                news |= database.mark(at, words[at].get());
             }
         });
     }

@@ -17,6 +17,7 @@ use super::writer::Writer;
 use crate::capture::DeltaWriter;
 use crate::exec::mismatch;
 use crate::pg::node;
+use crate::pg::progress;
 use crate::pg::slot::Slot;
 use pgrx::pg_sys;
 
@@ -73,6 +74,7 @@ impl Delta {
     /// # Safety
     /// As `Runs::next`.
     pub unsafe fn apply(&mut self, writer: &mut Writer, mut runs: Runs) {
+        let mut shown = progress::Rows::default();
         // SAFETY: by contract; changes are live until the next run.
         unsafe {
             while let Some(run) = runs.next(&self.reader, &mut self.grouping).filter(|_| !mismatch::is_noted()) {
@@ -81,6 +83,7 @@ impl Delta {
                 } else {
                     run.iter().for_each(|change| self.apply_bag(writer, change));
                 }
+                shown.add(run.len() as u64);
             }
             runs.end();
             self.insert_late(writer);

@@ -5,6 +5,7 @@ use super::writer::Writer;
 use crate::error;
 use crate::exec::node::Child;
 use crate::pg::image::Row;
+use crate::pg::progress;
 use crate::pg::slot::Slot;
 use pgrx::{PgMemoryContexts, pg_sys};
 
@@ -28,6 +29,7 @@ struct Batch {
 /// The child's rows have the view's columns followed by a weight.
 pub unsafe fn populate(writer: &mut Writer, child: Child) {
     let mut batch = Batch::new(writer.desc());
+    let mut shown = progress::Rows::default();
     // SAFETY: the view is open.
     let columns = unsafe { (*writer.desc()).natts } as usize;
     // SAFETY: by contract.
@@ -41,6 +43,7 @@ pub unsafe fn populate(writer: &mut Writer, child: Child) {
                 batch.flush(writer);
             }
         }
+        shown.add(1);
     }
     batch.flush(writer);
     batch.end();

@@ -13,6 +13,7 @@ use super::net::{self, Net};
 use super::spill::Spill;
 use crate::exec::node::Child;
 use crate::pg::image::{Row, Shape};
+use crate::pg::progress::{self, Phase};
 use crate::pg::slot::Slot;
 use pgrx::pg_sys;
 
@@ -92,6 +93,8 @@ impl Consolidation {
     }
 
     pub fn finish(mut self, reader: &Reader, grouping: &mut Grouping) -> Runs {
+        // What went through the sort is not netted yet.
+        progress::phase(Phase::Writing, self.spill.is_none().then_some(self.net.len() as u64));
         // The server's sort is the faster one for keys, once it is set up.
         if matches!(grouping, Grouping::Key(_)) && self.spill.is_none() && self.net.len() > SORT_HERE {
             self.spill(reader, grouping);

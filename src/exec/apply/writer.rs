@@ -91,6 +91,13 @@ impl Writer {
         unsafe { Finder::new(self.view, self.snapshot, index, open) }
     }
 
+    /// Rows stored, as of the last VACUUM or ANALYZE.
+    pub fn estimated_rows(&self) -> Option<u64> {
+        // SAFETY: open until `end`.
+        let rows = unsafe { (*(*self.view).rd_rel).reltuples };
+        (rows >= 0.0).then_some(rows as u64)
+    }
+
     /// Calls `each` with every stored row.
     pub fn scan(&self, mut each: impl FnMut(Slot)) {
         // SAFETY: an open view; the slot fits it.
