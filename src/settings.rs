@@ -23,6 +23,7 @@ static HISTORY_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(7 * 24 * 60);
 static ENABLED: GucSetting<bool> = GucSetting::<bool>::new(true);
 static MIN_SCHEDULE: GucSetting<i32> = GucSetting::<i32>::new(1);
 static MAX_PARALLEL_REFRESHES: GucSetting<i32> = GucSetting::<i32>::new(4);
+static STALE_ALERT_FACTOR: GucSetting<i32> = GucSetting::<i32>::new(10);
 static MAX_CONSECUTIVE_ERRORS: GucSetting<i32> = GucSetting::<i32>::new(5);
 
 thread_local!(static PRELOADED: Cell<bool> = const { Cell::new(false) });
@@ -59,6 +60,11 @@ pub fn max_parallel_refreshes() -> usize {
 /// Failures in a row after which a view is suspended.
 pub fn max_consecutive_errors() -> u32 {
     MAX_CONSECUTIVE_ERRORS.get() as u32
+}
+
+/// How many times its schedule a view may have changes to show before that is told; None: it is not.
+pub fn stale_alert_factor() -> Option<i64> {
+    Some(i64::from(STALE_ALERT_FACTOR.get())).filter(|factor| *factor > 0)
 }
 
 /// The postmaster loaded the library, so its hooks are in every backend.
@@ -146,6 +152,16 @@ fn register_runtime() {
         &MAX_CONSECUTIVE_ERRORS,
         1,
         i32::MAX,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"pg_trickle.stale_alert_factor",
+        c"How many times its schedule a stream table may be behind before the alert stale_data is sent.",
+        c"Schedules shorter than a second count as a second. 0 sends none.",
+        &STALE_ALERT_FACTOR,
+        0,
+        1_000_000,
         GucContext::Sighup,
         GucFlags::default(),
     );

@@ -19,6 +19,9 @@ SELECT * FROM options('v');
 -- Errors leave everything as it was.
 ALTER MATERIALIZED VIEW v SET (fillfactor = 1, pg_trickle.schedule = '3m');
 ALTER MATERIALIZED VIEW v SET (fillfactor = 50, pg_trickle.schedule = 'soon');
+ALTER MATERIALIZED VIEW v SET (pg_trickle.notify = off);
+SELECT reloptions FROM pg_class WHERE oid = 'v'::regclass;
+ALTER MATERIALIZED VIEW v RESET (pg_trickle.notify);
 ALTER MATERIALIZED VIEW v SET (fillfactor = 50, pg_trickle.no_such = 1);
 ALTER MATERIALIZED VIEW v SET (pg_trickle.schedule = '3m', pg_trickle.schedule = '4m');
 ALTER MATERIALIZED VIEW v RESET (pg_trickle.no_such);

@@ -55,6 +55,7 @@ SELECT reloptions FROM pg_class WHERE relname = 's';
 \set bad 'CREATE MATERIALIZED VIEW bad WITH (pg_trickle.incremental, '
 :bad pg_trickle.no_such) AS SELECT 1;
 :bad "pg_trickle.no_such" = 1) AS SELECT 1;
+:bad pg_trickle.notify = sometimes) AS SELECT 1;
 :bad pg_trickle.refresh_mode = sometimes) AS SELECT 1;
 :bad pg_trickle.refresh_mode) AS SELECT 1;
 :bad pg_trickle.refresh_mode = IMMEDIATE) AS SELECT 1;

@@ -260,8 +260,8 @@ pub fn set_status(relid: pg_sys::Oid, status: Status) {
     update(relid, &[(column::STATUS, value(status.as_str()))]);
 }
 
-/// Failures are forgotten; scheduled refreshes go on. Whether anything had stopped them.
-pub fn resume(relid: pg_sys::Oid) -> bool {
+/// Failures are forgotten; scheduled refreshes go on.
+pub fn resume(relid: pg_sys::Oid) {
     let Some(row) = get(relid) else { cannot_happen(format!("stream table {} is not registered", relid.to_u32())) };
     let status = if row.frontier.is_some() { Status::Active } else { Status::Initializing };
     set_status(relid, status);
@@ -271,7 +271,6 @@ pub fn resume(relid: pg_sys::Oid) -> bool {
     );
     // What it rests on may have changed meanwhile.
     wakeup::touch(relid);
-    matches!(row.status, Status::Suspended | Status::Error)
 }
 
 /// A refresh failed; to be called in a transaction of its own. Returns the number of failures in a row.

@@ -10,7 +10,6 @@ use crate::pg::relation::Relation;
 use crate::pg::{execute, names, query};
 use crate::registration::named::stream_table_named;
 use crate::registration::options::{self, unsupported};
-use crate::runtime::alert;
 use crate::settings;
 use pgrx::{PgSqlErrorCode, pg_extern, pg_sys};
 
@@ -157,17 +156,11 @@ fn alter_stream_table(
 fn set_status(view: pg_sys::Oid, text: &str) {
     match Status::parse(text) {
         Some(Status::Suspended) => stream_table::set_status(view, Status::Suspended),
-        Some(Status::Active) => resume(view),
+        Some(Status::Active) => stream_table::resume(view),
         _ => error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, format!("status cannot be set to \"{text}\""))
             .detail("INITIALIZING and ERROR follow from refreshes.")
             .hint("Use ACTIVE or SUSPENDED.")
             .raise(),
-    }
-}
-
-fn resume(view: pg_sys::Oid) {
-    if stream_table::resume(view) {
-        alert::send("resumed", view, &[]);
     }
 }
 
@@ -176,7 +169,7 @@ fn resume_stream_table(name: Option<&str>) {
     settings::require_preloaded();
     let name = RangeVar::parse(required("name", name));
     stream_table_named(name);
-    resume(name.lock(pg_sys::ShareUpdateExclusiveLock, Permission::Owner));
+    stream_table::resume(name.lock(pg_sys::ShareUpdateExclusiveLock, Permission::Owner));
 }
 
 #[pg_extern]

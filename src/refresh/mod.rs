@@ -22,6 +22,7 @@ pub use explain::explain;
 
 use crate::capture;
 use crate::catalog::{history, stream_table};
+use crate::exec::apply::Counters;
 use crate::pg::{clock, names, progress as pg_progress, snapshot};
 use pgrx::pg_sys;
 use step::Probe;
@@ -74,15 +75,22 @@ impl Action {
 }
 
 /// Result of refreshing one view.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Outcome {
     pub action: Action,
     pub inserted: u64,
     pub updated: u64,
     pub deleted: u64,
+    /// Why the contents could not be continued, of a Reinitialize.
+    pub reason: Option<String>,
 }
 
 impl Outcome {
+    fn new(action: Action, counters: Counters) -> Self {
+        let Counters { inserted, updated, deleted } = counters;
+        Self { action, inserted, updated, deleted, reason: None }
+    }
+
     pub fn rows(&self) -> u64 {
         self.inserted + self.updated + self.deleted
     }
@@ -123,7 +131,7 @@ pub fn refresh(view: pg_sys::Oid, initiator: Initiator) -> Outcome {
     wave.iter().for_each(Member::pin);
     let refreshed = run(&wave, Some(view), None);
     record(&refreshed, initiator, &[]);
-    refreshed.steps.last().expect("a wave ends with the view itself").outcome
+    refreshed.steps.into_iter().next_back().expect("a wave ends with the view itself").outcome
 }
 
 /// Refreshes these views, populated ones, and all they read, as the scheduler wants it. None, with nothing done: one of

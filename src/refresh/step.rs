@@ -87,8 +87,8 @@ pub fn run(
         _ => member.entry.clone(),
     };
     // What was committed between such a snapshot and the begin of capture is in neither the contents nor a buffer.
-    let due = old.is_some() && stream_table::reinit(view).is_some();
-    let again = (old.is_none() || due) && new.is_outdated();
+    let due = old.as_ref().and_then(|_| stream_table::reinit(view));
+    let again = (old.is_none() || due.is_some()) && new.is_outdated();
     let replaced = old.is_some() && row.may_be_replaced();
     if replaced {
         // Those who read the view have not seen what replaced its rows.
@@ -101,18 +101,21 @@ pub fn run(
         None if view == target => (Work::Recompute(Recompute::Populate, None), None),
         None => unpopulated(view),
         Some(_) if replaced => (replace(view, target), None),
-        Some(_) if due => (Work::Recompute(Recompute::Reinitialize, None), None),
+        Some(_) if due.is_some() => (Work::Recompute(Recompute::Reinitialize, None), None),
         Some(frontier) => decide(&entry, row, frontier, snapshot),
     };
     if matches!(work, Work::Nothing) {
-        return Outcome { action: Action::NoData, inserted: 0, updated: 0, deleted: 0 };
+        return Outcome::new(Action::NoData, apply::Counters::default());
     }
     let seen = seen.or_else(|| row.captured.then(|| pending(&entry, &new, snapshot)));
     let new = match seen {
         Some(seen) => new.with_horizon(seen.horizon).with_beginnings(seen.beginnings),
         None => new,
     };
-    let outcome = as_owner_with(view, &row.pinned, || perform(&entry, &work, old.as_ref(), snapshot, probe));
+    let mut outcome = as_owner_with(view, &row.pinned, || perform(&entry, &work, old.as_ref(), snapshot, probe));
+    if outcome.action == Action::Reinitialize && outcome.reason.is_none() {
+        outcome.reason = if replaced { Some("its rows may have been replaced".to_owned()) } else { due };
+    }
     snapshot.advance();
     stream_table::set_frontier(view, &new.to_bytes(), taken);
     if again {
@@ -231,8 +234,8 @@ fn perform(
     let run = Run { snapshot, frontier: frontier.unwrap_or(&nothing) };
     let counters = execute(&plan, &run, costs, probe);
     if let Some(what) = mismatch::take() {
-        report_mismatch(entry, what);
-        return rebuild(entry, counters, snapshot);
+        report_mismatch(entry, &what);
+        return Outcome { reason: Some(what), ..rebuild(entry, counters, snapshot) };
     }
     if matches!(work, Work::Recompute(Recompute::Populate, _)) {
         names::set_populated(entry.circuit.view);
@@ -240,7 +243,7 @@ fn perform(
         apply::ensure_index(entry.circuit.view, entry.circuit.key.as_deref());
         cache::forget(entry.circuit.view);
     }
-    Outcome { action, inserted: counters.inserted, updated: counters.updated, deleted: counters.deleted }
+    Outcome::new(action, counters)
 }
 
 /// Computes the view anew after a run that was given up halfway, which wrote `counters` rows.
@@ -252,11 +255,11 @@ fn rebuild(entry: &Rc<Entry>, before: apply::Counters, snapshot: WaveSnapshot) -
     if let Some(what) = mismatch::take() {
         cannot_happen(what);
     }
-    Outcome { action, inserted: counters.inserted, updated: counters.updated, deleted: counters.deleted }
+    Outcome::new(action, counters)
 }
 
 /// A wrong answer has shown itself (promise 1).
-fn report_mismatch(entry: &Entry, what: String) {
+fn report_mismatch(entry: &Entry, what: &str) {
     let message = format!("changes of materialized view \"{}\" do not fit its contents", name(entry.circuit.view));
     let report = error(PgSqlErrorCode::ERRCODE_DATA_CORRUPTED, message).detail(what);
     if settings::rebuild_mismatched() {

@@ -36,6 +36,8 @@ pub struct Options {
     pub schedule: String,
     pub refresh_mode: RefreshMode,
     pub cdc_mode: String,
+    /// Scheduled refreshes that change rows are told to those who listen.
+    pub notify: bool,
     /// Settings to pin, as a dump carries them.
     pub settings: Option<Vec<String>>,
 }
@@ -122,6 +124,7 @@ impl Stored {
                 _ => RefreshMode::Auto,
             },
             cdc_mode: self.get("cdc_mode").unwrap_or("auto").to_owned(),
+            notify: self.get("notify") == Some("true"),
             settings: self
                 .get("settings")
                 .map(|text| pinned::decode(text).unwrap_or_else(|_| cannot_happen("stored settings are malformed"))),
@@ -147,7 +150,7 @@ fn split_ours(option: &str) -> Option<(String, String)> {
     Some((name.to_owned(), value.to_owned()))
 }
 
-const NAMES: &[&str] = &["incremental", "schedule", "refresh_mode", "cdc_mode", "settings"];
+const NAMES: &[&str] = &["incremental", "schedule", "refresh_mode", "cdc_mode", "notify", "settings"];
 
 fn require_known(name: &str) -> Result<(), Report> {
     if NAMES.contains(&name) {
@@ -162,7 +165,7 @@ fn require_known(name: &str) -> Result<(), Report> {
 pub fn checked(name: &str, value: Option<&str>) -> Result<String, Report> {
     require_known(name)?;
     match (name, value) {
-        ("incremental", value) => boolean(value.unwrap_or("true")).map(|on| on.to_string()),
+        ("incremental" | "notify", value) => boolean(name, value.unwrap_or("true")).map(|on| on.to_string()),
         (_, None) => Err(invalid(name, "", format!("Parameter \"{PREFIX}{name}\" needs a value."), hint_of(name))),
         ("schedule", Some(value)) => schedule(value),
         ("refresh_mode", Some(value)) => refresh_mode(value),
@@ -188,11 +191,11 @@ fn hint_of(name: &str) -> &'static str {
     }
 }
 
-fn boolean(value: &str) -> Result<bool, Report> {
+fn boolean(name: &str, value: &str) -> Result<bool, Report> {
     match value.to_ascii_lowercase().as_str() {
         "true" | "on" | "yes" | "1" | "t" | "y" => Ok(true),
         "false" | "off" | "no" | "0" | "f" | "n" => Ok(false),
-        _ => Err(invalid("incremental", value, "The parameter is boolean.", "Values are true and false.")),
+        _ => Err(invalid(name, value, "The parameter is boolean.", "Values are true and false.")),
     }
 }
 

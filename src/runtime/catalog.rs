@@ -16,8 +16,22 @@ pub enum Health {
     Failing(Time),
     /// As Failing, if something has changed since.
     Broken(Time),
-    /// Suspended, or without contents.
-    Out,
+    /// Somebody, or too many failures, stopped it.
+    Suspended,
+    /// Without contents.
+    Empty,
+}
+
+impl Health {
+    /// It is not refreshed by schedule.
+    pub fn is_out(self) -> bool {
+        matches!(self, Health::Suspended | Health::Empty)
+    }
+
+    /// It is not, or not with success.
+    pub fn has_stopped(self) -> bool {
+        matches!(self, Health::Suspended | Health::Broken(_))
+    }
 }
 
 /// All that matters for scheduling.
@@ -56,8 +70,9 @@ fn health(row: &StreamTable) -> Health {
     let failures = row.consecutive_errors as u32;
     let after = |class| row.last_error_at.map_or(Time::MIN, |at| at + retry::pause(class, failures));
     match row.status {
-        _ if row.frontier.is_none() => Health::Out,
-        Status::Suspended | Status::Initializing => Health::Out,
+        _ if row.frontier.is_none() => Health::Empty,
+        Status::Initializing => Health::Empty,
+        Status::Suspended => Health::Suspended,
         Status::Error => Health::Broken(after(retry::Class::Permanent)),
         Status::Active if failures > 0 => Health::Failing(after(retry::Class::Transient)),
         Status::Active => Health::Well,

@@ -1,6 +1,6 @@
 //! What becomes of a refresh that failed: written down in a transaction of its own, told to those who listen.
 
-use super::alert;
+use super::alert::{self, Value};
 use crate::catalog::history::{self, Refresh};
 use crate::catalog::stream_table::{self, Status};
 use crate::pg::xact::{self, Failure};
@@ -57,10 +57,10 @@ fn write_down(view: pg_sys::Oid, failure: &Failure, sqlstate: &str, began: Time)
         deleted: 0,
         error: Some(&failure.message),
     });
-    let detail = [("error", failure.message.as_str()), ("sqlstate", sqlstate)];
+    let detail = [("error", Value::Text(&failure.message)), ("sqlstate", Value::Text(sqlstate))];
     alert::send("refresh_failed", view, &detail);
     if verdict == Verdict::Suspend {
-        alert::send("auto_suspended", view, &[("consecutive_errors", &failures.to_string())]);
+        alert::send("auto_suspended", view, &[("consecutive_errors", Value::Number(failures.into()))]);
     }
 }
 

@@ -4,14 +4,16 @@
 //! * [`scheduler`]: one per database. Learns what changed (`wakeup`), decides what is due (`schedule`), hands out waves.
 //!   [`views`] is what it knows of the stream tables, [`pool`] of its workers.
 //! * [`worker`]: refreshes one wave after the other; [`failure`] says what becomes of one that fails.
+//! * [`alert`]: notifications, which only these processes send; [`watch`] is about what goes wrong without a failure.
 
-pub mod alert;
+mod alert;
 mod catalog;
 mod failure;
 mod launcher;
 mod pool;
 mod scheduler;
 mod views;
+mod watch;
 mod worker;
 
 /// Has the server start the launcher; called once, in the postmaster.

@@ -4,6 +4,7 @@
 use super::catalog::{self, Picture};
 use super::pool::{Ending, Pool};
 use super::views::Views;
+use super::watch::{self, Watch};
 use crate::pg::process;
 use crate::pg::shared::{self, BITS, Database, Shared, WAVE, WORDS};
 use crate::pg::{clock, xact};
@@ -85,6 +86,7 @@ struct Scheduler {
     place: &'static Database,
     pool: Pool,
     views: Views,
+    watch: Watch,
     /// Of the catalog as `views` has it; None: to be read again in any case.
     generation: Option<u64>,
     read_again: Time,
@@ -99,7 +101,15 @@ impl Scheduler {
         let picture = read().unwrap_or_else(|failure| failure.report().raise())?;
         let views = Views::new(picture, clock::now());
         let pool = Pool::new(shared, database);
-        Some(Self { place, pool, views, generation: Some(generation), read_again: Time::MIN, seen: [0; WORDS] })
+        Some(Self {
+            place,
+            pool,
+            views,
+            watch: Watch::new(),
+            generation: Some(generation),
+            read_again: Time::MIN,
+            seen: [0; WORDS],
+        })
     }
 
     fn run(mut self) {
@@ -160,9 +170,9 @@ impl Scheduler {
         match read() {
             Ok(None) => return false,
             Ok(Some(picture)) => {
-                let empty = Picture { nodes: vec![], health: vec![], last: vec![], paused: true };
-                let old = std::mem::replace(&mut self.views, Views::new(empty, now));
-                self.views = old.follow(picture, now);
+                let views = self.views.follow(picture, now);
+                watch::resumed(&self.views.resumed(&views));
+                self.views = views;
                 self.generation = Some(generation);
             }
             Err(failure) => {
@@ -199,9 +209,10 @@ impl Scheduler {
             }
         }
         self.place.set_overdue(self.views.overdue(&agenda));
+        let alert = self.watch.work(&mut self.views, now);
         let grow = self.pool.grow(waiting, now);
         let read = self.generation.is_none().then_some(self.read_again).filter(|at| *at > now);
-        agenda.next.into_iter().chain(grow).chain(read).min()
+        agenda.next.into_iter().chain(grow).chain(read).chain(alert).min()
     }
 
     fn start(&mut self, wave: &Wave, now: Time) -> bool {

@@ -9,7 +9,7 @@
 
 use super::catalog::{Health, Picture};
 use crate::pg::shared::Assigned;
-use crate::schedule::freshness::Freshness;
+use crate::schedule::freshness::{self, Freshness};
 use crate::schedule::graph::{Graph, Set, minus, unite};
 use crate::schedule::queue::{self, Due, Wave};
 use crate::schedule::{Time, retry};
@@ -28,6 +28,15 @@ struct View {
     unseen: Option<Time>,
     /// When the snapshot of its last wave was taken: what was committed before, it shows.
     shown: Option<Time>,
+    /// That it is late has been told.
+    told: bool,
+}
+
+/// A stream table that is late.
+pub struct Late {
+    pub view: u32,
+    /// Of the first change that it does not show.
+    pub since: Time,
 }
 
 pub struct Views {
@@ -60,6 +69,7 @@ impl Views {
                 not_before: Time::MIN,
                 unseen: None,
                 shown: None,
+                told: false,
             }
         });
         let mut relations: HashMap<u32, Vec<u32>> = HashMap::new();
@@ -74,7 +84,7 @@ impl Views {
     }
 
     /// The same with another picture: what is known of views that read what they read before stays.
-    pub fn follow(self, picture: Picture, now: Time) -> Self {
+    pub fn follow(&self, picture: Picture, now: Time) -> Self {
         let mut new = Self::new(picture, now);
         for n in 0..new.graph.len() {
             let node = &new.graph.nodes()[n];
@@ -85,15 +95,48 @@ impl Views {
                 self.graph.nodes()[old].sources == node.sources && self.graph.nodes()[old].captured == node.captured;
             let view = &mut new.views[n];
             (view.busy, view.not_before) = (before.busy, before.not_before);
-            view.shown = before.shown;
+            (view.shown, view.told) = (before.shown, before.told);
             view.freshness.last = before.freshness.last.max(view.freshness.last);
-            let recovered = before.health == Health::Out && view.health != Health::Out;
+            let recovered = before.health.is_out() && !view.health.is_out();
             if same && !recovered {
                 view.freshness.dirty = before.freshness.dirty;
                 view.unseen = before.unseen;
             }
         }
         new
+    }
+
+    /// Those that had stopped here and go on in `new`.
+    pub fn resumed(&self, new: &Self) -> Vec<u32> {
+        let goes_on = |view: &u32| {
+            let health = |views: &Self| Some(views.views[views.graph.number(*view)?].health);
+            health(self).is_some_and(Health::has_stopped)
+                && health(new).is_some_and(|health| !health.has_stopped() && !health.is_out())
+        };
+        new.graph.nodes().iter().map(|node| node.view).filter(goes_on).collect()
+    }
+
+    /// Those that have had changes to show for too long and have not been told of; when there will be more.
+    pub fn late(&mut self, now: Time) -> (Vec<Late>, Option<Time>) {
+        let (mut late, mut next) = (Vec::new(), None);
+        let Some(factor) = settings::stale_alert_factor().filter(|_| !self.paused) else { return (late, next) };
+        for (n, view) in self.views.iter_mut().enumerate().filter(|(_, view)| !view.told && !view.health.is_out()) {
+            let Some(since) = view.waiting_since() else { continue };
+            match freshness::late(self.graph.cadence(n), since, view.shown, factor) {
+                Some(at) if at <= now => {
+                    view.told = true;
+                    late.push(Late { view: self.graph.nodes()[n].view, since });
+                }
+                at => next = next.into_iter().chain(at).min(),
+            }
+        }
+        (late, next)
+    }
+
+    /// Since when there have been changes that some view has not seen: they are in the change buffers.
+    pub fn waiting_since(&self) -> Option<Time> {
+        let reading = self.views.iter().filter(|view| view.health != Health::Empty);
+        reading.filter_map(View::waiting_since).min()
     }
 
     /// One of the relations with this bit changed, by a commit of this time.
@@ -154,7 +197,7 @@ impl Views {
         let blocked = !available[n] && minus(self.graph.ancestors(n), available).any();
         let possible = match view.health {
             _ if blocked || self.graph.depth(n).is_none() => None,
-            Health::Out => None,
+            Health::Suspended | Health::Empty => None,
             Health::Well => Some(due),
             Health::Failing(until) | Health::Broken(until) => Some(due.max(until)),
         };
@@ -185,7 +228,7 @@ impl Views {
     pub fn refreshed(&mut self, wave: &[Assigned], began: Time, taken: Time) {
         for (n, _) in self.numbers(wave) {
             self.views[n].busy = 0;
-            self.views[n].shown = Some(taken);
+            (self.views[n].shown, self.views[n].told) = (Some(taken), false);
             // Its next refresh is as necessary as this one was.
             if !self.graph.nodes()[n].captured {
                 self.views[n].freshness.mark(began);
@@ -232,6 +275,11 @@ impl View {
         self.unseen = self.unseen.into_iter().chain([committed]).min();
     }
 
+    /// Of the first change that it does not show.
+    fn waiting_since(&self) -> Option<Time> {
+        self.unseen.or(self.freshness.dirty)
+    }
+
     /// The note of a commit may come after the snapshot that sees it: the first one not shown is after that.
     fn unseen(&self) -> Option<Time> {
         self.unseen.map(|unseen| unseen.max(self.shown.unwrap_or(unseen)))
@@ -241,7 +289,7 @@ impl View {
         let healthy = match self.health {
             Health::Well => true,
             Health::Failing(until) => until <= now,
-            Health::Broken(_) | Health::Out => false,
+            Health::Broken(_) | Health::Suspended | Health::Empty => false,
         };
         healthy && self.not_before <= now
     }

@@ -1,11 +1,13 @@
 //! Refreshes one wave after the other, as the scheduler hands them out; keeps its plans; leaves when nothing has come for
 //! a while, when the scheduler is gone, or when the database is wanted without it.
 
+use super::alert::{self, Value};
 use super::failure;
 use crate::pg::process;
 use crate::pg::shared::{self, Assigned, Database, Shared, State, Worker};
 use crate::pg::{clock, facts, names, xact};
-use crate::refresh::{self, Due, progress};
+use crate::refresh::{self, Due, Step, progress};
+use crate::registration::options::Stored;
 use crate::schedule::retry::Class;
 use crate::schedule::{SECOND, Time};
 use crate::{settings, wakeup};
@@ -113,7 +115,9 @@ fn refresh(worker: &Worker) -> (shared::Result, pg_sys::Oid, Class) {
     progress::forget();
     let done = xact::run(|| {
         report(&wave);
-        refresh::scheduled(&wave)
+        let refreshed = refresh::scheduled(&wave);
+        refreshed.iter().flat_map(|refreshed| &refreshed.steps).for_each(tell);
+        refreshed
     });
     match done {
         Ok(Some(refreshed)) => {
@@ -125,6 +129,16 @@ fn refresh(worker: &Worker) -> (shared::Result, pg_sys::Oid, Class) {
             let view = progress::current();
             (shared::Result::Failed, view, failure::handle(view, &failure, began))
         }
+    }
+}
+
+/// Tells those who listen, if there is anything to tell.
+fn tell(step: &Step) {
+    if let Some(reason) = &step.outcome.reason {
+        alert::send("reinitialize_needed", step.view, &[("reason", Value::Text(reason))]);
+    }
+    if step.outcome.rows() > 0 && Stored::read(step.view).options().notify {
+        alert::refreshed(step);
     }
 }
 

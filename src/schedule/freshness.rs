@@ -40,6 +40,21 @@ impl Freshness {
     }
 }
 
+/// From when on it is late: a change has had to wait for so many times the cadence (of one second, if it is faster)
+/// beyond the time it was due. `since` is when the change was committed, `shown` the last snapshot the view shows.
+pub fn late(cadence: &Cadence, since: Time, shown: Option<Time>, factor: i64) -> Option<Time> {
+    let every = cadence.every.map(|every| {
+        let due = shown.map_or(since, |shown| since.max(shown.saturating_add(every)));
+        due.saturating_add(every.max(SECOND).saturating_mul(factor))
+    });
+    let ticks = cadence.crons.iter().filter_map(|cron| {
+        let first = cron.next_after((since + EPOCH).div_euclid(SECOND))?;
+        let second = cron.next_after(first)?;
+        Some((first + (second - first) * factor) * SECOND - EPOCH)
+    });
+    every.into_iter().chain(ticks).min()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -83,6 +98,16 @@ mod tests {
         assert_eq!(view.due(&hourly, 0), Some(3600 * SECOND));
         let view = Freshness { dirty: Some(3600 * SECOND), last: Some(0) };
         assert_eq!(view.due(&hourly, 0), Some(7200 * SECOND), "changed just after the tick");
+    }
+
+    #[test]
+    fn late_after_many_times_the_cadence() {
+        assert_eq!(late(&every(30_000), 100 * SECOND, Some(90 * SECOND), 10), Some(420 * SECOND));
+        assert_eq!(late(&every(30_000), 100 * SECOND, None, 10), Some(400 * SECOND));
+        assert_eq!(late(&every(10), 100 * SECOND, Some(0), 10), Some(110 * SECOND), "at least a second");
+        let hourly = Cadence { every: None, crons: vec![cron::parse("@hourly").unwrap()] };
+        assert_eq!(late(&hourly, 180 * SECOND, Some(0), 2), Some(3 * 3600 * SECOND));
+        assert_eq!(late(&Cadence { every: None, crons: vec![] }, 0, None, 1), None);
     }
 
     #[test]
