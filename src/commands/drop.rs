@@ -40,7 +40,8 @@ pub fn sweep() {
         return;
     }
     let gone = |relid: &pg_sys::Oid| names::kind(*relid).is_none();
-    stream_table::all().into_iter().map(|st| st.relid).filter(gone).for_each(registration::forget);
+    let views: Vec<_> = stream_table::all().into_iter().map(|st| st.relid).filter(gone).collect();
+    registration::forget(&views);
     // All of them: of two sessions that each dropped one of the last two readers neither could do it.
     source::all().into_iter().for_each(|source| capture::uninstall(source.relid));
 }

@@ -175,17 +175,22 @@ pub fn release(view: pg_sys::Oid) {
     detach(view);
     apply::drop_own_indexes(view);
     Stored::default().write(view);
-    forget(view);
+    forget(&[view]);
     resync_dependants(view);
 }
 
-/// Forgets a view that is not a stream table any more, existing or not. Its sources may be without readers now.
-pub fn forget(view: pg_sys::Oid) {
-    let sources = dependency::sources_of(view);
-    dependency::replace(view, &[]);
-    state::drop_all(view);
-    stream_table::delete(view);
-    history::delete(view);
+/// Forgets views that are not stream tables any more, existing or not. Their sources may be without readers now.
+pub fn forget(views: &[pg_sys::Oid]) {
+    let mut sources: Vec<_> = views.iter().flat_map(|view| dependency::sources_of(*view)).collect();
+    for &view in views {
+        dependency::replace(view, &[]);
+        state::drop_all(view);
+        stream_table::delete(view);
+        history::delete(view);
+    }
+    // Who still reads a source takes a look at all its readers.
+    sources.sort_unstable_by_key(|dependency| dependency.source.to_u32());
+    sources.dedup_by_key(|dependency| dependency.source);
     sources.iter().for_each(|dependency| capture::shrink(dependency.source));
 }
 
