@@ -122,7 +122,8 @@ pub fn uninstall(relid: pg_sys::Oid) {
     }
     let there = |member: &pg_sys::Oid| Relation::try_open(*member, pg_sys::ShareRowExclusiveLock).is_some();
     let members: Vec<_> = source.members.into_iter().filter(there).collect();
-    if lock::try_narrow(relid) && dependency::readers_of(relid).is_empty() {
+    // Another session may have done it while we waited for the members.
+    if lock::try_narrow(relid) && source::get(relid).is_some() && dependency::readers_of(relid).is_empty() {
         source::delete(relid);
         arm(&members);
         segment::drop(source.segments);

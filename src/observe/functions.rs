@@ -35,7 +35,10 @@ pub fn has_pending(view: pg_sys::Oid) -> bool {
 /// What the view reads, stream tables as they are, may have changed since it was refreshed.
 fn is_behind(row: &StreamTable) -> bool {
     let Some(frontier) = row.frontier.as_deref().map(Frontier::stored) else { return true };
-    let pending = |source: pg_sys::Oid| waiting(source, &frontier).is_some_and(|waiting| waiting.versions > 0);
+    // Whoever keeps us from looking is about to change it.
+    let pending = |source: pg_sys::Oid| {
+        source::get(source).is_some() && waiting(source, &frontier).is_none_or(|waiting| waiting.versions > 0)
+    };
     !row.captured || stream_table::reinit(row.relid).is_some() || captured_sources(row).into_iter().any(pending)
 }
 
@@ -47,11 +50,12 @@ pub struct Waiting {
     pub cdc: String,
 }
 
-/// What waits for a view with that frontier; None when the source is just being dropped, or no longer captured.
+/// What waits for a view with that frontier; None when the source is no longer captured, or somebody is just dropping or
+/// truncating its buffer. Does not wait for them: who looks at many buffers would be in a deadlock with who drops many.
 pub fn waiting(relid: pg_sys::Oid, frontier: &Frontier) -> Option<Waiting> {
     let source = source::get(relid)?;
     // Locks them too.
-    let bytes = source.segments.into_iter().map(storage::bytes).sum::<Option<u64>>()?;
+    let bytes = source.segments.into_iter().map(storage::bytes_now).sum::<Option<u64>>()?;
     Some(Waiting { versions: Pending::now(relid, frontier).versions, bytes, cdc: source.cdc })
 }
 

@@ -3,12 +3,8 @@
 use super::relation::Relation;
 use pgrx::pg_sys;
 
-/// Bytes of a table's main fork and its TOAST table's; None when it is gone.
-pub fn bytes(relid: pg_sys::Oid) -> Option<u64> {
-    bytes_of(Relation::try_open(relid, pg_sys::AccessShareLock)?)
-}
-
-/// The same, without waiting; None also when somebody has locked it.
+/// Bytes of a table's main fork and its TOAST table's, which is locked to the end of the transaction. Does not wait: None
+/// when somebody else has locked it against that, or it is gone.
 pub fn bytes_now(relid: pg_sys::Oid) -> Option<u64> {
     // SAFETY: a lock by oid.
     let locked = unsafe { pg_sys::ConditionalLockRelationOid(relid, pg_sys::AccessShareLock as i32) };
