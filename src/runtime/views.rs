@@ -173,15 +173,19 @@ impl Views {
         if self.paused {
             return agenda;
         }
-        let well: Set = self.views.iter().map(|view| view.is_well(now)).collect();
+        let well: Set = self.views.iter().map(View::is_well).collect();
         let available = queue::available(&self.graph, &well);
+        let waiting: Set = self.views.iter().map(|view| view.waits_until() > now).collect();
         for n in (0..self.graph.len()).filter(|&n| !self.in_flight[n]) {
             match self.due(n, &available) {
                 Some(at) if at <= now => agenda.due.push(Due { view: n, at }),
                 at => agenda.next = agenda.next.into_iter().chain(at).min(),
             }
         }
-        agenda.waves = queue::waves(&self.graph, &agenda.due, &available, &self.in_flight);
+        agenda.waves = queue::waves(&self.graph, &agenda.due, &available, &waiting, &self.in_flight);
+        // Others may be due then, which wait with them.
+        let waits = waiting.iter_ones().map(|n| self.views[n].waits_until());
+        agenda.next = agenda.next.into_iter().chain(waits).min();
         agenda
     }
 
@@ -198,10 +202,10 @@ impl Views {
         let possible = match view.health {
             _ if blocked || self.graph.depth(n).is_none() => None,
             Health::Suspended | Health::Empty => None,
-            Health::Well => Some(due),
-            Health::Failing(until) | Health::Broken(until) => Some(due.max(until)),
+            Health::Well | Health::Failing(_) => Some(due),
+            Health::Broken(until) => Some(due.max(until)),
         };
-        possible.map(|at| at.max(view.not_before))
+        possible.map(|at| at.max(view.waits_until()))
     }
 
     /// The members of a wave to be.
@@ -285,12 +289,17 @@ impl View {
         self.unseen.map(|unseen| unseen.max(self.shown.unwrap_or(unseen)))
     }
 
-    fn is_well(&self, now: Time) -> bool {
-        let healthy = match self.health {
-            Health::Well => true,
-            Health::Failing(until) => until <= now,
-            Health::Broken(_) | Health::Suspended | Health::Empty => false,
-        };
-        healthy && self.not_before <= now
+    fn is_well(&self) -> bool {
+        matches!(self.health, Health::Well | Health::Failing(_))
+    }
+
+    /// After a failure that may not come again, or because somebody was in the way. What is out of order waits for
+    /// something else.
+    fn waits_until(&self) -> Time {
+        match self.health {
+            Health::Failing(until) => self.not_before.max(until),
+            Health::Well | Health::Broken(_) => self.not_before,
+            Health::Suspended | Health::Empty => Time::MIN,
+        }
     }
 }

@@ -3,6 +3,10 @@
 //! Slices that overlap make up one wave, refreshed in one transaction: apart, one would wait for the other's locks. Waves do
 //! not overlap, so they run side by side; the longest overdue comes first. A wave that would touch a view just being
 //! refreshed waits for that to end.
+//!
+//! A view may be *waiting*, for a lock or after a failure that may not come again, for seconds: then all that would be
+//! refreshed with it waits too, or the branches of a diamond would disagree. Or it may be *unavailable*, for an unknown
+//! time: what reads it stays as it is, the rest goes on.
 
 use super::Time;
 use super::graph::{Graph, Set, meet, unite};
@@ -23,14 +27,17 @@ pub struct Wave {
     pub at: Time,
 }
 
-/// The waves that can start now. `available`: views that may be refreshed; `busy`: those being refreshed.
-pub fn waves(graph: &Graph, due: &[Due], available: &Set, busy: &Set) -> Vec<Wave> {
+/// The waves that can start now. `busy`: views that are being refreshed.
+pub fn waves(graph: &Graph, due: &[Due], available: &Set, waiting: &Set, busy: &Set) -> Vec<Wave> {
     let mut due = due.to_vec();
     // The deepest first: it usually takes along what it reads.
     due.sort_by_key(|due| (Reverse(graph.depth(due.view)), due.view));
     let mut waves: Vec<Wave> = Vec::new();
     for Due { view, at } in due {
-        add(&mut waves, Wave { members: members(graph, view, available), at });
+        let members = members(graph, view, available);
+        if !meet(&members, waiting) {
+            add(&mut waves, Wave { members, at });
+        }
     }
     waves.retain(|wave| !meet(&wave.members, busy));
     waves.sort_by_key(|wave| wave.at);
@@ -38,9 +45,12 @@ pub fn waves(graph: &Graph, due: &[Due], available: &Set, busy: &Set) -> Vec<Wav
 }
 
 /// What goes along with a view. One that is not available but is tried all the same, because it failed, goes with its
-/// ancestors only: it must not hold up others.
+/// ancestors and what goes along with them, not with its own mates: it must not hold them up.
 fn members(graph: &Graph, view: usize, available: &Set) -> Set {
     let mut members = if available[view] { graph.slice(view).clone() } else { graph.ancestors(view).clone() };
+    if !available[view] {
+        graph.ancestors(view).iter_ones().for_each(|above| unite(&mut members, graph.slice(above)));
+    }
     members &= available.clone();
     members.set(view, true);
     members
@@ -57,7 +67,7 @@ fn add(waves: &mut Vec<Wave>, mut new: Wave) {
     *waves = apart;
 }
 
-/// The views that may be refreshed: well themselves, and so is everything they read.
+/// The views that may be refreshed: neither they nor anything they read is out of order.
 pub fn available(graph: &Graph, well: &Set) -> Set {
     if well.all() && graph.is_acyclic() {
         return well.clone();
@@ -114,14 +124,14 @@ mod tests {
     #[test]
     fn independent_views_run_apart_the_longest_overdue_first() {
         let g = graph(&[&[1], &[1], &[2]]);
-        let waves = waves(&g, &due(&[(0, 30), (1, 10), (2, 20)]), &all(&g), &none(&g));
+        let waves = waves(&g, &due(&[(0, 30), (1, 10), (2, 20)]), &all(&g), &none(&g), &none(&g));
         assert_eq!(members(&waves), [[1], [2], [0]]);
     }
 
     #[test]
     fn what_shares_an_ancestor_runs_together() {
         let g = graph(&[&[1], &[100], &[100], &[2]]);
-        let waves = waves(&g, &due(&[(0, 9), (1, 30), (2, 20), (3, 10)]), &all(&g), &none(&g));
+        let waves = waves(&g, &due(&[(0, 9), (1, 30), (2, 20), (3, 10)]), &all(&g), &none(&g), &none(&g));
         assert_eq!(members(&waves), [vec![0, 1, 2], vec![3]]);
         assert_eq!(waves[0].at, 9);
     }
@@ -131,7 +141,7 @@ mod tests {
         let g = graph(&[&[1], &[100], &[2]]);
         let mut busy = none(&g);
         busy.set(0, true);
-        assert_eq!(members(&waves(&g, &due(&[(1, 1), (2, 2)]), &all(&g), &busy)), [[2]]);
+        assert_eq!(members(&waves(&g, &due(&[(1, 1), (2, 2)]), &all(&g), &none(&g), &busy)), [[2]]);
     }
 
     #[test]
@@ -140,15 +150,43 @@ mod tests {
         let well = without(&g, 1);
         let available = available(&g, &well);
         assert_eq!(available.iter_ones().collect::<Vec<_>>(), [0, 3]);
-        assert_eq!(members(&waves(&g, &due(&[(0, 1), (3, 1)]), &available, &none(&g))), [[0, 3]]);
-        assert_eq!(members(&waves(&g, &due(&[(1, 1)]), &available, &none(&g))), [[0, 1]], "tried again");
+        assert_eq!(members(&waves(&g, &due(&[(0, 1), (3, 1)]), &available, &none(&g), &none(&g))), [[0, 3]]);
+        assert_eq!(members(&waves(&g, &due(&[(1, 1)]), &available, &none(&g), &none(&g))), [[0, 1]], "tried again");
     }
 
     #[test]
     fn a_mate_that_failed_does_not_hold_up_the_other_branch() {
         let g = graph(&[&[1], &[1], &[100, 101]]);
         let available = available(&g, &without(&g, 1));
-        assert_eq!(members(&waves(&g, &due(&[(0, 1)]), &available, &none(&g))), [[0]]);
-        assert_eq!(members(&waves(&g, &due(&[(0, 1)]), &all(&g), &none(&g))), [[0, 1]]);
+        assert_eq!(members(&waves(&g, &due(&[(0, 1)]), &available, &none(&g), &none(&g))), [[0]]);
+        assert_eq!(members(&waves(&g, &due(&[(0, 1)]), &all(&g), &none(&g), &none(&g))), [[0, 1]]);
+    }
+
+    #[test]
+    fn a_branch_that_waits_for_a_lock_holds_up_the_other_and_nobody_else() {
+        // Two branches over table 1, their tip, and a view beside them that shares an ancestor with one.
+        let g = graph(&[&[1], &[1], &[100, 101], &[100]]);
+        let branch = without(&g, 1);
+        let waiting: Set = !branch;
+        let ready = |view| members(&waves(&g, &due(&[(view, 1)]), &all(&g), &waiting, &none(&g)));
+        assert!(ready(0).is_empty() && ready(2).is_empty());
+        let apart = graph(&[&[1], &[1], &[100, 101], &[2]]);
+        assert_eq!(members(&waves(&apart, &due(&[(0, 1), (3, 1)]), &all(&apart), &waiting, &none(&apart))), [[3]]);
+    }
+
+    #[test]
+    fn what_shares_an_ancestor_with_one_that_waits_goes_on() {
+        let g = graph(&[&[1], &[100], &[100]]);
+        let waiting: Set = !without(&g, 1);
+        assert_eq!(members(&waves(&g, &due(&[(1, 1), (2, 1)]), &all(&g), &waiting, &none(&g))), [[0, 2]]);
+    }
+
+    #[test]
+    fn a_failed_view_tried_again_does_not_part_the_branches_it_reads() {
+        // Branches 0 and 1 with tip 2; view 3 reads one of them and has failed.
+        let g = graph(&[&[1], &[1], &[100, 101], &[100]]);
+        let available = available(&g, &without(&g, 3));
+        let waves = waves(&g, &due(&[(3, 1)]), &available, &none(&g), &none(&g));
+        assert_eq!(members(&waves), [[0, 1, 3]]);
     }
 }
