@@ -3,11 +3,11 @@
 
 SHELL = /bin/sh
 .DEFAULT_GOAL = all
-.PHONY: all help install demo check fuzz bench accept clean \
-	check-style check-lint check-unit check-regress check-isolation check-tap check-generated
+.PHONY: all help install demo check fuzz soak bench accept clean \
+	check-style check-lint check-unit check-regress check-isolation check-tap check-generated check-soak
 
 # The variables that the scripts read.
-export PG_CONFIG TESTS N SEED KEEP DESTDIR
+export PG_CONFIG TESTS N SEED MINUTES KEEP DESTDIR
 
 all: ## compile the extension
 	@.ci/extension release
@@ -21,7 +21,7 @@ demo: ## show views maintaining themselves on a private server; KEEP=1 leaves it
 check: ## run every test suite
 	@regress/bin/check
 
-check-style check-lint check-unit check-regress check-isolation check-tap check-generated: ## one suite; TESTS="a b" some tests of it
+check-style check-lint check-unit check-regress check-isolation check-tap check-generated check-soak: ## one suite; TESTS="a b" some tests of it
 	@regress/bin/check $(@:check-%=%)
 
 accept: ## take the last results of TESTS="a b" (regress or isolation) as the expected ones
@@ -29,6 +29,9 @@ accept: ## take the last results of TESTS="a b" (regress or isolation) as the ex
 
 fuzz: ## N=500000 generated checks from a new seed, or from SEED=
 	@N=$${N:-500000} SEED=$${SEED:-$$(date +%s)} regress/bin/check generated
+
+soak: ## MINUTES=60 of views that refresh themselves while everything happens at once; SEED=
+	@MINUTES=$${MINUTES:-60} regress/bin/check soak
 
 bench: ## measure
 	@regress/bin/bench
