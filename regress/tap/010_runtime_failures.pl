@@ -1,0 +1,85 @@
+# What becomes of refreshes that fail again and again, and of those for which there is no process; and who is told.
+use strict;
+use warnings FATAL => 'all';
+
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Trickle;
+
+my $node = trickle_node('failures', conf => "pg_trickle.enabled = on\npg_trickle.max_consecutive_errors = 2\n");
+$node->safe_psql('postgres', q{
+	CREATE TABLE orders (id int PRIMARY KEY, customer int NOT NULL, amount int NOT NULL);
+	INSERT INTO orders SELECT g, g % 10, g FROM generate_series(1, 100) g;
+	CREATE MATERIALIZED VIEW shares WITH (pg_trickle.incremental, pg_trickle.schedule = '10ms') AS SELECT id, customer, 1000 / amount AS share FROM orders;
+	CREATE MATERIALIZED VIEW below WITH (pg_trickle.incremental, pg_trickle.schedule = '10ms') AS
+		SELECT customer, sum(share) AS share FROM shares GROUP BY customer;
+	CREATE MATERIALIZED VIEW beside WITH (pg_trickle.incremental, pg_trickle.schedule = '10ms') AS
+		SELECT customer, count(*) AS n FROM orders GROUP BY customer;
+});
+my $listener = $node->background_psql('postgres');
+$listener->query_safe('LISTEN pg_trickle_alert');
+
+my $heard = '';
+# Waits for an alert about a view; its other fields must match.
+sub alerted
+{
+	my ($event, $view, @fields) = @_;
+	for (1 .. 600)
+	{
+		$heard .= $listener->query_safe('SELECT pg_sleep(0.05)');
+		my ($payload) = $heard =~ /payload "(\{"event": "$event", "stream_table": "$view"[^\n]*\})" received/;
+		next unless defined $payload;
+		$heard = '';
+		like($payload, $_, "$event of $view tells $_") for qr/\}$/, @fields;
+		return;
+	}
+	return fail("$event of $view was told; heard: $heard");
+}
+
+sub state_is
+{
+	my ($view, $expected, $message) = @_;
+	return ok($node->poll_query_until('postgres', "SELECT status, consecutive_errors FROM pgtrickle.pgt_status() WHERE name = 'public.$view'", $expected), $message);
+}
+
+my $old = $node->safe_psql('postgres', 'SELECT sum(share) FROM below');
+$node->safe_psql('postgres', 'UPDATE orders SET amount = 0 WHERE id = 7; DELETE FROM orders WHERE id = 8');
+state_is('shares', 'ERROR|1', 'what cannot be computed is in ERROR at once');
+alerted('refresh_failed', 'public.shares', qr/"sqlstate": "22012"/, qr/"error": "division by zero"/);
+is($node->safe_psql('postgres', 'SELECT sum(share) FROM below'), $old, 'what reads it stays as it was');
+is($node->safe_psql('postgres', q{SELECT waits_for FROM pgtrickle.pgt_stream_tables WHERE pgt_name = 'below'}), '{public.shares}', 'and says why');
+is($node->safe_psql('postgres', q{SELECT pgtrickle.wait_until_fresh('beside')}), 't', 'the rest goes on');
+
+# Tried again when something has changed; that was once too often.
+$node->safe_psql('postgres', 'DELETE FROM orders WHERE id = 9');
+state_is('shares', 'SUSPENDED|2', 'suspended after so many errors');
+alerted('auto_suspended', 'public.shares', qr/"consecutive_errors": "2"/);
+$node->safe_psql('postgres', 'UPDATE orders SET amount = 3 WHERE id = 7');
+is($node->safe_psql('postgres', q{SELECT pgtrickle.wait_until_fresh('beside'), pgtrickle.wait_until_fresh('shares', '1s')}), 't|f', 'suspended means left alone');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM pgtrickle.pgt_refresh_history WHERE pgt_relid = 'shares'::regclass AND status = 'FAILED'}), '2', 'the history has both failures');
+$node->safe_psql('postgres', q{SELECT pgtrickle.resume_stream_table('shares')});
+alerted('resumed', 'public.shares');
+wait_until_fresh($node);
+views_agree($node, 'resumed, all are exact');
+state_is('shares', 'ACTIVE|0', 'and the errors are forgotten');
+$listener->quit;
+
+# No room for a worker: beside the server's own process, the launcher and two schedulers.
+my $tight = trickle_node('tight', extension => 0, conf => "pg_trickle.enabled = on\nmax_worker_processes = 4\n");
+$tight->safe_psql('postgres', 'CREATE DATABASE other');
+$tight->safe_psql('other', 'CREATE EXTENSION pg_trickle');
+$tight->safe_psql('postgres', 'CREATE EXTENSION pg_trickle');
+$tight->poll_query_until('postgres', q{SELECT count(*) = 2 FROM pg_stat_activity WHERE backend_type = 'pg_trickle scheduler'});
+$tight->safe_psql('postgres', q{
+	CREATE TABLE orders (id int PRIMARY KEY);
+	CREATE MATERIALIZED VIEW counted WITH (pg_trickle.incremental, pg_trickle.schedule = '10ms') AS SELECT count(*) AS n FROM orders;
+	INSERT INTO orders VALUES (1)});
+$tight->wait_for_log(qr/WARNING: .*could not start pg_trickle refresh worker/);
+is($tight->safe_psql('postgres', q{SELECT pgtrickle.wait_until_fresh('counted', '6s'), n FROM counted}), 'f|0', 'without a worker nothing is refreshed');
+my $complaints = () = slurp_file($tight->logfile) =~ /could not start pg_trickle refresh worker/g;
+is($complaints, 1, 'which is said once');
+$tight->safe_psql('other', 'DROP EXTENSION pg_trickle');
+wait_until_fresh($tight);
+is($tight->safe_psql('postgres', 'SELECT n FROM counted'), '1', 'it is tried again, and works when there is room');
+
+finish();
