@@ -82,4 +82,22 @@ $tight->safe_psql('other', 'DROP EXTENSION pg_trickle');
 wait_until_fresh($tight);
 is($tight->safe_psql('postgres', 'SELECT n FROM counted'), '1', 'it is tried again, and works when there is room');
 
+# A database that was waiting for room and is gone: the launcher waits for nothing any more, and takes no time.
+$tight->safe_psql('postgres', 'CREATE DATABASE brief');
+$tight->safe_psql('brief', 'CREATE EXTENSION pg_trickle');
+$tight->wait_for_log(qr/WARNING: .*could not start pg_trickle scheduler/);
+$tight->safe_psql('postgres', 'DROP DATABASE brief');
+my ($launcher) = processes($tight, 'launcher');
+my ($time, $quiet) = ('', 0);
+for (1 .. 30)
+{
+	my $now = join ' ', (split ' ', slurp_file("/proc/$launcher/stat") =~ s/.*\) //sr)[ 11, 12 ];
+	$quiet = $now eq $time ? $quiet + 1 : 0;
+	# Longer than until the next attempt to start a process.
+	last if $quiet > 7;
+	$time = $now;
+	sleep 1;
+}
+cmp_ok($quiet, '>', 7, 'the launcher rests');
+
 finish();

@@ -1,7 +1,7 @@
 //! What our processes and all backends share: one fixed area of shared memory, all atomics, zero at start.
 //!
 //! Writers touch it once per transaction that changed something captured: a bit per source and, if the bit was clear, the
-//! latch of the database's scheduler. Only handing out places in the two tables takes the lock.
+//! latch of the database's scheduler. Only who takes a place in one of the two tables, or leaves it, takes the lock.
 
 use super::progress::Progress;
 use super::{clock, process};
@@ -24,6 +24,9 @@ pub const WAVE: usize = 4096;
 /// Databases with stream tables. A server has a process for each, so it cannot have many more than this by default.
 const DATABASES: usize = 128;
 
+/// In place of a database.
+pub const FREE: u32 = 0;
+
 /// A process that can be woken.
 #[repr(C)]
 pub struct Process {
@@ -33,7 +36,7 @@ pub struct Process {
 
 #[repr(C)]
 pub struct Database {
-    /// 0: the place is free.
+    /// Or FREE.
     pub oid: AtomicU32,
     /// A scheduler should look whether the extension is there, or is known to be needed.
     pub wanted: AtomicBool,
@@ -229,7 +232,7 @@ impl Shared {
         &self.header.databases_changed
     }
 
-    /// Runs `work` while no other process hands out places. `work` must not raise.
+    /// Runs `work` while no other process takes or leaves a place. `work` must not raise.
     pub fn locked<R>(&self, work: impl FnOnce() -> R) -> R {
         let lock = self.header.lock.load(SeqCst);
         // SAFETY: a lock of our tranche; released by the server, should an error come from it.

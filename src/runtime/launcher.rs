@@ -105,7 +105,7 @@ impl Launcher {
             let Some(oid) = self.unknown.pop_front() else { break };
             self.start(oid, now);
         }
-        later.extend(self.exhausted);
+        later.extend(self.exhausted.filter(|at| *at > now));
         later.into_iter().min().map(|at| Duration::from_micros((at - now).max(0) as u64))
     }
 

@@ -44,14 +44,7 @@ pub struct Pool {
 
 impl Pool {
     pub fn new(shared: Shared, database: u32) -> Self {
-        let pool = Self { shared, database, tasks: HashMap::new(), handles: HashMap::new(), exhausted: None };
-        // Workers that never came, asked for by a scheduler that is gone.
-        for (_, worker) in pool.workers() {
-            if worker.process.pid().is_none() {
-                worker.set_state(State::Free);
-            }
-        }
-        pool
+        Self { shared, database, tasks: HashMap::new(), handles: HashMap::new(), exhausted: None }
     }
 
     fn workers(&self) -> impl Iterator<Item = (usize, &'static Worker)> + use<> {
@@ -71,12 +64,16 @@ impl Pool {
                     ending
                 }
                 State::Gone => {
-                    self.free(place);
+                    self.handles.remove(&place);
+                    worker.set_state(State::Free);
                     Ending::Lost
                 }
                 State::Starting => {
-                    if self.handles.get(&place).is_none_or(|handle| handle.progress() == Progress::Ended) {
-                        self.free(place);
+                    // It may be there without being the one that was asked for: see `worker::claim`.
+                    if self.handles.get(&place).is_none_or(|handle| handle.progress() == Progress::Ended)
+                        && self.shared.locked(|| give_up(worker))
+                    {
+                        self.handles.remove(&place);
                     }
                     continue;
                 }
@@ -85,11 +82,6 @@ impl Pool {
             endings.extend(self.tasks.remove(&place).map(|task| (task, ending)));
         }
         endings
-    }
-
-    fn free(&mut self, place: usize) {
-        self.handles.remove(&place);
-        self.shared.workers[place].set_state(State::Free);
     }
 
     /// Hands a wave to an idle worker; false when there is none.
@@ -162,6 +154,25 @@ impl Pool {
     pub fn dismiss(&self) {
         self.workers().for_each(|(_, worker)| worker.process.wake());
     }
+}
+
+/// The scheduler of this database leaves: what only it would free is free. Under the lock.
+pub fn abandon(shared: Shared, database: u32) {
+    for worker in shared.workers.iter().filter(|worker| worker.database.load(SeqCst) == database) {
+        if worker.state() == State::Gone {
+            worker.set_state(State::Free);
+        }
+        give_up(worker);
+    }
+}
+
+/// Frees the place of a worker that has not come, if so. Under the lock: it may just be coming.
+fn give_up(worker: &Worker) -> bool {
+    let missing = worker.state() == State::Starting && worker.process.pid().is_none();
+    if missing {
+        worker.set_state(State::Free);
+    }
+    missing
 }
 
 fn ending(worker: &Worker) -> Ending {

@@ -2,7 +2,7 @@
 //! do, without a transaction and without looking at a clock.
 
 use super::catalog::{self, Picture};
-use super::pool::{Ending, Pool};
+use super::pool::{self, Ending, Pool};
 use super::views::Views;
 use super::watch::{self, Watch};
 use crate::pg::process;
@@ -34,10 +34,11 @@ fn main(database: u32) {
     let Some(shared) = shared::area() else { return };
     process::begin(leave);
     let oid = pg_sys::Oid::from(database);
-    let Some(place) = wakeup::find_or_add(shared, oid) else { return process::warn_full(shared.databases.len()) };
-    if !occupy(shared, place) {
-        return;
-    }
+    let place = match wakeup::with_place(shared, oid, occupy) {
+        None => return process::warn_full(shared.databases.len()),
+        Some(None) => return,
+        Some(Some(place)) => place,
+    };
     if place.holds.load(SeqCst) > 0 {
         return;
     }
@@ -53,16 +54,14 @@ fn main(database: u32) {
     scheduler.run();
 }
 
-/// False when another scheduler is there.
-fn occupy(shared: Shared, place: &'static Database) -> bool {
-    shared.locked(|| {
-        let free = place.scheduler.pid().is_none();
-        if free {
-            place.scheduler.register();
-            PLACE.set(Some(place));
-        }
-        free
-    })
+/// None when another scheduler is there.
+fn occupy(place: &'static Database) -> Option<&'static Database> {
+    let free = place.scheduler.pid().is_none();
+    if free {
+        place.scheduler.register();
+        PLACE.set(Some(place));
+    }
+    free.then_some(place)
 }
 
 /// However this process ends.
@@ -75,8 +74,11 @@ fn leave() {
         shared.databases_changed().store(true, SeqCst);
     }
     place.set_overdue(None);
-    place.scheduler.leave();
     let oid = place.oid.load(SeqCst);
+    shared.locked(|| {
+        place.scheduler.leave();
+        pool::abandon(shared, oid);
+    });
     let ours = shared.workers.iter().filter(|worker| worker.database.load(SeqCst) == oid);
     ours.for_each(|worker| worker.process.wake());
     shared.launcher().wake();

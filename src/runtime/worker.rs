@@ -29,14 +29,9 @@ thread_local!(static PLACE: Cell<Option<(Shared, &'static Worker)>> = const { Ce
 fn main(place: u32) {
     let Some(shared) = shared::area() else { return };
     process::begin(leave);
-    let worker = &shared.workers[place as usize];
+    let Some(worker) = shared.locked(|| claim(shared, place)) else { return };
     let database = pg_sys::Oid::from(worker.database.load(SeqCst));
-    let Some(home) = wakeup::find_or_add(shared, database) else { return };
-    if worker.state() != State::Starting || worker.process.pid().is_some() {
-        return;
-    }
-    worker.process.register();
-    PLACE.set(Some((shared, worker)));
+    let Some(home) = wakeup::find(shared, database.to_u32()) else { return };
     if home.holds.load(SeqCst) > 0 {
         return;
     }
@@ -59,16 +54,32 @@ fn set_up() {
     wakeup::refreshes_are_scheduled();
 }
 
+/// None when nobody waits for a worker in this place any more, or another one came first: a scheduler that ends leaves behind
+/// workers that have been asked for, and another scheduler may have asked for one in the same place since. Which of them
+/// serves there is all the same.
+fn claim(shared: Shared, place: u32) -> Option<&'static Worker> {
+    let worker = &shared.workers[place as usize];
+    let wanted = worker.state() == State::Starting && worker.process.pid().is_none();
+    if wanted {
+        worker.process.register();
+        PLACE.set(Some((shared, worker)));
+    }
+    wanted.then_some(worker)
+}
+
 /// However this process ends.
 fn leave() {
     let Some((shared, worker)) = PLACE.take() else { return };
-    worker.process.leave();
-    worker.set_state(State::Gone);
-    let oid = worker.database.load(SeqCst);
-    let home = shared.databases.iter().find(|place| place.oid.load(SeqCst) == oid);
-    match home.filter(|home| home.scheduler.pid().is_some()) {
-        Some(home) => home.scheduler.wake(),
-        None => worker.set_state(State::Free),
+    let scheduler = shared.locked(|| {
+        worker.process.leave();
+        let home = wakeup::find(shared, worker.database.load(SeqCst));
+        let scheduler = home.map(|home| &home.scheduler).filter(|scheduler| scheduler.pid().is_some());
+        // Who would free it otherwise?
+        worker.set_state(if scheduler.is_some() { State::Gone } else { State::Free });
+        scheduler
+    });
+    if let Some(scheduler) = scheduler {
+        scheduler.wake();
     }
 }
 

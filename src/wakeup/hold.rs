@@ -1,7 +1,7 @@
 //! Statements that need a database without sessions (DROP, RENAME, SET TABLESPACE, CREATE .. TEMPLATE) ask our processes
 //! to leave it, wait until they have, and let them back in when the transaction ends.
 
-use super::{databases_changed, find_or_add};
+use super::{databases_changed, with_place};
 use crate::pg::process;
 use crate::pg::shared::{self, Database, Shared, State};
 use pgrx::pg_sys;
@@ -18,8 +18,11 @@ pub fn hold(database: pg_sys::Oid) {
     databases_changed();
     let Some(shared) = shared::area() else { return };
     // Without a free place no scheduler can be there either.
-    let Some(place) = find_or_add(shared, database) else { return };
-    place.holds.fetch_add(1, SeqCst);
+    let held = with_place(shared, database, |place| {
+        place.holds.fetch_add(1, SeqCst);
+        place
+    });
+    let Some(place) = held else { return };
     HELD.with_borrow_mut(|held| held.push(place));
     while occupied(shared, place) {
         process::pause(STEP, c"PgTrickleLeave");

@@ -16,7 +16,7 @@
 pub mod hold;
 
 use crate::pg::process;
-use crate::pg::shared::{self, BITS, Database, Shared, WORDS};
+use crate::pg::shared::{self, BITS, Database, FREE, Shared, WORDS};
 use crate::pg::xact::{self, End, Listener};
 use pgrx::pg_sys;
 use std::cell::Cell;
@@ -161,10 +161,8 @@ fn deliver(notes: u8) {
         shared.databases_changed().store(true, SeqCst);
         shared.launcher().wake();
     }
-    if notes & note::EXTENSION != 0
-        && let Some(database) = find_or_add(shared, process::own_database())
-    {
-        database.wanted.store(true, SeqCst);
+    if notes & note::EXTENSION != 0 {
+        with_place(shared, process::own_database(), |place| place.wanted.store(true, SeqCst));
         shared.launcher().wake();
     }
     // A database without a place has no scheduler, and one that begins looks at everything.
@@ -207,17 +205,19 @@ pub fn own(shared: Shared) -> Option<&'static Database> {
     Some(&shared.databases[place])
 }
 
-/// A place for a database; None when all are taken.
-pub fn find_or_add(shared: Shared, database: pg_sys::Oid) -> Option<&'static Database> {
+/// The place of a database that has one.
+pub fn find(shared: Shared, oid: u32) -> Option<&'static Database> {
+    shared.databases.iter().find(|place| place.oid.load(SeqCst) == oid)
+}
+
+/// Does something with the place of a database, which gets one if need be, while nobody takes it away. None when all are
+/// taken. `work` must not raise.
+pub fn with_place<R>(shared: Shared, database: pg_sys::Oid, work: impl FnOnce(&'static Database) -> R) -> Option<R> {
     let oid = database.to_u32();
-    let known = || shared.databases.iter().find(|place| place.oid.load(SeqCst) == oid);
-    known().or_else(|| {
-        shared.locked(|| {
-            let free = || shared.databases.iter().find(|place| place.oid.load(SeqCst) == 0);
-            let place = known().or_else(free)?;
-            place.oid.store(oid, SeqCst);
-            Some(place)
-        })
+    shared.locked(|| {
+        let place = find(shared, oid).or_else(|| find(shared, FREE))?;
+        place.oid.store(oid, SeqCst);
+        Some(work(place))
     })
 }
 
@@ -227,11 +227,11 @@ pub fn sweep(shared: Shared, exists: impl Fn(u32) -> bool) {
         for place in shared.databases {
             let oid = place.oid.load(SeqCst);
             let idle = place.holds.load(SeqCst) == 0 && place.scheduler.pid().is_none();
-            if oid != 0 && idle && (!place.wanted.load(SeqCst) || !exists(oid)) {
+            if oid != FREE && idle && (!place.wanted.load(SeqCst) || !exists(oid)) {
                 place.wanted.store(false, SeqCst);
                 place.everything.store(false, SeqCst);
                 place.dirty.iter().for_each(|word| word.store(0, SeqCst));
-                place.oid.store(0, SeqCst);
+                place.oid.store(FREE, SeqCst);
             }
         }
     });
