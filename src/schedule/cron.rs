@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use croner::parser::{CronParser, Seconds, Year};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cron(croner::Cron);
+pub struct Cron(Box<croner::Cron>);
 
 /// The expression a text means, or a sentence saying why it means none.
 pub fn parse(text: &str) -> Result<Cron, String> {
@@ -18,7 +18,7 @@ pub fn parse(text: &str) -> Result<Cron, String> {
         return Err(format!("A cron expression has 5 or 6 fields, not {fields}."));
     }
     let parser = CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).build();
-    let cron = parser.parse(text).map(Cron).map_err(|error| match text.starts_with('@') {
+    let cron = parser.parse(text).map(Box::new).map(Cron).map_err(|error| match text.starts_with('@') {
         true => format!("\"{text}\" is not a known cron form."),
         false => format!("\"{text}\" is no cron expression: {error}"),
     })?;
