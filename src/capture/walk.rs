@@ -14,9 +14,9 @@
 //! only one of the last [`REACH`] of the segment (buffer.rs); further rows of its transaction may follow to that page, and to
 //! pages it adds, and so may rows of its session's next transactions, as long as fewer than [`PATIENCE`] ids were given
 //! out since. So who writes more than `REACH` pages before what was the end once had chosen before then, and has an id
-//! less than `PATIENCE` beyond those given out then. When all of these have ended, and a refresh has seen what they did, those pages hold
-//! nothing that it does not contain, and never will. "The end" is a page with a row that has committed: crash
-//! recovery brings back no more.
+//! less than `PATIENCE` beyond those given out then. When all of these have ended, and a refresh has seen what they did,
+//! those pages hold nothing that it does not contain, and never will. "The end" is a page with a row that has committed:
+//! crash recovery brings back no more.
 
 use super::buffer::StoredRow;
 use super::cache;

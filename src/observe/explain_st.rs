@@ -89,10 +89,13 @@ fn sources(row: &StreamTable) -> Properties {
     let captured = captured_sources(row);
     let described = |dependency: dependency::Dependency| {
         let name = facts::relation_name(dependency.source);
-        let pending = frontier.as_ref().filter(|_| captured.contains(&dependency.source));
-        let waiting = pending.and_then(|frontier| waiting(dependency.source, frontier));
-        let text =
-            waiting.map_or("not captured".to_owned(), |waiting| format!("{} row versions pending", waiting.versions));
+        let text = match frontier.as_ref().filter(|_| captured.contains(&dependency.source)) {
+            None => "not captured".to_owned(),
+            Some(frontier) => match waiting(dependency.source, frontier) {
+                Some(waiting) => format!("{} row versions pending", waiting.versions),
+                None => "its change buffer is locked".to_owned(),
+            },
+        };
         ("source", Some(format!("{name}: {text}")))
     };
     dependency::sources_of(row.relid).into_iter().map(described).collect()

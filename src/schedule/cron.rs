@@ -63,6 +63,10 @@ mod tests {
         assert_eq!(next("0 0 29 2 *", 3_981_398_400), 4_233_686_400, "there is no 2100-02-29");
         assert_eq!(next("0 0 13 * fri", now), 1_795_737_600, "a Friday that is not the 13th");
         assert_eq!(next("0 0 31 feb mon", now), 1_801_440_000, "Mondays of February");
+        assert_eq!(next("5-59/20 * * * *", now), now + 9 * 60 + 30);
+        assert_eq!(next("0 0 L * *", now), 1_795_996_800, "2026-11-30");
+        assert_eq!(next("0 0 15W * *", now), 1_797_292_800, "2026-12-15, a Tuesday");
+        assert_eq!(next("0 0 * * 5#2", now), 1_796_947_200, "2026-12-11");
     }
 
     #[test]
@@ -82,6 +86,7 @@ mod tests {
             "0 0 31 feb *",
             "0 0 31 4,6 *",
             "1-2-3 * * * *",
+            "5/20 * * * *",
         ];
         for text in texts {
             assert!(parse(text).is_err(), "{text}");
