@@ -61,4 +61,26 @@ BEGIN
     SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY t) INTO median FROM unnest(times) t;
 END $$;
 
+-- The unit that says how fast the machine is just now: a plain UPDATE of one row by key, in a loop, in microseconds. The
+-- figures to reach were set where it took 5.
+CREATE PROCEDURE unit(INOUT us float8 DEFAULT NULL)
+LANGUAGE plpgsql AS $$
+DECLARE
+    t0 timestamptz;
+    spent float8;
+BEGIN
+    FOR round IN 1 .. 7 LOOP
+        t0 := clock_timestamp();
+        FOR i IN 1 .. 1000 LOOP
+            UPDATE bench.unit SET n = n + 1 WHERE id = i;
+        END LOOP;
+        spent := extract(epoch FROM clock_timestamp() - t0) * 1e3;
+        us := least(us, spent);
+        COMMIT;
+    END LOOP;
+END $$;
+CREATE TABLE unit AS SELECT i AS id, i AS n, i::numeric AS amount, 'row ' || i AS note FROM generate_series(1, 1000) i;
+ALTER TABLE unit ADD PRIMARY KEY (id);
+VACUUM ANALYZE unit;
+
 CREATE TABLE result (number serial, work text, us float8, reach text, baseline float8);
