@@ -48,7 +48,6 @@ cat >"$script" <<'END'
 \set part random(0, 99)
 UPDATE bench.orders SET amount = amount + 1 WHERE id % 100 = :part;
 END
-rows='SELECT coalesce(sum(rows_inserted + rows_deleted), 0) FROM pgtrickle.get_refresh_history($$bench.loaded$$, 1000000)'
 value "SELECT clock_timestamp()" >"$script.start"
 tps=$(pgbench_tps 2 20 "$script")
 value "SET statement_timeout = 0; SELECT pgtrickle.wait_until_fresh('bench.loaded', '5min')" >/dev/null
