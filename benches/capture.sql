@@ -71,3 +71,24 @@ CREATE MATERIALIZED VIEW captured_3 WITH (pg_trickle.incremental) AS SELECT max(
 CALL pair('UPDATE 200k, three views', 'UPDATE %I SET amount = amount + 1', 'SELECT 1 FROM %I LIMIT 1', '1.3');
 SELECT work, round(baseline::numeric) AS "plain ns/row", round(us::numeric, 3) AS "captured / plain",
     round(idle::numeric, 3) AS "idle triggers / plain", reach FROM result ORDER BY number;
+
+-- For single rows (tps.sh) also what one would write by hand.
+CREATE TABLE scripted (LIKE plain INCLUDING ALL);
+INSERT INTO scripted TABLE plain;
+CREATE TABLE scripted_changes (xid xid8, weight int, id int, k int, amount numeric, note text);
+CREATE FUNCTION scripted_insert() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO bench.scripted_changes SELECT pg_current_xact_id(), 1, * FROM new;
+    RETURN NULL;
+END $$;
+CREATE FUNCTION scripted_update() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO bench.scripted_changes SELECT pg_current_xact_id(), -1, * FROM old;
+    INSERT INTO bench.scripted_changes SELECT pg_current_xact_id(), 1, * FROM new;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER i AFTER INSERT ON scripted REFERENCING NEW TABLE AS new
+    FOR EACH STATEMENT EXECUTE FUNCTION scripted_insert();
+CREATE TRIGGER u AFTER UPDATE ON scripted REFERENCING OLD TABLE AS old NEW TABLE AS new
+    FOR EACH STATEMENT EXECUTE FUNCTION scripted_update();
+VACUUM (ANALYZE) scripted;
