@@ -58,6 +58,7 @@ const FUNCTIONS: &[&str] = &[
     "slot_getsomeattrs_int",
     "MakeSingleTupleTableSlot",
     "ExecDropSingleTupleTableSlot",
+    "tuplestore_tuple_count",
     "tuplestore_select_read_pointer",
     "tuplestore_rescan",
     "tuplestore_gettupleslot",

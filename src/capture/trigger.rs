@@ -75,8 +75,8 @@ fn truncated(source: pg_sys::Oid) {
 }
 
 unsafe fn is_empty(rows: *mut pg_sys::Tuplestorestate) -> bool {
-    // SAFETY: null or a live tuplestore.
-    rows.is_null() || unsafe { pg_sys::tuplestore_tuple_count(rows) } == 0
+    // SAFETY: null or a live tuplestore; the call cannot raise.
+    rows.is_null() || unsafe { server::tuplestore_tuple_count(rows) } == 0
 }
 
 unsafe fn capture_row(data: &pg_sys::TriggerData, feed: &Feed) {
