@@ -39,6 +39,9 @@ SELECT verdict('SELECT customer, grouping(customer) AS g FROM orders GROUP BY cu
 SELECT verdict('SELECT customer, count(*) FROM orders GROUP BY GROUPING SETS ((customer))');
 SELECT verdict('SELECT max(n) FROM (SELECT count(*) AS n FROM orders GROUP BY customer) c');
 SELECT verdict('SELECT id FROM orders UNION ALL SELECT count(*)::int FROM customers');
+SELECT verdict('SELECT FROM orders UNION SELECT FROM customers');
+SELECT verdict('SELECT FROM orders GROUP BY customer');
+SELECT verdict('SELECT FROM orders UNION ALL SELECT FROM customers');
 CREATE TABLE parent (a int PRIMARY KEY);
 CREATE TABLE child () INHERITS (parent);
 SELECT verdict('SELECT a FROM ONLY parent');

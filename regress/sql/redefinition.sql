@@ -102,6 +102,44 @@ SELECT action FROM pgtrickle.get_refresh_history('keyed', 2);
 ALTER MATERIALIZED VIEW keyed RESET (pg_trickle.incremental);
 \d keyed
 
+-- Row types: of a type, of a table, behind a domain, an array, a function. Rows that differed may have become equal.
+CREATE TYPE part AS (a int, b text);
+CREATE DOMAIN part_domain AS part;
+CREATE TABLE shape (x int, y text);
+CREATE TABLE parts (id int PRIMARY KEY, k int, p part, s shape);
+INSERT INTO parts SELECT i, i % 2, ROW(i, 'q')::part, ROW(i, 'r')::shape FROM generate_series(1, 4) i;
+CREATE FUNCTION shaped(int) RETURNS shape IMMUTABLE LANGUAGE sql RETURN ROW($1, 'made')::shape;
+CREATE MATERIALIZED VIEW part_texts WITH (pg_trickle.incremental) AS SELECT id, p::text AS p, to_jsonb(ARRAY[p::part_domain]) AS ps FROM parts;
+CREATE MATERIALIZED VIEW part_groups WITH (pg_trickle.incremental) AS SELECT p, count(*) AS n FROM parts GROUP BY p;
+CREATE MATERIALIZED VIEW part_lists WITH (pg_trickle.incremental) AS SELECT k, array_agg(p ORDER BY id) AS ps FROM parts GROUP BY k;
+CREATE MATERIALIZED VIEW shape_texts WITH (pg_trickle.incremental) AS SELECT id, to_jsonb(s) AS s FROM parts;
+CREATE MATERIALIZED VIEW shape_made WITH (pg_trickle.incremental) AS SELECT id, to_jsonb(shaped(id)) AS s FROM parts;
+CREATE MATERIALIZED VIEW no_part WITH (pg_trickle.incremental) AS SELECT a FROM t;
+\getenv srcdir PG_ABS_SRCDIR
+\set helpers :srcdir '/data/refresh.sql'
+\i :helpers
+CREATE FUNCTION refresh_parts(OUT view regclass, OUT refreshed text) RETURNS SETOF record LANGUAGE sql
+    AS $$ SELECT v, refresh(v) FROM unnest('{part_texts, part_groups, part_lists, shape_texts, shape_made}'::regclass[]) v $$;
+ALTER TYPE part ADD ATTRIBUTE c numeric;
+TABLE due;
+SELECT * FROM refresh_parts();
+UPDATE parts SET p = ROW(1, 'z', 1.5) WHERE id < 2;
+SELECT * FROM refresh_parts();
+ALTER TYPE part RENAME ATTRIBUTE b TO bb;
+SELECT * FROM refresh_parts();
+ALTER TYPE part DROP ATTRIBUTE a;
+SELECT * FROM refresh_parts();
+UPDATE parts SET p = ROW('p', 1.0) WHERE id = 3;
+SELECT * FROM refresh_parts();
+TABLE part_groups ORDER BY p;
+ALTER TABLE shape RENAME y TO yy;
+SELECT * FROM refresh_parts();
+ALTER TABLE shape DROP x;
+TABLE due;
+INSERT INTO parts VALUES (5, 1, ROW('e', 5), ROW('f'));
+SELECT * FROM refresh_parts();
+TABLE shape_texts ORDER BY id;
+
 -- Nothing captured is lost by switching triggers off.
 ALTER TABLE t DISABLE TRIGGER ALL;
 INSERT INTO t VALUES (9, 9);
@@ -111,7 +149,10 @@ SELECT count(*) FROM unconcerned WHERE a = 9;
 SELECT DISTINCT enabled FROM pgtrickle.trigger_inventory();
 
 SET client_min_messages = warning;
-DROP TABLE t, u, m, g, k CASCADE;
+DROP TABLE t, u, m, g, k, parts CASCADE;
+DROP FUNCTION refresh_parts, refresh;
+DROP TABLE shape CASCADE;
+DROP TYPE part CASCADE;
 DROP VIEW due;
 DROP AGGREGATE total(int);
 DROP OPERATOR *** (NONE, int);

@@ -56,5 +56,41 @@ UPDATE pair SET b = 0 WHERE a = 3;
 SELECT v, refresh(v) FROM unnest('{nested, recomputed, adopted, grouped}'::regclass[]) v;
 SELECT * FROM nested ORDER BY whole;
 DROP MATERIALIZED VIEW grouped;
+RESET pg_trickle.refresh_strategy;
+
+-- Whole rows of subqueries, CTEs and plain views, which gain a weight while changes are computed.
+CREATE TABLE plain (id int, v int);
+INSERT INTO plain VALUES (1, 1), (2, 2), (NULL, NULL);
+CREATE VIEW through AS SELECT id, v FROM plain;
+CREATE VIEW joined AS SELECT l.id, r.v FROM plain l JOIN plain r USING (id);
+CREATE MATERIALIZED VIEW of_subquery WITH (pg_trickle.incremental) AS
+    SELECT to_jsonb(s) AS object, s::text AS text FROM (SELECT id, v AS "Odd name" FROM plain) s;
+CREATE MATERIALIZED VIEW of_union WITH (pg_trickle.incremental) AS
+    SELECT jsonb_agg(s ORDER BY s) AS objects FROM (SELECT id, v FROM plain UNION ALL SELECT v, 7 FROM plain) s;
+CREATE MATERIALIZED VIEW of_cte WITH (pg_trickle.incremental) AS
+    WITH c AS MATERIALIZED (SELECT id, v FROM plain) SELECT a.id, to_jsonb(a) AS a, b::text AS b FROM c a JOIN c b ON a = b;
+CREATE MATERIALIZED VIEW inside WITH (pg_trickle.incremental) AS
+    SELECT id, to_jsonb(whole) AS object FROM (SELECT p.*, p AS whole FROM (SELECT v, id FROM plain) p) s;
+CREATE MATERIALIZED VIEW tested WITH (pg_trickle.incremental) AS
+    SELECT v, count(*) AS n, count(*) FILTER (WHERE s IS NULL) AS nulls, count(s) AS rows FROM (SELECT id, v FROM plain) s GROUP BY v;
+CREATE MATERIALIZED VIEW filtered WITH (pg_trickle.incremental) AS SELECT id FROM (SELECT id, v FROM plain) s WHERE s IS NULL;
+CREATE MATERIALIZED VIEW of_view WITH (pg_trickle.incremental) AS SELECT to_jsonb(through) AS object FROM through;
+CREATE MATERIALIZED VIEW of_join WITH (pg_trickle.incremental) AS SELECT count(joined) AS rows FROM joined WHERE joined IS NOT NULL;
+CREATE MATERIALIZED VIEW stored WITH (pg_trickle.incremental) AS SELECT through AS whole, count(*) AS n FROM through GROUP BY through;
+CREATE MATERIALIZED VIEW texts WITH (pg_trickle.incremental) AS SELECT DISTINCT through::text AS text FROM through;
+INSERT INTO plain VALUES (3, 3), (NULL, NULL), (4, NULL);
+DELETE FROM plain WHERE id = 1;
+SET pg_trickle.refresh_strategy = delta;
+SELECT v, refresh(v) FROM unnest('{of_subquery, of_union, of_cte, inside, tested, filtered, of_view, of_join, stored, texts}'::regclass[]) v;
+UPDATE plain SET v = 5 WHERE id = 3;
+INSERT INTO plain VALUES (2, 2);
+SELECT v, refresh(v) FROM unnest('{of_subquery, of_union, of_cte, inside, tested, filtered, of_view, of_join, stored, texts}'::regclass[]) v;
+SELECT * FROM of_subquery ORDER BY text;
+-- A column of a plain view is renamed: its rows show the name.
+ALTER VIEW through RENAME COLUMN v TO value;
+INSERT INTO plain VALUES (6, 6);
+SELECT v, refresh(v) FROM unnest('{of_view, stored, texts}'::regclass[]) v;
+SELECT * FROM of_view ORDER BY object::text LIMIT 2;
+
 SET client_min_messages = warning;
 DROP SCHEMA whole_rows CASCADE;

@@ -19,12 +19,12 @@ pub fn of(query: Query) -> Option<Vec<usize>> {
     key.filter(|key| is_indexable(query, key))
 }
 
-/// A unique index over these columns is possible.
+/// A unique index over these columns is possible, and stays so: rows may become equal when their type loses a column.
 fn is_indexable(query: Query, key: &[usize]) -> bool {
     let outputs = query.outputs();
     let typid = |&column: &usize| query::type_of(outputs[column].expression()).typid;
-    key.len() <= pg_sys::INDEX_MAX_KEYS as usize
-        && key.iter().map(typid).all(|typid| facts::default_ordering(typid).is_some())
+    let stays = |typid| facts::default_ordering(typid).is_some() && !facts::holds_rows(typid);
+    key.len() <= pg_sys::INDEX_MAX_KEYS as usize && key.iter().map(typid).all(stays)
 }
 
 /// The output columns that are the group keys, when all of them are there.

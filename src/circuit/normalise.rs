@@ -11,7 +11,6 @@ mod conversions;
 mod cte;
 mod distinct;
 mod groups;
-
 mod lift;
 mod limits;
 mod order;
@@ -29,6 +28,11 @@ pub const REWRITES: &[Rewrite] = &[
         name: "inline CTEs",
         reason: "each reference becomes an input of its own; a CTE is evaluated once only to save work",
         apply: cte::inline,
+    },
+    Rewrite {
+        name: "spell out rows",
+        reason: "a whole row would hold the weight that tables and subqueries gain",
+        apply: rows::spell_out,
     },
     Rewrite {
         name: "flatten join aliases",

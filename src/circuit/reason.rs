@@ -53,6 +53,7 @@ reasons! {
     SET_RETURNING_FUNCTION Recompute "Call the function in queries over the view.";
     NESTED_AGGREGATE Recompute "Make the inner query a stream table of its own and read that.";
     ORDERED_INPUT Recompute "Put ORDER BY inside the aggregate call, or leave it out.";
+    NO_COLUMNS Recompute "Select a column, if only a constant.";
     UNSORTABLE_KEY Recompute "Group by an expression of a type with a default btree operator class, and a hash operator class if values may be long.";
     ONLY_INHERITANCE Recompute "Read the table with its children, or a table without children.";
     FOREIGN_TABLE AlwaysRecompute "Copy the foreign data into a table to have it maintained incrementally.";

@@ -14,6 +14,10 @@ use pgrx::pg_sys;
 /// Everything in the query's shape that speaks against maintaining it incrementally.
 pub fn refusals(query: Query) -> Vec<Refusal> {
     let mut found = vec![];
+    let merges = query.is_grouped() || query.set_operation().is_some_and(|top| !top.all);
+    if merges && query.outputs().is_empty() {
+        found.push(reason::NO_COLUMNS.refuse("The query groups rows, or removes duplicates, and selects no column."));
+    }
     match query.set_operation() {
         Some(top) => set_operation(query, top, &mut found),
         None => level(query, &mut found),

@@ -59,6 +59,7 @@ impl Watcher for Commands {
             Event::Dropped => class == pg_sys::RelationRelationId || class == pg_sys::ExtensionRelationId,
             Event::Created => class == pg_sys::ProcedureRelationId || class == pg_sys::ExtensionRelationId,
             Event::Altered => redefinition::watches(class),
+            Event::Column => class == pg_sys::RelationRelationId,
         }
     }
 
@@ -67,7 +68,7 @@ impl Watcher for Commands {
             Event::Created if class == pg_sys::ExtensionRelationId => wakeup::extension_created(),
             Event::Dropped if class == pg_sys::ExtensionRelationId => wakeup::graph_changed(),
             Event::Dropped => drop::dropped(object),
-            Event::Created | Event::Altered => redefinition::note(class, object),
+            Event::Created | Event::Altered | Event::Column => redefinition::note(class, object),
         }
     }
 }

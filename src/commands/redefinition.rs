@@ -1,4 +1,4 @@
-//! Functions, types and text search objects that a stream table's query uses, changed in place.
+//! Functions, types, row types and text search objects that a stream table's query uses, changed in place.
 //!
 //! The server does not touch the view then, but its query may mean something else: it is recomputed. The views are
 //! found through pg_depend, over other objects that use the changed one (operators, aggregates, plain views, generated
@@ -30,10 +30,20 @@ pub fn pending() -> bool {
 pub fn settle() {
     let changed = CHANGED.take();
     if !stream_table::none() {
-        for view in users_of(changed) {
+        for view in users_of(changed.into_iter().filter_map(used_as).collect()) {
             stream_table::set_reinit(view, "a function, type or view it uses was redefined");
         }
     }
+}
+
+/// A relation with another column has another row type. What depends on the columns of a table is told by capture; whole rows of
+/// a plain view depend on the view.
+fn used_as(changed: Object) -> Option<Object> {
+    if changed.class != pg_sys::RelationRelationId || names::is_plain_view(changed.object) {
+        return Some(changed);
+    }
+    let object = names::row_type(changed.object)?;
+    Some(Object { class: pg_sys::TypeRelationId, object })
 }
 
 /// The stream tables whose queries use any of `objects`, directly or through objects that are not stored relations.

@@ -55,6 +55,15 @@ pub fn is_materialized_view(relid: pg_sys::Oid) -> bool {
     kind(relid) == Some(pg_sys::RELKIND_MATVIEW)
 }
 
+pub fn is_plain_view(relid: pg_sys::Oid) -> bool {
+    kind(relid) == Some(pg_sys::RELKIND_VIEW)
+}
+
+/// The type of a relation's rows; None when there is no such relation, or it has none.
+pub fn row_type(relid: pg_sys::Oid) -> Option<pg_sys::Oid> {
+    class(relid, |form| form.reltype).filter(|&typid| typid != pg_sys::InvalidOid)
+}
+
 /// A materialized view holds the result of its query, if only an empty one.
 pub fn is_populated(relid: pg_sys::Oid) -> bool {
     class(relid, |form| form.relispopulated).unwrap_or_else(|| gone(relid))

@@ -214,6 +214,8 @@ pub enum Event {
     Created,
     Altered,
     Dropped,
+    /// A column of it came, went or was altered.
+    Column,
 }
 
 /// What the object access hook tells. `wants` runs unguarded.
@@ -252,7 +254,8 @@ unsafe extern "C-unwind" fn object_access<W: Watcher>(
         pg_sys::ObjectAccessType::OAT_DROP => Event::Dropped,
         _ => return,
     };
-    if sub == 0 && W::wants(event, class) {
+    let event = if sub == 0 { event } else { Event::Column };
+    if W::wants(event, class) {
         happened::<W>(event, class, object);
     }
 }

@@ -95,6 +95,12 @@ impl QueryMaker<'_> {
         if self.dice.feature("whole row in scope", if relation.has_row_type { 0.05 } else { 0.0 }) {
             columns.push(Typed::new(&alias, Kind::Opaque, Repr::Exact));
         }
+        let is_exact = relation.outputs.iter().all(|output| output.repr == Repr::Exact);
+        if self.dice.feature("anonymous row in scope", if relation.has_row_type || !is_exact { 0.0 } else { 0.1 }) {
+            columns.push(Typed::new(format!("{alias}::text"), Kind::Text, Repr::Exact));
+            columns.push(Typed::new(format!("to_jsonb({alias})"), Kind::Jsonb, Repr::Exact));
+            columns.push(Typed::new(format!("({alias} IS NULL)"), Kind::Bool, Repr::Exact));
+        }
         Scope {
             sql: sql![relation.sql.clone(), " AS ", &alias],
             columns,

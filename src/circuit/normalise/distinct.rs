@@ -10,7 +10,8 @@ type SetOperation = Node<pg_sys::SetOperationStmt>;
 pub fn over_union_all(query: Query) -> Query {
     let Some(top) = query.set_operation() else { return query };
     let is_plain = query.sortClause.is_null() && query.limitCount.is_null() && query.limitOffset.is_null();
-    if !is_plain || top.all || !is_union(top) {
+    // Without columns there is nothing for DISTINCT to list.
+    if !is_plain || top.all || !is_union(top) || query.outputs().is_empty() {
         return query;
     }
     let clauses: Vec<Node<pg_sys::SortGroupClause>> = top.list(|top| top.groupClauses);

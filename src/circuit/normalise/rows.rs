@@ -1,26 +1,30 @@
-//! Whole rows of base tables become rows of their columns.
+//! Whole rows of tables and subqueries become rows of their columns.
 //!
-//! A term may read a table through a subquery with one column more, the weight; a row spelled out does not notice.
-//! A row that an outer join may have replaced by NULL as a whole stays as it is.
+//! A term may read a table through a subquery with one column more, the weight, and subqueries gain it as well; a row
+//! spelled out does not notice. A row that an outer join may have replaced by NULL as a whole stays as it is.
 
 use crate::pg::handle::{Any, Node};
-use crate::pg::query::{self, Query};
+use crate::pg::query::{self, Entry, Query};
 use crate::pg::relation::Relation;
 use crate::pg::walk::{self, Scope};
 use pgrx::pg_sys;
 
 pub fn spell_out(mut query: Query) -> Query {
     let entries = query.entries();
-    let whole_row = |node: Any, depth: u32| -> Option<Node<pg_sys::Var>> {
+    let whole_row = |node: Any, depth: u32| -> Option<(Node<pg_sys::Var>, Entry)> {
         let var: Node<pg_sys::Var> = node.cast()?;
         let is_whole = var.varlevelsup == depth && var.varattno == 0 && var.varnullingrels.is_null();
-        let is_table = || entries[var.varno as usize - 1].rtekind == pg_sys::RTEKind::RTE_RELATION;
-        (is_whole && is_table()).then_some(var)
+        let entry = is_whole.then(|| entries[var.varno as usize - 1])?;
+        let gains_weight = [pg_sys::RTEKind::RTE_RELATION, pg_sys::RTEKind::RTE_SUBQUERY].contains(&entry.rtekind);
+        gains_weight.then_some((var, entry))
     };
     if walk::any(query, Scope::EXPRESSIONS, |node, depth| whole_row(node, depth).is_some()) {
         *query = *walk::mutate(query, &mut |node, depth| {
-            let var = whole_row(node, depth)?;
-            Some(row_of(var, entries[var.varno as usize - 1].relid))
+            let (var, entry) = whole_row(node, depth)?;
+            Some(match entry.child(|entry| entry.subquery) {
+                Some(subquery) => row_of_subquery(var, entry, subquery),
+                None => row_of_table(var, entry.relid),
+            })
         });
     }
     query.inner().into_iter().for_each(|inner| {
@@ -29,18 +33,33 @@ pub fn spell_out(mut query: Query) -> Query {
     query
 }
 
+/// As the planner does it for a subquery it pulls up. The columns of an anonymous row have their names with it.
+fn row_of_subquery(whole: Node<pg_sys::Var>, entry: Entry, subquery: Query) -> Any {
+    let column = |target: query::Target| column_of(whole, target.resno, query::type_of(target.expression()));
+    let columns: Vec<Any> = subquery.outputs().into_iter().map(column).collect();
+    let mut row = query::row(&columns, whole.vartype);
+    if whole.vartype == pg_sys::RECORDOID {
+        row.colnames = entry.child(|entry| entry.eref).expect("an entry has names").copy().colnames;
+    }
+    row.any()
+}
+
+fn column_of(whole: Node<pg_sys::Var>, number: i16, of: query::TypeOf) -> Any {
+    let mut var = query::var(whole.varno, number, of);
+    var.varlevelsup = whole.varlevelsup;
+    var.any()
+}
+
 /// `ROW(column, ..)` of the table's row type; dropped columns are NULL. What is there of those must not count in
 /// `row IS NULL`, which the planner would take apart into its columns. (It does count where there are virtual
 /// generated columns, whose rows the server itself spells out like this.)
-fn row_of(whole: Node<pg_sys::Var>, relid: pg_sys::Oid) -> Any {
+fn row_of_table(whole: Node<pg_sys::Var>, relid: pg_sys::Oid) -> Any {
     let column = |attribute: pg_sys::FormData_pg_attribute| {
         let (typid, typmod, collation) = (attribute.atttypid, attribute.atttypmod, attribute.attcollation);
         if attribute.attisdropped {
             return query::null(query::TypeOf { typid: pg_sys::INT4OID, typmod: -1, collation: pg_sys::InvalidOid });
         }
-        let mut var = query::var(whole.varno, attribute.attnum, query::TypeOf { typid, typmod, collation });
-        var.varlevelsup = whole.varlevelsup;
-        var.any()
+        column_of(whole, attribute.attnum, query::TypeOf { typid, typmod, collation })
     };
     let attributes = Relation::open(relid, pg_sys::NoLock).attributes();
     let some_dropped = attributes.iter().any(|attribute| attribute.attisdropped);
