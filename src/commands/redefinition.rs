@@ -4,7 +4,7 @@
 //! found through pg_depend, over other objects that use the changed one (operators, aggregates, plain views, generated
 //! columns). A superset does no harm.
 
-use crate::catalog::stream_table;
+use crate::catalog::{self, stream_table};
 use crate::pg::depend::{self, Object};
 use crate::pg::names;
 use pgrx::pg_sys;
@@ -19,7 +19,9 @@ pub fn watches(class: pg_sys::Oid) -> bool {
 }
 
 pub fn note(class: pg_sys::Oid, object: pg_sys::Oid) {
-    CHANGED.with_borrow_mut(|changed| changed.push(Object { class, object }));
+    if catalog::installed() && !stream_table::none() {
+        CHANGED.with_borrow_mut(|changed| changed.push(Object { class, object }));
+    }
 }
 
 pub fn pending() -> bool {
@@ -29,10 +31,8 @@ pub fn pending() -> bool {
 /// Marks the stream tables that use what changed.
 pub fn settle() {
     let changed = CHANGED.take();
-    if !stream_table::none() {
-        for view in users_of(changed.into_iter().filter_map(used_as).collect()) {
-            stream_table::set_reinit(view, "a function, type or view it uses was redefined");
-        }
+    for view in users_of(changed.into_iter().filter_map(used_as).collect()) {
+        stream_table::set_reinit(view, "a function, type or view it uses was redefined");
     }
 }
 
