@@ -197,7 +197,7 @@ impl Job<'_> {
         match outcome.failure.clone() {
             Some((_, failure)) if failure.is_crash() => self.investigate_crash(episode),
             Some((position, failure))
-                if self.sessions.has_outgrown(&episode, &episode.steps[position], &failure)? =>
+                if self.sessions.is_the_servers(&episode, &episode.steps[position], &failure)? =>
             {
                 println!("episode {number}: given up at {}, too much for the server", episode.steps[position].label());
                 self.board.outgrown.fetch_add(1, Relaxed);
