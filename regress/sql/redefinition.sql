@@ -140,6 +140,22 @@ INSERT INTO parts VALUES (5, 1, ROW('e', 5), ROW('f'));
 SELECT * FROM refresh_parts();
 TABLE shape_texts ORDER BY id;
 
+-- Behind a materialized view the values are the same and mean something else.
+CREATE TYPE state AS ENUM ('off', 'on');
+CREATE TABLE switches (id int PRIMARY KEY, e state, p part);
+INSERT INTO switches VALUES (1, 'on', ROW('s', 1)), (2, 'off', ROW('t', 2));
+CREATE MATERIALIZED VIEW values_of WITH (pg_trickle.incremental) AS SELECT id, e, p FROM switches;
+CREATE MATERIALIZED VIEW value_texts WITH (pg_trickle.incremental) AS SELECT id, e::text AS e FROM values_of WHERE e::text <> 'off';
+CREATE MATERIALIZED VIEW value_rows WITH (pg_trickle.incremental) AS SELECT values_of AS row FROM values_of;
+CREATE TABLE held (c values_of);
+INSERT INTO held SELECT values_of FROM values_of;
+CREATE MATERIALIZED VIEW held_texts WITH (pg_trickle.incremental) AS SELECT c::text AS c FROM held;
+ALTER TYPE state RENAME VALUE 'on' TO 'lit';
+ALTER TYPE part DROP ATTRIBUTE c;
+SELECT v, refresh(v) FROM unnest('{value_texts, value_rows, held_texts}'::regclass[]) v;
+DELETE FROM switches WHERE id = 1;
+SELECT v, refresh(v) FROM unnest('{value_texts, value_rows, held_texts}'::regclass[]) v;
+
 -- Nothing captured is lost by switching triggers off.
 ALTER TABLE t DISABLE TRIGGER ALL;
 INSERT INTO t VALUES (9, 9);
@@ -149,10 +165,10 @@ SELECT count(*) FROM unconcerned WHERE a = 9;
 SELECT DISTINCT enabled FROM pgtrickle.trigger_inventory();
 
 SET client_min_messages = warning;
-DROP TABLE t, u, m, g, k, parts CASCADE;
+DROP TABLE t, u, m, g, k, parts, switches, held CASCADE;
 DROP FUNCTION refresh_parts, refresh;
 DROP TABLE shape CASCADE;
-DROP TYPE part CASCADE;
+DROP TYPE part, state CASCADE;
 DROP VIEW due;
 DROP AGGREGATE total(int);
 DROP OPERATOR *** (NONE, int);

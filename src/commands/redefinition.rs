@@ -30,8 +30,9 @@ pub fn pending() -> bool {
 
 /// Marks the stream tables that use what changed.
 pub fn settle() {
-    let changed = CHANGED.take();
-    for view in users_of(changed.into_iter().filter_map(used_as).collect()) {
+    let changed: Vec<Object> = CHANGED.take().into_iter().filter_map(used_as).collect();
+    let (types, others) = changed.into_iter().partition(|object| object.class == pg_sys::TypeRelationId);
+    for view in users_of(others, Reach::Queries).into_iter().chain(users_of(types, Reach::Values)) {
         stream_table::set_reinit(view, "a function, type or view it uses was redefined");
     }
 }
@@ -46,8 +47,17 @@ fn used_as(changed: Object) -> Option<Object> {
     Some(Object { class: pg_sys::TypeRelationId, object })
 }
 
-/// The stream tables whose queries use any of `objects`, directly or through objects that are not stored relations.
-pub fn users_of(objects: Vec<Object>) -> Vec<pg_sys::Oid> {
+/// How far a change reaches.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// Queries give other rows, which their views hand on as changes.
+    Queries,
+    /// Stored values mean something else without a change, in whatever reads them.
+    Values,
+}
+
+/// The stream tables that a change of `objects` reaches, directly or through other objects.
+pub fn users_of(objects: Vec<Object>, reach: Reach) -> Vec<pg_sys::Oid> {
     let mut seen = objects;
     let mut next = 0;
     let mut views = Vec::new();
@@ -56,7 +66,9 @@ pub fn users_of(objects: Vec<Object>) -> Vec<pg_sys::Oid> {
         next += 1;
         if object.class == pg_sys::RelationRelationId && names::is_materialized_view(object.object) {
             views.push(object.object);
-            continue;
+            if reach == Reach::Queries {
+                continue;
+            }
         }
         for user in depend::users_of(object).into_iter().map(depend::owner) {
             if !seen.contains(&user) {

@@ -67,7 +67,7 @@ pub fn settle() {
 fn view_replaced(view: RangeVar) {
     let Some(relid) = view.find_where_created() else { return };
     let used = Object { class: pg_sys::RelationRelationId, object: relid };
-    let users = redefinition::users_of(vec![used]);
+    let users = redefinition::users_of(vec![used], redefinition::Reach::Queries);
     registration::refuse_cycles(&users);
     for user in users {
         stream_table::set_reinit(user, "a view it reads was redefined");
