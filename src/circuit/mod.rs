@@ -173,7 +173,7 @@ pub fn build_query(query: Query) -> Circuit {
 }
 
 fn analyse(view: pg_sys::Oid, analyzed: Query) -> Circuit {
-    // Recomputing spells out rows as well: the same value must have one image.
+    // Recomputing spells out rows as well: the same value must have one image. Those of CTEs follow when they are inlined.
     let rewritten = normalise::rows::spell_out(query::rewritten(analyzed));
     let functions = functions::survey(rewritten);
     let normal = normalise::normalised(rewritten.copy());

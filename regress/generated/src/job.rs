@@ -28,8 +28,8 @@ pub struct Board {
     pub checks: AtomicU64,
     pub episodes: AtomicU64,
     pub tolerated: AtomicU64,
-    /// Episodes given up because a view's query had become too large for the server itself.
-    pub outgrown: AtomicU64,
+    /// Episodes given up because a view's query fails by itself: too large for the server, or a bug of it.
+    pub given_up: AtomicU64,
     pub mismatches: AtomicU64,
     pub errors: AtomicU64,
     pub stop: AtomicBool,
@@ -55,7 +55,7 @@ impl Board {
             checks: zero(),
             episodes: zero(),
             tolerated: zero(),
-            outgrown: zero(),
+            given_up: zero(),
             mismatches: zero(),
             errors: zero(),
             stop: AtomicBool::new(false),
@@ -199,8 +199,11 @@ impl Job<'_> {
             Some((position, failure))
                 if self.sessions.is_the_servers(&episode, &episode.steps[position], &failure)? =>
             {
-                println!("episode {number}: given up at {}, too much for the server", episode.steps[position].label());
-                self.board.outgrown.fetch_add(1, Relaxed);
+                println!(
+                    "episode {number}: given up at {}, its query fails by itself",
+                    episode.steps[position].label()
+                );
+                self.board.given_up.fetch_add(1, Relaxed);
                 Ok(())
             }
             Some((position, failure)) => self.report(episode, outcome, position, &failure),

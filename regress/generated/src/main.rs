@@ -137,9 +137,9 @@ fn summarize(board: &Board) {
         println!("{count:8}  failures, first in episode {first}: {kind}");
     }
     let (mismatches, errors) = board.failures();
-    let (checks, outgrown) = (board.checks.load(Relaxed), board.outgrown.load(Relaxed));
-    if outgrown > 0 {
-        println!("episodes given up, too much for the server: {outgrown}");
+    let (checks, given_up) = (board.checks.load(Relaxed), board.given_up.load(Relaxed));
+    if given_up > 0 {
+        println!("episodes given up, a query fails by itself: {given_up}");
     }
     println!("checks: {checks}, mismatches: {mismatches}, errors: {errors}, seed: {}", board.options.seed);
 }
