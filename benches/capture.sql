@@ -72,7 +72,11 @@ CALL pair('UPDATE 200k, three views', 'UPDATE %I SET amount = amount + 1', 'SELE
 SELECT work, round(baseline::numeric) AS "plain ns/row", round(us::numeric, 3) AS "captured / plain",
     round(idle::numeric, 3) AS "idle triggers / plain", reach FROM result ORDER BY number;
 
--- For single rows (tps.sh) also what one would write by hand.
+-- For single rows (tps.sh) also row triggers that find nothing to do, and what one would write by hand.
+CREATE TABLE idle_rows (LIKE plain INCLUDING ALL);
+INSERT INTO idle_rows TABLE plain;
+CREATE TRIGGER i AFTER INSERT ON idle_rows FOR EACH ROW EXECUTE FUNCTION pgtrickle_internal.capture();
+CREATE TRIGGER u AFTER UPDATE ON idle_rows FOR EACH ROW EXECUTE FUNCTION pgtrickle_internal.capture();
 CREATE TABLE scripted (LIKE plain INCLUDING ALL);
 INSERT INTO scripted TABLE plain;
 CREATE TABLE scripted_changes (xid xid8, weight int, id int, k int, amount numeric, note text);
@@ -91,4 +95,4 @@ CREATE TRIGGER i AFTER INSERT ON scripted REFERENCING NEW TABLE AS new
     FOR EACH STATEMENT EXECUTE FUNCTION scripted_insert();
 CREATE TRIGGER u AFTER UPDATE ON scripted REFERENCING OLD TABLE AS old NEW TABLE AS new
     FOR EACH STATEMENT EXECUTE FUNCTION scripted_update();
-VACUUM (ANALYZE) scripted;
+VACUUM (ANALYZE) idle_rows, scripted;

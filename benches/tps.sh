@@ -1,9 +1,10 @@
 #!/bin/sh
-# usage: tps.sh CLIENTS on|off insert|update: pgbench on the captured table, on one with idle triggers, and on one with triggers
-# in PL/pgSQL. What is printed is the rate on these, 100 % being that on a table without triggers.
+# usage: tps.sh CLIENTS on|off insert|update: pgbench on the captured table, on some whose triggers find nothing to do (those of
+# statements with transition tables, as capture has them; those of rows), and on one with triggers in PL/pgSQL. What is printed
+# is the rate on these, 100 % being that on a table without triggers.
 set -eu
 clients=$1 commit=$2 kind=$3
-tables='plain captured idle scripted'
+tables='plain captured idle idle_rows scripted'
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 for table in $tables; do
@@ -22,19 +23,19 @@ run() { # SECONDS -f SCRIPT...
 # all alike.
 one() {
     # shellcheck disable=SC2046 # a word each
-    run 24 $(for table in $tables; do echo "-f $dir/$table"; done) |
+    run 30 $(for table in $tables; do echo "-f $dir/$table"; done) |
         awk '/^SQL script/ { table = $4 } table != "" && /latency average/ { sub(".*/", "", table); print table, 1000 / $5 }
             END { print "turn" }'
 }
 # Several get into each other's way, so each table has a run. The order changes: what one leaves behind is not always the same
 # one's to bear.
 turns() {
-    for turn in 1 2 3 4 5 6 7 8; do
+    for turn in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do
         for table in $tables; do
-            echo "$table $(run 2 -f "$dir/$table" | awk '/^tps/ { print $3 }')"
+            echo "$table $(run 1 -f "$dir/$table" | awk '/^tps/ { print $3 }')"
         done
         echo turn
-        tables=$(echo "$tables" | awk -v n="$((turn % 3 + 1))" '{ for (i = 0; i < NF; i++) printf "%s ", $((i + n) % NF + 1) }')
+        tables=$(echo "$tables" | awk -v n="$((turn % 4 + 1))" '{ for (i = 0; i < NF; i++) printf "%s ", $((i + n) % NF + 1) }')
     done
 }
 if [ "$clients" = 1 ]; then one; else turns; fi | awk -v reach="$([ "$commit" = on ] && echo 97 || echo 93)" \
@@ -54,6 +55,7 @@ if [ "$clients" = 1 ]; then one; else turns; fi | awk -v reach="$([ "$commit" = 
             ratio[table, turns] = tps[table] / tps["plain"]
     }
     END {
-        printf "%s: plain %d tps, captured %.1f %% (reach %d), idle triggers %.1f %%, triggers in PL/pgSQL %.1f %%\n", what,
-            plain / turns, median("captured", turns), reach, median("idle", turns), median("scripted", turns)
+        printf "%s: plain %d tps, captured %.1f %% (reach %d), idle triggers %.1f %%, idle row triggers %.1f %%, triggers in PL/pgSQL %.1f %%\n",
+            what, plain / turns, median("captured", turns), reach, median("idle", turns), median("idle_rows", turns),
+            median("scripted", turns)
     }'

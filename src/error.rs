@@ -1,7 +1,8 @@
 //! Errors in three parts, as PostgreSQL writes them: message, DETAIL, HINT, with a SQLSTATE.
 
-use pgrx::pg_sys::panic::ErrorReport;
-use pgrx::{PgLogLevel, PgSqlErrorCode};
+use pgrx::pg_sys::panic::{CaughtError, ErrorReport};
+use pgrx::{PgLogLevel, PgSqlErrorCode, PgTryBuilder};
+use std::panic::AssertUnwindSafe;
 
 /// An error under construction. Messages are lower case without a full stop; DETAIL and HINT are sentences.
 #[must_use = "an error that is not raised is swallowed"]
@@ -39,6 +40,30 @@ impl Report {
     pub fn notice(self) {
         self.0.report(PgLogLevel::NOTICE);
     }
+}
+
+/// Runs `work`. A data exception (class 22) that it raises without a HINT gets this one.
+pub fn advise<R>(hint: &str, work: impl FnOnce() -> R) -> R {
+    PgTryBuilder::new(AssertUnwindSafe(work))
+        .catch_others(|caught| match &caught {
+            CaughtError::PostgresError(report) | CaughtError::ErrorReport(report)
+                if is_data_exception(report.sql_error_code()) && report.hint().is_none() =>
+            {
+                let advised = error(report.sql_error_code(), report.message().to_owned()).hint(hint);
+                match report.detail() {
+                    Some(detail) => advised.detail(detail).raise(),
+                    None => advised.raise(),
+                }
+            }
+            _ => caught.rethrow(),
+        })
+        .execute()
+}
+
+/// As `ERRCODE_TO_CATEGORY` has it.
+fn is_data_exception(code: PgSqlErrorCode) -> bool {
+    const CATEGORY: isize = (1 << 12) - 1;
+    code as isize & CATEGORY == PgSqlErrorCode::ERRCODE_DATA_EXCEPTION as isize
 }
 
 /// A condition our own invariants exclude; the counterpart of `elog(ERROR)`.

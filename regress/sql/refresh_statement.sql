@@ -125,5 +125,16 @@ FETCH ALL FROM c;
 SELECT count(*) FROM v;
 ROLLBACK;
 
+-- A delta may fail over a row that came and went, which the query does not see; the error says how to get past it.
+CREATE MATERIALIZED VIEW shares WITH (pg_trickle.incremental) AS SELECT a, 10 / a AS share FROM t;
+SET pg_trickle.refresh_strategy = delta;
+INSERT INTO t (a) VALUES (0);
+DELETE FROM t WHERE a = 0;
+REFRESH MATERIALIZED VIEW shares;
+SET pg_trickle.refresh_strategy = full;
+REFRESH MATERIALIZED VIEW shares;
+RESET pg_trickle.refresh_strategy;
+SELECT count(*) FROM shares;
+
 SET client_min_messages = warning;
 DROP TABLE t CASCADE;

@@ -9,7 +9,7 @@ use crate::capture::frontier::{Beginning, Frontier};
 use crate::catalog::dependency;
 use crate::catalog::stream_table::{self, StreamTable};
 use crate::circuit;
-use crate::error::{cannot_happen, error};
+use crate::error::{advise, cannot_happen, error};
 use crate::exec::run::{Execution, Purpose, Run};
 use crate::exec::{apply, mismatch};
 use crate::identity::{as_owner, as_owner_with};
@@ -215,6 +215,10 @@ pub fn full_plan(entry: &Entry) -> Rc<Plan> {
     entry.full(|entry| build::full(&entry.circuit, &entry.target, apply::Mode::Diff))
 }
 
+/// What a delta may fail over and the query would not.
+const PASSED_AWAY: &str = "Row versions that came and went since the last refresh are computed as well. If the query \
+    itself does not fail, SET pg_trickle.refresh_strategy = full for one refresh gets past them.";
+
 fn perform(
     entry: &Rc<Entry>,
     work: &Work,
@@ -232,7 +236,10 @@ fn perform(
     };
     let nothing = Frontier::now(snapshot);
     let run = Run { snapshot, frontier: frontier.unwrap_or(&nothing) };
-    let counters = execute(&plan, &run, costs, probe);
+    let counters = match work {
+        Work::Delta(..) => advise(PASSED_AWAY, || execute(&plan, &run, costs, probe)),
+        _ => execute(&plan, &run, costs, probe),
+    };
     if let Some(what) = mismatch::take() {
         report_mismatch(entry, &what);
         return Outcome { reason: Some(what), ..rebuild(entry, counters, snapshot) };
