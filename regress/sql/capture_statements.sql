@@ -149,6 +149,11 @@ SET session_replication_role = replica;
 INSERT INTO word VALUES ('enabled', 8);
 RESET session_replication_role;
 SELECT refresh('words');
+-- Nor to be dropped.
+SELECT tgname FROM pg_trigger WHERE tgrelid = 'word'::regclass AND tgname LIKE 'pg_trickle_insert%' \gset
+DROP TRIGGER :"tgname" ON word;
+INSERT INTO word VALUES ('dropped', 9);
+SELECT refresh('words');
 
 -- TRUNCATE has no rows to capture: the view is recomputed, which it is told by and by.
 TRUNCATE word;

@@ -29,6 +29,9 @@ CREATE MATERIALIZED VIEW restored WITH ("pg_trickle.incremental" = 'true',
     "pg_trickle.settings" = 'DateStyle=German, DMY; TimeZone=Asia/Tokyo') AS SELECT a, at::date AS day, d::text AS text FROM log WITH NO DATA;
 REFRESH MATERIALIZED VIEW restored;
 TABLE restored;
+-- They stay what the rows were computed under.
+ALTER MATERIALIZED VIEW restored SET (pg_trickle.settings = 'TimeZone=UTC');
+ALTER MATERIALIZED VIEW restored RESET (pg_trickle.settings);
 
 -- Settings survive an error in the middle of a refresh.
 CREATE FUNCTION inverse(a int) RETURNS numeric IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN 1.0 / a; END';

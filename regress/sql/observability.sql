@@ -68,15 +68,19 @@ SELECT pgt_relid::regclass, count(*) FILTER (WHERE end_time < now() - interval '
   FROM pgtrickle.pgt_refresh_history WHERE pgt_relid IN ('"left"'::regclass, '"Sales desk"."Per customer"'::regclass) GROUP BY 1 ORDER BY 1;
 
 -- Bad input.
-\set VERBOSITY verbose
 \set SHOW_CONTEXT never
 SELECT * FROM pgtrickle.refresh_timeline(-1);
+\echo :SQLSTATE
 SELECT * FROM pgtrickle.get_refresh_history('top', -1);
+\echo :SQLSTATE
 SELECT * FROM pgtrickle.get_refresh_history('"Sales desk"."No such"');
+\echo :SQLSTATE
 SELECT * FROM pgtrickle.get_refresh_history('a.b.c.d');
+\echo :SQLSTATE
 SELECT pgtrickle.get_staleness('parted');
+\echo :SQLSTATE
 SELECT pgtrickle.get_staleness('unquoted"');
-\set VERBOSITY default
+\echo :SQLSTATE
 SELECT count(*) FROM pgtrickle.get_refresh_history(NULL);
 SELECT pgtrickle.get_staleness(NULL);
 

@@ -1,7 +1,7 @@
 //! The capture triggers of one table, brought in line with the sources it feeds.
 //!
 //! Triggers are internal (neither psql nor pg_dump shows them) and fire ALWAYS (also under session_replication_role =
-//! replica, and not to be switched off). One set serves all sources at its level; the trigger function finds them.
+//! replica, and not to be switched off or dropped). One set serves all sources at its level; the trigger function finds them.
 
 use super::family;
 use crate::catalog::source::{self, Level};
@@ -122,6 +122,13 @@ fn present(relid: pg_sys::Oid) -> Vec<(Option<Kind>, Row)> {
     let rows = table.find(pg_sys::TriggerRelidNameIndexId.into(), trigger::TGRELID, relid, Rows::Latest);
     let ours = rows.into_iter().filter(|row| row.must::<pg_sys::Oid>(trigger::TGFOID) == function);
     ours.map(|row| (Kind::of(row.must(trigger::TGTYPE)), row)).collect()
+}
+
+/// The table of a capture trigger.
+pub fn table_of(trigger: pg_sys::Oid) -> Option<pg_sys::Oid> {
+    let table = CatalogTable::open_for_read(pg_sys::TriggerRelationId);
+    let row = table.get(pg_sys::TriggerOidIndexId.into(), trigger::OID, trigger)?;
+    (row.must::<pg_sys::Oid>(trigger::TGFOID) == function()).then(|| row.must(trigger::TGRELID))
 }
 
 /// The oid of `pgtrickle_internal.capture()`.

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! Truncation is not transactional, so what counts as seen are committed frontiers, and rows of transactions in progress
-//! must be excluded: their locks on the segment make ours fail, and then there is always another time.
+//! must be excluded: their locks on the segment make ours fail, and then there is always another time. For the same reason it
+//! leaves no lock behind, and can be interrupted anywhere: the transaction may go on for long, or fail.
 //!
 //! Races this must survive:
 //! * a writer that still takes the segment for active: its rows are found when all of it is checked under ShareLock;
@@ -23,7 +24,7 @@ use super::{cache, lock, segment};
 use crate::catalog::source;
 use crate::catalog::{dependency, stream_table};
 use crate::pg::relation::Relation;
-use crate::pg::server;
+use crate::pg::{server, storage};
 use pgrx::pg_sys;
 use std::ptr::null_mut;
 
@@ -114,16 +115,18 @@ fn all_seen(segment: &Relation, frontiers: &[Frontier]) -> bool {
     }
 }
 
-/// Truncates the segment and, if used, its toast table.
+/// Truncates the segment and, if used, its toast table, unless somebody is in the way there.
 fn truncate(segment: &Relation) {
+    let toast = Relation::open(segment.form().reltoastrelid, pg_sys::AccessShareLock);
+    let used = toast.blocks() > 0;
+    let nobody = used.then(|| Held::take(&toast, pg_sys::AccessExclusiveLock)).flatten();
+    if used && nobody.is_none() {
+        return;
+    }
     // SAFETY: we hold AccessExclusiveLock; rows not seen by the check are dead.
-    unsafe {
-        let toast = segment.form().reltoastrelid;
-        if Relation::open(toast, pg_sys::AccessShareLock).blocks() == 0 {
-            pg_sys::RelationTruncate(segment.as_ptr(), 0);
-        } else {
-            pg_sys::heap_truncate_one_rel(segment.as_ptr());
-        }
+    unsafe { pg_sys::RelationTruncate(segment.as_ptr(), 0) };
+    if used {
+        storage::empty_toast(&toast);
     }
 }
 

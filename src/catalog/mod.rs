@@ -1,7 +1,8 @@
 //! What the extension remembers: typed rows in, typed rows out.
 //!
 //! The tables live in schema pgtrickle_internal, the history in pgtrickle. The oids of relations are looked up once per
-//! backend and forgotten whenever any schema is created or dropped.
+//! backend and forgotten whenever any schema is created or dropped, or the relation changes: REINDEX CONCURRENTLY puts
+//! another in the place of an index. So look indexes up when their table is open, and locked.
 
 pub mod control;
 pub mod dependency;
@@ -50,7 +51,13 @@ macro_rules! relations {
         fn forget() {
             INTERNAL_OID.set(None);
             PUBLIC_OID.set(None);
-            $($id.cached.set(pg_sys::InvalidOid);)*
+            forget_relation(pg_sys::InvalidOid);
+        }
+        /// All of them, if none is named.
+        fn forget_relation(relid: pg_sys::Oid) {
+            $(if relid == pg_sys::InvalidOid || relid == $id.cached.get() {
+                $id.cached.set(pg_sys::InvalidOid);
+            })*
         }
     };
 }
@@ -122,7 +129,7 @@ pub fn schema() -> pg_sys::Oid {
     INTERNAL.find().unwrap_or_else(|| cannot_happen(format!("schema {} is missing", INTERNAL.name)))
 }
 
-/// Forgets cached oids when a schema comes or goes.
+/// Forgets cached oids when a schema comes or goes, or the relation becomes another.
 pub fn register() {
-    names::on_schema_change(forget);
+    names::on_change(forget, forget_relation);
 }

@@ -132,6 +132,17 @@ pub fn get(relid: pg_sys::Oid) -> Option<StreamTable> {
     row_of(relid).map(|row| StreamTable::read(&row))
 }
 
+/// What the active snapshot sees is what the last refresh wrote.
+pub fn is_seen(relid: pg_sys::Oid) -> bool {
+    let table = STREAM_TABLE.open_for_read();
+    let rows = |which| table.find(STREAM_TABLE_KEY.oid(), column::RELID, relid, which).pop();
+    let frontier = |row: &Row| row.get::<Vec<u8>>(column::FRONTIER);
+    match (rows(Rows::Active), rows(Rows::Latest)) {
+        (Some(seen), Some(latest)) => frontier(&seen) == frontier(&latest),
+        _ => false,
+    }
+}
+
 pub fn exists(relid: pg_sys::Oid) -> bool {
     row_of(relid).is_some()
 }

@@ -4,6 +4,7 @@
 //! back, as changed, afterwards. When the statement fails, so does all of it.
 
 use crate::catalog::stream_table;
+use crate::error::{Report, error};
 use crate::pg::statement::{AlterRelation, OptionChange};
 use crate::pg::utility::{Call, Verdict};
 use crate::pg::{names, privilege};
@@ -11,7 +12,7 @@ use crate::refresh::{self, Initiator};
 use crate::registration;
 use crate::registration::named::{not_a_stream_table, wrong_kind};
 use crate::registration::options::{Options, Stored, bare, is_ours};
-use pgrx::pg_sys;
+use pgrx::{PgSqlErrorCode, pg_sys};
 
 /// None when the statement is not about parameters that concern us.
 pub fn before(call: &Call) -> Option<Verdict> {
@@ -50,6 +51,9 @@ fn change(alter: &AlterRelation, changes: &[OptionChange]) -> Verdict {
     if !was && !becomes && !new.says_nothing() {
         not_a_stream_table(view).raise()
     }
+    if was && becomes && old.get("settings") != new.get("settings") {
+        pinned(view).raise()
+    }
     Stored::default().write(view);
     server_part(alter, move |_| match (was, becomes) {
         (false, true) => adopt(view, new),
@@ -57,6 +61,14 @@ fn change(alter: &AlterRelation, changes: &[OptionChange]) -> Verdict {
         (true, true) => follow(view, &old.options(), &new),
         (false, false) => (),
     })
+}
+
+/// The stored rows were computed under the settings.
+fn pinned(view: pg_sys::Oid) -> Report {
+    let message = format!("cannot change the settings of stream table \"{}\"", names::display(view));
+    error(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, message)
+        .detail("Its rows were computed under those that parameter \"pg_trickle.settings\" holds.")
+        .hint("SET pg_trickle.incremental to false, and then, under the settings it shall have, to true.")
 }
 
 /// Becoming a stream table or ceasing to be one excludes everybody, as CREATE and DROP do.

@@ -1,8 +1,8 @@
 //! What goes when something is dropped, by whatever statement.
 //!
 //! The object access hook notes that a relation we know is being dropped; when the statement is over, everything that
-//! belongs to relations which no longer exist is swept. DROP EXTENSION first turns stream tables into plain
-//! materialized views, which keep their rows.
+//! belongs to relations which no longer exist is swept. A capture trigger that was dropped alone comes back. DROP
+//! EXTENSION first turns stream tables into plain materialized views, which keep their rows.
 
 use super::source_ddl;
 use crate::capture;
@@ -28,6 +28,13 @@ pub fn dropped(relid: pg_sys::Oid) {
     }
     let table = if names::is_index(relid) { names::table_of_index(relid) } else { Some(relid) };
     table.into_iter().for_each(source_ddl::note);
+}
+
+/// A trigger is being dropped. One of ours is made anew at the end of the statement.
+pub fn trigger_dropped(trigger: pg_sys::Oid) {
+    if catalog::installed() && !stream_table::none() {
+        capture::table_of_trigger(trigger).into_iter().for_each(source_ddl::note);
+    }
 }
 
 pub fn pending() -> bool {

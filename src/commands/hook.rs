@@ -56,7 +56,9 @@ fn redefines(tag: NodeTag) -> bool {
 impl Watcher for Commands {
     fn wants(event: Event, class: pg_sys::Oid) -> bool {
         match event {
-            Event::Dropped => class == pg_sys::RelationRelationId || class == pg_sys::ExtensionRelationId,
+            Event::Dropped => {
+                [pg_sys::RelationRelationId, pg_sys::ExtensionRelationId, pg_sys::TriggerRelationId].contains(&class)
+            }
             Event::Created => class == pg_sys::ProcedureRelationId || class == pg_sys::ExtensionRelationId,
             Event::Altered => redefinition::watches(class),
             Event::Column => class == pg_sys::RelationRelationId,
@@ -67,6 +69,7 @@ impl Watcher for Commands {
         match event {
             Event::Created if class == pg_sys::ExtensionRelationId => wakeup::extension_created(),
             Event::Dropped if class == pg_sys::ExtensionRelationId => wakeup::graph_changed(),
+            Event::Dropped if class == pg_sys::TriggerRelationId => drop::trigger_dropped(object),
             Event::Dropped => drop::dropped(object),
             Event::Created | Event::Altered | Event::Column => redefinition::note(class, object),
         }

@@ -173,20 +173,32 @@ pub fn is_member_of(schema: pg_sys::Oid, extension: &str) -> bool {
     }
 }
 
-thread_local!(static ON_SCHEMA_CHANGE: Cell<Option<fn()>> = const { Cell::new(None) });
+thread_local!(static LISTENER: Cell<Option<(fn(), fn(pg_sys::Oid))>> = const { Cell::new(None) });
 
-/// Calls `forget` whenever a schema was created, dropped or changed. One listener.
-pub fn on_schema_change(forget: fn()) {
-    ON_SCHEMA_CHANGE.set(Some(forget));
+/// Calls `schema` whenever a schema was created, dropped or changed, and `relation` whenever that relation was, or, with
+/// InvalidOid, any may have been. One listener.
+pub fn on_change(schema: fn(), relation: fn(pg_sys::Oid)) {
+    LISTENER.set(Some((schema, relation)));
     let cache = pg_sys::SysCacheIdentifier::NAMESPACEOID as i32;
-    // SAFETY: the callback lives as long as the library.
-    unsafe { pg_sys::CacheRegisterSyscacheCallback(cache, Some(schema_changed), pg_sys::Datum::from(0usize)) };
+    let none = pg_sys::Datum::from(0usize);
+    // SAFETY: the callbacks live as long as the library.
+    unsafe {
+        pg_sys::CacheRegisterSyscacheCallback(cache, Some(schema_changed), none);
+        pg_sys::CacheRegisterRelcacheCallback(Some(relation_changed), none);
+    }
 }
 
 #[pgrx::pg_guard]
 extern "C-unwind" fn schema_changed(_arg: pg_sys::Datum, _cache: std::ffi::c_int, _hash: u32) {
-    if let Some(forget) = ON_SCHEMA_CHANGE.get() {
+    if let Some((forget, _)) = LISTENER.get() {
         forget();
+    }
+}
+
+#[pgrx::pg_guard]
+extern "C-unwind" fn relation_changed(_arg: pg_sys::Datum, relid: pg_sys::Oid) {
+    if let Some((_, forget)) = LISTENER.get() {
+        forget(relid);
     }
 }
 

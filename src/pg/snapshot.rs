@@ -40,6 +40,12 @@ impl WaveSnapshot {
     }
 }
 
+/// The transaction has one snapshot for all its statements: REPEATABLE READ and above.
+pub fn is_kept() -> bool {
+    // SAFETY: as IsolationUsesXactSnapshot.
+    unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 }
+}
+
 /// Runs `work` under a fresh snapshot, or the transaction's own in REPEATABLE READ and above.
 pub fn with_wave<R>(work: impl FnOnce(WaveSnapshot) -> R) -> R {
     // SAFETY: push and pop are paired; after an error the transaction's abort pops.

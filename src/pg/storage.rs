@@ -1,7 +1,10 @@
 //! Files of relations.
 
+use super::list;
 use super::relation::Relation;
-use pgrx::pg_sys;
+use pgrx::{pg_guard, pg_sys};
+use std::ffi::c_void;
+use std::ptr::null_mut;
 
 /// Bytes of a table's main fork and its TOAST table's, which is locked to the end of the transaction. Does not wait: None
 /// when somebody else has locked it against that, or it is gone.
@@ -20,4 +23,37 @@ fn bytes_of(table: Relation) -> Option<u64> {
         toast => blocks(&Relation::try_open(toast, pg_sys::AccessShareLock)?),
     };
     Some(u64::from(blocks(&table) + toast) * u64::from(pg_sys::BLCKSZ))
+}
+
+/// Empties a TOAST table into which nothing points any more and which nobody else uses: it is locked with
+/// AccessExclusiveLock, which may be given back at once.
+///
+/// As VACUUM goes about it, entries of the index first and then the pages of the table, since none of this is undone
+/// with the transaction and it may be interrupted anywhere. (`heap_truncate_one_rel` builds the index anew in the file it
+/// has: halfway, that is no index; and of one that was rolled back, other sessions do not hear.)
+pub fn empty_toast(toast: &Relation) {
+    let mode = pg_sys::RowExclusiveLock as i32;
+    // SAFETY: the relation is open and locked; the list and the information outlive their use.
+    unsafe {
+        for oid in list::oids(pg_sys::RelationGetIndexList(toast.as_ptr())) {
+            let index = pg_sys::index_open(oid, mode);
+            let mut info = pg_sys::IndexVacuumInfo {
+                index,
+                heaprel: toast.as_ptr(),
+                estimated_count: true,
+                message_level: pg_sys::DEBUG2 as i32,
+                ..Default::default()
+            };
+            let deleted = pg_sys::index_bulk_delete(&mut info, null_mut(), Some(is_dead), null_mut());
+            pg_sys::index_vacuum_cleanup(&mut info, deleted);
+            pg_sys::index_close(index, mode);
+        }
+        pg_sys::RelationTruncate(toast.as_ptr(), 0);
+    }
+}
+
+/// Every entry of the index is.
+#[pg_guard]
+extern "C-unwind" fn is_dead(_entry: pg_sys::ItemPointer, _state: *mut c_void) -> bool {
+    true
 }

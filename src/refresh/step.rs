@@ -216,8 +216,8 @@ pub fn full_plan(entry: &Entry) -> Rc<Plan> {
 }
 
 /// What a delta may fail over and the query would not.
-const PASSED_AWAY: &str = "Row versions that came and went since the last refresh are computed as well. If the query \
-    itself does not fail, SET pg_trickle.refresh_strategy = full for one refresh gets past them.";
+const BEYOND_QUERY: &str = "A delta also computes row versions that came and went since the last refresh, and sums on the \
+    way. If the query itself does not fail, SET pg_trickle.refresh_strategy = full for one refresh gets past them.";
 
 fn perform(
     entry: &Rc<Entry>,
@@ -237,7 +237,7 @@ fn perform(
     let nothing = Frontier::now(snapshot);
     let run = Run { snapshot, frontier: frontier.unwrap_or(&nothing) };
     let counters = match work {
-        Work::Delta(..) => advise(PASSED_AWAY, || execute(&plan, &run, costs, probe)),
+        Work::Delta(..) => advise(BEYOND_QUERY, || execute(&plan, &run, costs, probe)),
         _ => execute(&plan, &run, costs, probe),
     };
     if let Some(what) = mismatch::take() {
@@ -365,14 +365,15 @@ fn with_index(entry: &Rc<Entry>) -> Rc<Entry> {
     self::entry(view)
 }
 
-/// In REPEATABLE READ the transaction's snapshot may be older than what the view already contains.
+/// In REPEATABLE READ the transaction's snapshot may be older than what the view already contains, or than the commit of
+/// what was computed at an older one still: then the rows to continue are not seen.
 fn check_order(view: pg_sys::Oid, old: Option<&Frontier>, new: &Frontier) {
-    if old.is_some_and(|old| !old.precedes(new)) {
+    if old.is_some_and(|old| !old.precedes(new)) || snapshot::is_kept() && !stream_table::is_seen(view) {
         error(
             PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE,
             format!("could not refresh materialized view \"{}\" due to a concurrent refresh", name(view)),
         )
-        .detail("The view already contains changes that this transaction's snapshot does not see.")
+        .detail("The view already contains what this transaction's snapshot does not see.")
         .hint("Retry the transaction.")
         .raise()
     }
