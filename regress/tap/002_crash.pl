@@ -23,6 +23,11 @@ $node->safe_psql('postgres', q{
 	INSERT INTO customers SELECT g, g % 7 FROM generate_series(1, 200) g;
 	INSERT INTO orders SELECT g, g % 200 + 1, g % 50, repeat('x', 100) FROM generate_series(1, 20000) g;
 	INSERT INTO visits SELECT g % 5, g % 9 FROM generate_series(1, 2000) g;
+	CREATE TABLE letters (id int PRIMARY KEY, body text);
+	CREATE FUNCTION wide(n int) RETURNS text LANGUAGE sql AS $$
+		SELECT string_agg(md5((n + g)::text), '') FROM generate_series(1, 700) g $$;
+	INSERT INTO letters SELECT g, wide(g) FROM generate_series(1, 300) g;
+	CREATE MATERIALIZED VIEW letter_copies WITH (pg_trickle.incremental) AS SELECT id, body FROM letters;
 	CREATE MATERIALIZED VIEW per_customer WITH (pg_trickle.incremental) AS
 		SELECT customer, count(*) AS n, sum(amount) AS total FROM orders GROUP BY customer;
 	CREATE INDEX ON per_customer ((CASE WHEN total = 7777 THEN gate(total) END));
@@ -105,7 +110,7 @@ for my $victim (sort keys %crashes)
 	check("$victim killed just after a refresh");
 }
 
-# Everything at once: writers whose statements fill segment after segment, and refreshes that trim them. The
+# Everything at once: writers whose statements fill segment after segment, some with TOAST, and refreshes that trim them. The
 # postmaster dies at a moment of its own choosing.
 my $scripts = PostgreSQL::Test::Utils::tempdir();
 append_to_file("$scripts/bulk.sql", q{
@@ -123,7 +128,13 @@ DELETE FROM visits WHERE page = :n % 5 AND ms = :n % 9;
 ROLLBACK TO SAVEPOINT s;
 COMMIT;
 });
+append_to_file("$scripts/letters.sql", q{
+\set n random(1, 20000)
+UPDATE letters SET body = wide(:n) WHERE id BETWEEN :n % 10 + 1 AND :n % 10 + 3;
+UPDATE letters SET body = repeat(md5((:n + id)::text), 40) WHERE id > 20;
+});
 append_to_file("$scripts/refresh.sql", q{
+REFRESH MATERIALIZED VIEW letter_copies;
 REFRESH MATERIALIZED VIEW top_customers;
 REFRESH MATERIALIZED VIEW per_region;
 REFRESH MATERIALIZED VIEW slow_visits;
@@ -133,13 +144,15 @@ for my $round (1 .. 4)
 {
 	my $load = IPC::Run::start(
 		[ 'pgbench', '-n', '-T', 60, '-c', 4, '-j', 1, '-d', $node->connstr('postgres'),
-			'-f', "$scripts/bulk.sql\@2", '-f', "$scripts/small.sql\@6", '-f', "$scripts/refresh.sql\@2" ],
+			'-f', "$scripts/bulk.sql\@2", '-f', "$scripts/letters.sql\@2", '-f', "$scripts/small.sql\@6", '-f', "$scripts/refresh.sql\@2" ],
 		'>' => \my $out, '2>' => \my $err);
 	usleep(400_000 + 370_000 * $round);
 	$node->kill9;
 	$load->finish;
 	start_again($node);
 	check("the postmaster killed under load, round $round");
+	$node->safe_psql('postgres', 'UPDATE letters SET body = wide(id) WHERE id <= 20');
+	check("... and written to again");
 }
 
 finish();

@@ -89,6 +89,8 @@ pub fn run(
     // What was committed between such a snapshot and the begin of capture is in neither the contents nor a buffer.
     let due = old.as_ref().and_then(|_| stream_table::reinit(view));
     let again = (old.is_none() || due.is_some()) && new.is_outdated();
+    // Nor does such a snapshot see all the rows that somebody else's REFRESH left in a view just adopted.
+    let again = again || (old.is_none() && snapshot::is_kept() && names::is_populated(view));
     let replaced = old.is_some() && row.may_be_replaced();
     if replaced {
         // Those who read the view have not seen what replaced its rows.
@@ -119,7 +121,7 @@ pub fn run(
     snapshot.advance();
     stream_table::set_frontier(view, &new.to_bytes(), taken);
     if again {
-        stream_table::set_reinit(view, "computed at a snapshot from before capture began");
+        stream_table::set_reinit(view, "computed at a snapshot from before capture or adoption");
     }
     outcome
 }
