@@ -173,7 +173,9 @@ pub fn is_member_of(schema: pg_sys::Oid, extension: &str) -> bool {
     }
 }
 
-thread_local!(static LISTENER: Cell<Option<(fn(), fn(pg_sys::Oid))>> = const { Cell::new(None) });
+type Listener = (fn(), fn(pg_sys::Oid));
+
+thread_local!(static LISTENER: Cell<Option<Listener>> = const { Cell::new(None) });
 
 /// Calls `schema` whenever a schema was created, dropped or changed, and `relation` whenever that relation was, or, with
 /// InvalidOid, any may have been. One listener.
