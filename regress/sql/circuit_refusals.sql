@@ -88,6 +88,19 @@ SELECT verdict('SELECT id, placed::text, to_char(placed, ''Day''), placed + inte
 SELECT verdict('SELECT id, json_build_object(''placed'', placed) FROM orders');
 SELECT verdict('SELECT id FROM orders WHERE status = current_user');
 
+-- What is kept of a group has to fit a row.
+CREATE FUNCTION wide(calls int, call text, rest text) RETURNS SETOF text LANGUAGE sql AS $$
+    SELECT line FROM verdict((SELECT format('SELECT %s %s', string_agg(format(call || ' AS c%1$s', i), ', '), rest)
+        FROM generate_series(1, calls) i)) line WHERE line NOT LIKE '---%'
+$$;
+SELECT wide(240, 'sum(id + %s)', 'FROM orders GROUP BY customer');
+SELECT wide(260, 'sum(id + %s)', 'FROM orders GROUP BY customer');
+SELECT wide(260, 'avg(id + %s)', 'FROM orders');
+SELECT wide(500, 'max(id + %s)', 'FROM orders');
+SELECT wide(700, 'max(id + %s)', 'FROM orders');
+SELECT wide(800, 'id + %s', 'FROM orders UNION SELECT ' || string_agg(i::text, ', ') || ' FROM customers') FROM generate_series(1, 800) i;
+SELECT wide(1599, 'id + %s', 'FROM orders UNION SELECT ' || string_agg(i::text, ', ') || ' FROM customers') FROM generate_series(1, 1599) i;
+
 -- No single right result: not a stream table at all.
 SELECT verdict('SELECT id, random() FROM orders');
 SELECT verdict('SELECT id, clock_timestamp() AS t FROM orders');

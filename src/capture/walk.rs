@@ -7,7 +7,8 @@
 //! a row that the snapshot does not, unless its transaction has aborted. Then all rows on pages whose LSN is at most L
 //! are contained in the snapshot's frontier, and stay so: a row inserted later gives its page an LSN beyond L, and one
 //! inserted before the walk came by was looked at, since page and LSN are changed under the lock the walk takes. Rows
-//! of a segment made in this transaction may have been written without WAL, so nothing is known of it.
+//! of a segment made in this transaction may have been written without WAL, so nothing is known of it; under
+//! `wal_level = minimal` such a page, or one that VACUUM FULL wrote, keeps LSN 0, and is always looked at.
 //!
 //! *Beginnings.* Even headers are too many when a view lags far behind, so that the first pages of a long segment are not
 //! looked at at all once they are closed. A writer chooses a page for a row when it has a transaction id, and then
@@ -200,8 +201,8 @@ impl Walk {
             }
             server::LockBuffer(buffer, pg_sys::BUFFER_LOCK_SHARE as i32);
             let lsn = server::BufferGetLSNAtomic(buffer);
-            if lsn > self.frontier.horizon() && !self.note_visible(relation, buffer) {
-                self.horizon = self.horizon.min(lsn - 1);
+            if (lsn == 0 || lsn > self.frontier.horizon()) && !self.note_visible(relation, buffer) {
+                self.horizon = self.horizon.min(lsn.saturating_sub(1));
             }
             server::LockBuffer(buffer, pg_sys::BUFFER_LOCK_UNLOCK as i32);
         }

@@ -38,6 +38,11 @@ pub fn cut(query: Query) -> Result<Accumulate, Refusal> {
         let detail = "The values the query groups by may be too long for an index, and have no hash function.";
         return Err(reason::UNSORTABLE_KEY.refuse(detail.to_owned()));
     }
+    if !spec.fits_row() {
+        let (keys, aggregates) = (spec.keys.len(), spec.aggregates.len());
+        let detail = format!("What is kept of a group, {keys} keys and {aggregates} aggregates, does not fit a row.");
+        return Err(reason::WIDE_GROUP.refuse(detail));
+    }
     Ok(spec)
 }
 

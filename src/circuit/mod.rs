@@ -4,6 +4,7 @@
 //! well) topped by at most one stateful operator (what it cannot do incrementally). `build` is the one entry point.
 
 use crate::error;
+use crate::pg::facts;
 use crate::pg::memory::Scratch;
 use crate::pg::query::{self, Query};
 use crate::pg::relation::Relation;
@@ -96,7 +97,17 @@ pub struct Accumulate {
 impl Accumulate {
     /// Groups are found by a hash of their key, since keys may be too long for an index entry.
     pub fn is_found_by_hash(&self) -> bool {
-        !crate::pg::facts::fit_index_entry(self.keys.iter().map(|key| (key.typid, key.typmod)))
+        !facts::fit_index_entry(self.keys.iter().map(|key| (key.typid, key.typmod)))
+    }
+
+    /// What is kept of a group (keys, number of rows, a count and a state for each aggregate, a hash) fits a row.
+    fn fits_row(&self) -> bool {
+        let number = pg_sys::INT8OID;
+        let keys = self.keys.iter().map(|key| key.typid);
+        let counts = std::iter::repeat_n(number, self.aggregates.len());
+        let states = self.aggregates.iter().map(|aggregate| aggregate.state);
+        let columns: Vec<_> = keys.chain([number]).chain(counts).chain(states).chain([number]).collect();
+        facts::fit_row(columns.into_iter())
     }
 }
 

@@ -121,6 +121,36 @@ pub fn fit_index_entry(columns: impl ExactSizeIterator<Item = (pg_sys::Oid, i32)
         && columns.map(widest).try_fold(0, |sum: i32, size| Some(sum.saturating_add(size?))).is_some_and(|n| n <= ROOM)
 }
 
+/// A row of these types can be stored when what is long is in a TOAST table; how long else it may be is not known.
+pub fn fit_row(columns: impl ExactSizeIterator<Item = pg_sys::Oid>) -> bool {
+    const MOST: usize = pg_sys::MaxHeapAttributeNumber as usize;
+    /// MaxHeapTupleSize: a page less its header and one line pointer, aligned.
+    const MOST_BYTES: usize = pg_sys::BLCKSZ as usize - 32;
+    /// Longer values are moved out of a row that is too long.
+    const STAYS: usize = 24;
+    let count = columns.len();
+    let header = (std::mem::offset_of!(pg_sys::HeapTupleHeaderData, t_bits) + count.div_ceil(8)).next_multiple_of(8);
+    let size = columns.fold(header, |end, typid| match type_layout(typid) {
+        (length @ 1.., alignment) => end.next_multiple_of(alignment) + length as usize,
+        _ => end + STAYS,
+    });
+    count <= MOST && size <= MOST_BYTES
+}
+
+/// `typlen`, and the alignment in bytes.
+fn type_layout(typid: pg_sys::Oid) -> (i16, usize) {
+    let (mut length, mut by_value, mut alignment) = (0, false, 0);
+    // SAFETY: a syscache look-up.
+    unsafe { pg_sys::get_typlenbyvalalign(typid, &mut length, &mut by_value, &mut alignment) };
+    let bytes = match alignment as u8 {
+        pg_sys::TYPALIGN_CHAR => 1,
+        pg_sys::TYPALIGN_SHORT => 2,
+        pg_sys::TYPALIGN_INT => 4,
+        _ => 8,
+    };
+    (length, bytes)
+}
+
 /// The greatest size of a type's values with their alignment; None when there is no bound.
 fn widest((typid, mut typmod): (pg_sys::Oid, i32)) -> Option<i32> {
     // SAFETY: syscache look-ups.

@@ -37,6 +37,11 @@ pub fn empty_toast(toast: &Relation) {
     unsafe {
         for oid in list::oids(pg_sys::RelationGetIndexList(toast.as_ptr())) {
             let index = pg_sys::index_open(oid, mode);
+            // What a REINDEX CONCURRENTLY that failed left behind may not even have a first page.
+            if !(*(*index).rd_index).indisready {
+                pg_sys::index_close(index, mode);
+                continue;
+            }
             let mut info = pg_sys::IndexVacuumInfo {
                 index,
                 heaprel: toast.as_ptr(),

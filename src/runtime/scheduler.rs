@@ -51,6 +51,8 @@ fn main(database: u32) {
         return;
     };
     place.wanted.store(true, SeqCst);
+    // It starts so many at a time: this one has started.
+    shared.launcher().wake();
     scheduler.run();
 }
 
