@@ -113,4 +113,15 @@ $node->safe_psql('many', 'UPDATE orders SET amount = amount + 1');
 all_fresh('and are fresh again');
 views_agree($node, 'exactly', dbname => 'many');
 
+# A restart, which nothing but the start itself tells the launcher of: more databases than it starts schedulers at a time.
+my @databases = map { "again_$_" } 1 .. 5;
+for my $database (@databases)
+{
+	$node->safe_psql('postgres', "CREATE DATABASE $database");
+	$node->safe_psql($database, "CREATE EXTENSION pg_trickle; $orders; $total");
+}
+$node->restart;
+becomes($node, "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'pg_trickle scheduler' AND datname LIKE 'again%'",
+	scalar @databases, 'every database has a scheduler after a restart');
+
 finish();
