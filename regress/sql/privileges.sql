@@ -95,7 +95,7 @@ GRANT SELECT ON desk_source TO regress_owner;
 REFRESH MATERIALIZED VIEW v;
 SELECT count(*) FROM v;
 
--- In read-only transactions nothing is refreshed.
+-- In read-only transactions nothing is refreshed, and nothing is set.
 BEGIN READ ONLY;
 REFRESH MATERIALIZED VIEW v;
 ROLLBACK;
@@ -104,6 +104,15 @@ SELECT pgtrickle.refresh_stream_table('v');
 ROLLBACK;
 BEGIN READ ONLY;
 ALTER MATERIALIZED VIEW v SET (pg_trickle.schedule = '1s');
+ROLLBACK;
+BEGIN READ ONLY;
+SELECT pgtrickle.pause_all();
+ROLLBACK;
+BEGIN READ ONLY;
+SELECT pgtrickle.resume_all();
+ROLLBACK;
+BEGIN READ ONLY;
+SELECT pgtrickle.resume_stream_table('v');
 ROLLBACK;
 
 SET client_min_messages = warning;

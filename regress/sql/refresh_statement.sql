@@ -136,5 +136,22 @@ REFRESH MATERIALIZED VIEW shares;
 RESET pg_trickle.refresh_strategy;
 SELECT count(*) FROM shares;
 
+-- What others load to see plans works on those of a refresh.
+LOAD 'auto_explain';
+SET auto_explain.log_min_duration = 0;
+SET auto_explain.log_analyze = on;
+INSERT INTO t VALUES (20, 'row 20');
+REFRESH MATERIALIZED VIEW v;
+RESET auto_explain.log_min_duration;
+SELECT count(*), max(a) FROM v;
+
+-- Whatever a cache holds may be gone the next moment.
+SET debug_discard_caches = 1;
+CREATE MATERIALIZED VIEW discarded WITH (pg_trickle.incremental) AS SELECT b, count(*) FROM t GROUP BY b;
+INSERT INTO t VALUES (21, 'row 21');
+REFRESH MATERIALIZED VIEW discarded;
+RESET debug_discard_caches;
+SELECT count(*) FROM discarded;
+
 SET client_min_messages = warning;
 DROP TABLE t CASCADE;

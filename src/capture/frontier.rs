@@ -28,9 +28,10 @@ pub struct Frontier {
 /// The first pages of a change-buffer segment, as a view knows them (walk.rs).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Beginning {
-    /// The segment's file, and the transaction of its very first row: another one means another life of the segment.
+    /// The segment's file, and the transaction and command of its very first row: another one means another life of the
+    /// segment. (The same transaction may begin two, if a savepoint takes back what it had written to the first.)
     pub file: u32,
-    pub first: u64,
+    pub first: (u64, u32),
     /// Pages below hold nothing that is not contained, and get no more rows.
     pub closed: u32,
     /// So will it be of pages below this one, as soon as all transactions below `fence` have ended.
@@ -43,7 +44,7 @@ pub struct Beginning {
 pub struct Malformed;
 
 const HEADER: usize = 40;
-const BEGINNING: usize = 28;
+const BEGINNING: usize = 32;
 
 impl Frontier {
     /// `running` in any order; those outside `xmin..xmax` say nothing and are dropped.
@@ -80,7 +81,7 @@ impl Frontier {
     }
 
     /// What is known of a segment in this life of its.
-    pub fn beginning(&self, file: u32, first: u64) -> Option<Beginning> {
+    pub fn beginning(&self, file: u32, first: (u64, u32)) -> Option<Beginning> {
         self.beginnings.iter().find(|known| (known.file, known.first) == (file, first)).copied()
     }
 
@@ -162,9 +163,10 @@ impl Frontier {
 impl Beginning {
     fn to_bytes(self) -> [u8; BEGINNING] {
         let mut bytes = [0; BEGINNING];
-        bytes[..8].copy_from_slice(&self.first.to_le_bytes());
+        let (xid, cid) = self.first;
+        bytes[..8].copy_from_slice(&xid.to_le_bytes());
         bytes[8..16].copy_from_slice(&self.fence.to_le_bytes());
-        for (at, half) in [(16, self.file), (20, self.closed), (24, self.closing)] {
+        for (at, half) in [(16, self.file), (20, self.closed), (24, self.closing), (28, cid)] {
             bytes[at..at + 4].copy_from_slice(&half.to_le_bytes());
         }
         bytes
@@ -173,7 +175,7 @@ impl Beginning {
     fn from_bytes(bytes: &[u8; BEGINNING]) -> Self {
         let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
         let half = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"));
-        Self { first: word(0), fence: word(8), file: half(16), closed: half(20), closing: half(24) }
+        Self { first: (word(0), half(28)), fence: word(8), file: half(16), closed: half(20), closing: half(24) }
     }
 
     /// What is known after a walk to a frontier with this `xmin` that ended at page `end`, when transactions below `fence`
@@ -261,7 +263,7 @@ mod tests {
 
     #[test]
     fn pages_close_when_those_who_could_write_there_have_ended() {
-        let unknown = Beginning { file: 1, first: 5, closed: 0, closing: 0, fence: 0 };
+        let unknown = Beginning { file: 1, first: (5, 0), closed: 0, closing: 0, fence: 0 };
         let seen = unknown.after(10, 100, 20);
         assert_eq!((seen.closed, seen.closing, seen.fence), (0, 100, 20));
         assert_eq!(seen.after(19, 300, 40), seen, "19 may still write to page 50");
@@ -273,16 +275,16 @@ mod tests {
 
     #[test]
     fn a_segment_that_begins_with_another_row_is_another_one() {
-        let known = Beginning { file: 1, first: 5, closed: 7, closing: 7, fence: 0 };
+        let known = Beginning { file: 1, first: (5, 2), closed: 7, closing: 7, fence: 0 };
         let f = frontier(10, 20, &[]).with_beginnings([known]);
-        assert_eq!(f.beginning(1, 5), Some(known));
-        assert_eq!((f.beginning(1, 6), f.beginning(2, 5)), (None, None));
+        assert_eq!(f.beginning(1, (5, 2)), Some(known));
+        assert_eq!([f.beginning(1, (6, 2)), f.beginning(1, (5, 3)), f.beginning(2, (5, 2))], [None; 3]);
     }
 
     #[test]
     fn bytes_round_trip() {
         let beginning =
-            |n: u32| Beginning { file: n, first: 1 << 40, closed: 3, closing: u32::MAX, fence: u64::MAX - 1 };
+            |n: u32| Beginning { file: n, first: (1 << 40, n), closed: 3, closing: u32::MAX, fence: u64::MAX - 1 };
         for own in [None, Some((15, 7)), Some((u64::MAX, u32::MAX))] {
             let f = Frontier::new(10, 1 << 40, [12, 1 << 33, 99], own).with_horizon(1 << 35);
             assert_eq!(Frontier::from_bytes(&f.to_bytes()), Ok(f.clone()));

@@ -258,11 +258,11 @@ fn beginning(segment: &Relation, frontier: &Frontier) -> Option<Beginning> {
     // SAFETY: the segment is open; nothing in the closure has a destructor or panics.
     let first = unsafe { server::guarded(|| first_row(segment.as_ptr())) };
     let unknown = |first| Beginning { file, first, closed: 0, closing: 0, fence: 0 };
-    (first != 0).then(|| frontier.beginning(file, first).unwrap_or_else(|| unknown(first)))
+    first.map(|first| frontier.beginning(file, first).unwrap_or_else(|| unknown(first)))
 }
 
-/// The transaction that wrote the first row of a segment's first page; 0 if there is none.
-unsafe fn first_row(relation: pg_sys::Relation) -> u64 {
+/// The transaction and the command that wrote the first row of a segment's first page, if there is one.
+unsafe fn first_row(relation: pg_sys::Relation) -> Option<(u64, u32)> {
     // SAFETY: inside a guard; the page is pinned and locked while it is looked at.
     unsafe {
         let (fork, mode) = (pg_sys::ForkNumber::MAIN_FORKNUM, pg_sys::ReadBufferMode::RBM_NORMAL);
@@ -270,9 +270,10 @@ unsafe fn first_row(relation: pg_sys::Relation) -> u64 {
         server::LockBuffer(buffer, pg_sys::BUFFER_LOCK_SHARE as i32);
         let page = page(buffer);
         let there = line_pointers(page) > 0 && line_pointer(page, 1).lp_flags() == pg_sys::LP_NORMAL;
-        let xid = if there { StoredRow::of(header(page, 1)).xid() } else { 0 };
+        let row = there.then(|| StoredRow::of(header(page, 1)));
+        let first = row.map(|row| (row.xid(), row.cid()));
         server::UnlockReleaseBuffer(buffer);
-        xid
+        first
     }
 }
 

@@ -7,7 +7,7 @@ use crate::catalog::stream_table::{self, Status};
 use crate::error::error;
 use crate::pg::names::{Permission, RangeVar};
 use crate::pg::relation::Relation;
-use crate::pg::{execute, names, query};
+use crate::pg::{execute, names, privilege, query};
 use crate::registration::named::stream_table_named;
 use crate::registration::options::{self, unsupported};
 use crate::settings;
@@ -154,6 +154,7 @@ fn alter_stream_table(
 }
 
 fn set_status(view: pg_sys::Oid, text: &str) {
+    privilege::require_writable("alter_stream_table()");
     match Status::parse(text) {
         Some(Status::Suspended) => stream_table::set_status(view, Status::Suspended),
         Some(Status::Active) => stream_table::resume(view),
@@ -167,6 +168,7 @@ fn set_status(view: pg_sys::Oid, text: &str) {
 #[pg_extern]
 fn resume_stream_table(name: Option<&str>) {
     settings::require_preloaded();
+    privilege::require_writable("resume_stream_table()");
     let name = RangeVar::parse(required("name", name));
     stream_table_named(name);
     stream_table::resume(name.lock(pg_sys::ShareUpdateExclusiveLock, Permission::Owner));
@@ -175,12 +177,14 @@ fn resume_stream_table(name: Option<&str>) {
 #[pg_extern]
 fn pause_all() {
     settings::require_preloaded();
+    privilege::require_writable("pause_all()");
     control::set_paused(true);
 }
 
 #[pg_extern]
 fn resume_all() {
     settings::require_preloaded();
+    privilege::require_writable("resume_all()");
     control::set_paused(false);
 }
 

@@ -30,11 +30,11 @@ impl<'a> Run<'a> {
         // SAFETY: by contract the only parameter is a pointer to the run.
         unsafe {
             let params = (*estate).es_param_list_info;
-            if params.is_null() || (*params).numParams != 1 {
+            if params.is_null() || (*params).numParams != 1 || (*params).paramFetch.is_some() {
                 return None;
             }
             let param = (*params).params.as_ptr();
-            ((*param).ptype == pg_sys::INTERNALOID).then(|| &*(*param).value.cast_mut_ptr::<Run>())
+            ((*param).ptype == pg_sys::InvalidOid && !(*param).isnull).then(|| &*(*param).value.cast_mut_ptr::<Run>())
         }
     }
 
@@ -47,7 +47,8 @@ impl<'a> Run<'a> {
             (*param).value = pg_sys::Datum::from(std::ptr::from_ref(self));
             (*param).isnull = false;
             (*param).pflags = pg_sys::PARAM_FLAG_CONST as u16;
-            (*param).ptype = pg_sys::INTERNALOID;
+            // Without a type nobody prints it: auto_explain logs parameters.
+            (*param).ptype = pg_sys::InvalidOid;
             params
         }
     }

@@ -78,12 +78,15 @@ impl CatalogTable {
             let relation = self.0.as_ptr();
             let count = keys.len() as i32;
             let scan = pg_sys::systable_beginscan(relation, index, count > 0, snapshot, count, scan_keys.as_mut_ptr());
+            let mut copied = None;
             while found.len() < limit {
                 let tuple = pg_sys::systable_getnext(scan);
                 if tuple.is_null() {
                     break;
                 }
-                found.push(Row { tuple: pg_sys::heap_copytuple(tuple), desc: self.0.tuple_desc() });
+                // The table's own may go when the table is closed.
+                let desc = *copied.get_or_insert_with(|| pg_sys::CreateTupleDescCopy(self.0.tuple_desc()));
+                found.push(Row { tuple: pg_sys::heap_copytuple(tuple), desc });
             }
             pg_sys::systable_endscan(scan);
         }
@@ -130,7 +133,7 @@ impl CatalogTable {
 }
 
 impl Row {
-    /// Column `attno` (1-based), None for NULL. Valid while the table it came from is open.
+    /// Column `attno` (1-based), None for NULL.
     pub fn get<T: FromDatum>(&self, attno: i16) -> Option<T> {
         let mut null = false;
         // SAFETY: the tuple matches the descriptor; T is the column's type, as the table's one reader declares.
