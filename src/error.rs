@@ -37,17 +37,21 @@ impl Report {
         self.0.report(PgLogLevel::LOG);
     }
 
+    pub fn debug(self) {
+        self.0.report(PgLogLevel::DEBUG1);
+    }
+
     pub fn notice(self) {
         self.0.report(PgLogLevel::NOTICE);
     }
 }
 
-/// Runs `work`. A data exception (class 22) that it raises without a HINT gets this one.
+/// Runs `work`. An error over values that it raises without a HINT gets this one.
 pub fn advise<R>(hint: &str, work: impl FnOnce() -> R) -> R {
     PgTryBuilder::new(AssertUnwindSafe(work))
         .catch_others(|caught| match &caught {
             CaughtError::PostgresError(report) | CaughtError::ErrorReport(report)
-                if is_data_exception(report.sql_error_code()) && report.hint().is_none() =>
+                if is_over_values(report.sql_error_code()) && report.hint().is_none() =>
             {
                 let advised = error(report.sql_error_code(), report.message().to_owned()).hint(hint);
                 match report.detail() {
@@ -60,10 +64,20 @@ pub fn advise<R>(hint: &str, work: impl FnOnce() -> R) -> R {
         .execute()
 }
 
-/// As `ERRCODE_TO_CATEGORY` has it.
-fn is_data_exception(code: PgSqlErrorCode) -> bool {
-    const CATEGORY: isize = (1 << 12) - 1;
-    code as isize & CATEGORY == PgSqlErrorCode::ERRCODE_DATA_EXCEPTION as isize
+/// An expression may have raised this over the values it met: data exceptions, constraints of domains, errors of
+/// functions in other languages, limits of values, RAISE.
+pub fn is_over_values(code: PgSqlErrorCode) -> bool {
+    // ERRCODE_TO_CATEGORY
+    const CLASS: isize = (1 << 12) - 1;
+    let classes = [
+        PgSqlErrorCode::ERRCODE_DATA_EXCEPTION,
+        PgSqlErrorCode::ERRCODE_EXTERNAL_ROUTINE_EXCEPTION,
+        PgSqlErrorCode::ERRCODE_EXTERNAL_ROUTINE_INVOCATION_EXCEPTION,
+        PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+        PgSqlErrorCode::ERRCODE_PLPGSQL_ERROR,
+    ];
+    let of_domains = [PgSqlErrorCode::ERRCODE_CHECK_VIOLATION, PgSqlErrorCode::ERRCODE_NOT_NULL_VIOLATION];
+    of_domains.contains(&code) || classes.iter().any(|&class| class as isize == code as isize & CLASS)
 }
 
 /// A condition our own invariants exclude; the counterpart of `elog(ERROR)`.

@@ -66,5 +66,29 @@ SELECT refresh('animals'), refresh('properties');
 DROP TABLE pet;
 SELECT refresh('animals'), refresh('properties');
 
+-- What holds for a parent's own rows does not for its children's: neither a CHECK nor a NOT NULL that is not inherited.
+CREATE TABLE debt (id int, amount int NOT NULL NO INHERIT, CHECK (amount < 0) NO INHERIT);
+CREATE TABLE credit () INHERITS (debt);
+CREATE TABLE account (id int, owner text);
+INSERT INTO account SELECT i, 'owner ' || i FROM generate_series(1, 5) i;
+INSERT INTO debt VALUES (1, -1);
+INSERT INTO credit VALUES (1, 1), (2, 2), (3, NULL);
+CREATE MATERIALIZED VIEW in_credit WITH (pg_trickle.incremental) AS
+    SELECT owner, debt.id, amount FROM account JOIN debt ON account.id = debt.id AND amount > 0;
+CREATE MATERIALIZED VIEW rich WITH (pg_trickle.incremental) AS SELECT count(*) FROM account CROSS JOIN debt WHERE amount > 0;
+CREATE MATERIALIZED VIEW unknown WITH (pg_trickle.incremental) AS
+    SELECT a.id, b.id AS other FROM debt a, debt b WHERE a.id > 0 AND b.amount IS NULL;
+INSERT INTO credit VALUES (3, 3), (4, NULL);
+DELETE FROM credit WHERE id = 1;
+UPDATE account SET owner = upper(owner);
+INSERT INTO account VALUES (3, 'other');
+SELECT refresh('in_credit'), refresh('rich'), refresh('unknown');
+SET constraint_exclusion = on;
+INSERT INTO credit VALUES (5, 5), (6, NULL);
+INSERT INTO account VALUES (5, 'another');
+DELETE FROM debt WHERE id = 3;
+SELECT refresh('in_credit'), refresh('rich'), refresh('unknown');
+RESET constraint_exclusion;
+
 SET client_min_messages = warning;
 DROP SCHEMA capture_inheritance CASCADE;

@@ -35,6 +35,31 @@ SELECT circuit('SELECT t, c, b, n, f, i, x, a, v FROM kinds GROUP BY t, c, b, n,
 CREATE TABLE unsortable (x xid);
 SELECT circuit('SELECT x, count(*) FROM unsortable GROUP BY x');
 
+-- ORDER BY may give groups, or what is distinct, another equality than that of the type, coarser or finer.
+CREATE FUNCTION less(int, int) RETURNS bool IMMUTABLE LANGUAGE sql AS 'SELECT abs($1) < abs($2)';
+CREATE FUNCTION same(int, int) RETURNS bool IMMUTABLE LANGUAGE sql AS 'SELECT abs($1) = abs($2)';
+CREATE FUNCTION compare(int, int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT btint4cmp(abs($1), abs($2))';
+CREATE OPERATOR |<| (FUNCTION = less, LEFTARG = int, RIGHTARG = int);
+CREATE OPERATOR |=| (FUNCTION = same, LEFTARG = int, RIGHTARG = int, COMMUTATOR = |=|, MERGES);
+CREATE OPERATOR CLASS absolute FOR TYPE int USING btree AS OPERATOR 1 |<|, OPERATOR 3 |=|, FUNCTION 1 compare(int, int);
+CREATE FUNCTION less(interval, interval) RETURNS bool IMMUTABLE LANGUAGE sql AS 'SELECT $1::text < $2::text COLLATE "C"';
+CREATE FUNCTION same(interval, interval) RETURNS bool IMMUTABLE LANGUAGE sql AS 'SELECT $1::text = $2::text';
+CREATE FUNCTION compare(interval, interval) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT bttextcmp($1::text, $2::text COLLATE "C")';
+CREATE OPERATOR |<| (FUNCTION = less, LEFTARG = interval, RIGHTARG = interval);
+CREATE OPERATOR |=| (FUNCTION = same, LEFTARG = interval, RIGHTARG = interval, COMMUTATOR = |=|, MERGES);
+CREATE OPERATOR CLASS literal FOR TYPE interval USING btree AS OPERATOR 1 |<|, OPERATOR 3 |=|, FUNCTION 1 compare(interval, interval);
+SELECT circuit('SELECT id, count(*) FROM orders GROUP BY id ORDER BY id USING |<|');
+SELECT circuit('SELECT id, count(*) FROM orders GROUP BY id ORDER BY id USING >');
+CREATE TABLE spans (i int, s interval);
+INSERT INTO spans VALUES (1, '1 month'), (-1, '1 month'), (2, '2 days');
+CREATE MATERIALIZED VIEW by_size WITH (pg_trickle.incremental) AS SELECT i, count(*) FROM spans GROUP BY i ORDER BY i USING |<|;
+CREATE MATERIALIZED VIEW by_text WITH (pg_trickle.incremental) AS SELECT DISTINCT s FROM spans ORDER BY s USING |<|;
+INSERT INTO spans VALUES (-2, '30 days');
+REFRESH MATERIALIZED VIEW by_size;
+REFRESH MATERIALIZED VIEW by_text;
+SELECT abs(i), count FROM by_size ORDER BY 1;
+SELECT * FROM by_text ORDER BY s::text;
+
 -- Abilities come from pg_aggregate. Exact types with an inverse: both ways.
 SELECT circuit('SELECT count(*) AS a, count(id) AS b, sum(id) AS c, sum(amount) AS d, avg(id) AS e, avg(amount) AS f, stddev(amount) AS g, var_pop(id) AS h, sum(placed - placed) AS i FROM orders');
 -- Floating point never is subtracted from.

@@ -24,6 +24,21 @@ SELECT key('SELECT o.id, c.id AS cid FROM orders o, customers c');
 SELECT key('SELECT o.id, c.id AS cid FROM orders o JOIN customers c ON o.customer < c.id');
 SELECT key('SELECT a.id, b.name, c.region FROM orders a JOIN customers b ON b.id = a.customer JOIN customers c ON c.id = b.region');
 SELECT key('SELECT c.id FROM (SELECT customer FROM orders WHERE id = 3) o JOIN customers c ON c.id = o.customer');
+-- Two times that a time zone skips may equal the same point in time.
+CREATE TABLE local (t timestamp PRIMARY KEY);
+CREATE TABLE global (t timestamptz PRIMARY KEY, n int);
+SELECT key('SELECT g.t, n FROM local l JOIN global g ON l.t = g.t');
+SELECT key('SELECT l.t, n FROM local l JOIN global g ON l.t = g.t');
+SELECT key('SELECT n FROM global WHERE t = ''2026-03-08''::timestamp');
+SELECT key('SELECT a.t FROM local a JOIN local b ON a.t = b.t::date');
+SET timezone = 'America/New_York';
+INSERT INTO local VALUES ('2026-03-08 02:30');
+INSERT INTO global VALUES ('2026-03-08 03:30', 1);
+CREATE MATERIALIZED VIEW skipped WITH (pg_trickle.incremental) AS SELECT g.t, n FROM local l JOIN global g ON l.t = g.t;
+INSERT INTO local VALUES ('2026-03-08 03:30');
+REFRESH MATERIALIZED VIEW skipped;
+TABLE skipped;
+RESET timezone;
 -- Constants: at most one row, or one less column.
 SELECT key('SELECT amount FROM orders WHERE id = 7');
 SELECT key('SELECT amount FROM orders WHERE id = 7 OR id = 8');

@@ -156,6 +156,24 @@ SELECT v, refresh(v) FROM unnest('{value_texts, value_rows, held_texts}'::regcla
 DELETE FROM switches WHERE id = 1;
 SELECT v, refresh(v) FROM unnest('{value_texts, value_rows, held_texts}'::regclass[]) v;
 
+-- A conversion that only a set operation makes.
+CREATE TYPE narrow AS (x int);
+CREATE TYPE broad AS (x int, y text);
+CREATE FUNCTION broaden(narrow) RETURNS broad VOLATILE LANGUAGE plpgsql AS 'BEGIN RETURN ROW(($1).x, ''first''::text); END';
+CREATE CAST (narrow AS broad) WITH FUNCTION broaden AS IMPLICIT;
+CREATE TABLE narrows (c narrow);
+CREATE TABLE broads (c broad);
+INSERT INTO narrows VALUES (ROW(1));
+INSERT INTO broads VALUES (ROW(2, 'own'));
+CREATE MATERIALIZED VIEW united WITH (pg_trickle.incremental) AS SELECT c FROM broads UNION ALL SELECT c FROM narrows;
+ALTER FUNCTION broaden IMMUTABLE;
+CREATE MATERIALIZED VIEW united WITH (pg_trickle.incremental) AS SELECT c FROM broads UNION ALL SELECT c FROM narrows;
+CREATE MATERIALIZED VIEW lacking WITH (pg_trickle.incremental) AS SELECT c FROM broads EXCEPT SELECT c FROM narrows;
+CREATE OR REPLACE FUNCTION broaden(narrow) RETURNS broad IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN ROW(($1).x, ''second''::text); END';
+INSERT INTO broads VALUES (ROW(1, 'first')), (ROW(1, 'second'));
+SELECT v, refresh(v) FROM unnest('{united, lacking}'::regclass[]) v;
+SELECT c FROM united ORDER BY c;
+
 -- Nothing captured is lost by switching triggers off.
 ALTER TABLE t DISABLE TRIGGER ALL;
 INSERT INTO t VALUES (9, 9);
@@ -165,10 +183,10 @@ SELECT count(*) FROM unconcerned WHERE a = 9;
 SELECT DISTINCT enabled FROM pgtrickle.trigger_inventory();
 
 SET client_min_messages = warning;
-DROP TABLE t, u, m, g, k, parts, switches, held CASCADE;
+DROP TABLE t, u, m, g, k, parts, switches, held, narrows, broads CASCADE;
 DROP FUNCTION refresh_parts, refresh;
 DROP TABLE shape CASCADE;
-DROP TYPE part, state CASCADE;
+DROP TYPE part, state, narrow, broad CASCADE;
 DROP VIEW due;
 DROP AGGREGATE total(int);
 DROP OPERATOR *** (NONE, int);

@@ -1,6 +1,6 @@
 //! What a view's functions depend on besides their arguments.
 //!
-//! IMMUTABLE functions are trusted. STABLE functions of the server depend on settings (which are pinned with the view)
+//! IMMUTABLE functions are trusted, but for a few of the server. Its STABLE functions depend on settings (pinned with the view)
 //! unless they are named here as depending on the clock, the session, or the catalogs. Other STABLE functions may read
 //! tables. VOLATILE functions have no single right result.
 
@@ -60,7 +60,10 @@ impl Findings {
             self.add_value(value.op);
         } else if node.is::<pg_sys::NextValueExpr>() {
             self.refusals.push(reason::VOLATILE_FUNCTION.refuse("The query draws values from a sequence."));
-        } else if node.is::<pg_sys::JsonConstructorExpr>() || node.is::<pg_sys::JsonExpr>() {
+        } else if node.is::<pg_sys::JsonConstructorExpr>()
+            || node.is::<pg_sys::JsonExpr>()
+            || node.is::<pg_sys::TableFunc>()
+        {
             self.settings = true;
         } else if let Some(aggref) = node.cast::<pg_sys::Aggref>() {
             aggregate::functions(aggref).into_iter().for_each(|function| self.add(function));
@@ -93,6 +96,7 @@ enum Kind {
 fn kind_of(oid: pg_sys::Oid) -> Kind {
     let function = facts::function(oid);
     match function.volatility {
+        Volatility::Immutable if function.builtin && READS_SETTINGS.contains(&function.name.as_str()) => Kind::Settings,
         Volatility::Immutable => Kind::Pure,
         Volatility::Volatile => Kind::Refused(&reason::VOLATILE_FUNCTION),
         Volatility::Stable if !function.builtin => Kind::Refused(&reason::STABLE_FUNCTION),
@@ -113,6 +117,21 @@ fn kind_of_stable_builtin(oid: pg_sys::Oid, name: &str) -> Kind {
         Kind::Settings
     }
 }
+
+/// Although they are marked IMMUTABLE: bytea_output, extra_float_digits, quote_all_identifiers.
+const READS_SETTINGS: &[&str] = &[
+    "box_out",
+    "byteaout",
+    "circle_out",
+    "float4out",
+    "float8out",
+    "line_out",
+    "lseg_out",
+    "path_out",
+    "point_out",
+    "poly_out",
+    "quote_ident",
+];
 
 /// The forms of age() with two arguments are immutable.
 const CLOCK: &[&str] = &[

@@ -202,11 +202,13 @@ fn is_constant(expression: Any) -> bool {
     !walk::any(expression, Scope::EXPRESSIONS, |node, _| node.is::<pg_sys::Var>())
 }
 
-/// Whether the operator compares this side by its type's own equality, under which indexes are unique. Under a
-/// nondeterministic collation equal values need not be equal to the same third value.
+/// Whether the operator compares this side by its type's own equality, under which indexes are unique. Values equal to
+/// the same third value need not be equal themselves under a nondeterministic collation, nor by an operator that is
+/// only STABLE: times that a time zone skips equal those an hour later.
 fn is_own_equality(operator: Node<pg_sys::OpExpr>, side: Any) -> bool {
     let of = query::type_of(unlabelled(side));
-    facts::is_deterministic(operator.inputcollid)
+    facts::is_immutable_operator(operator.opno)
+        && facts::is_deterministic(operator.inputcollid)
         && facts::is_deterministic(of.collation)
         && facts::default_ordering(of.typid).is_some_and(|order| facts::is_equality_of(operator.opno, order.family))
 }

@@ -186,7 +186,8 @@ pub fn build_query(query: Query) -> Circuit {
 fn analyse(view: pg_sys::Oid, analyzed: Query) -> Circuit {
     // Recomputing spells out rows as well: the same value must have one image. Those of CTEs follow when they are inlined.
     let rewritten = normalise::rows::spell_out(query::rewritten(analyzed));
-    let functions = functions::survey(rewritten);
+    // The planner converts the legs of a set operation by functions that do not stand in the query.
+    let functions = functions::survey(normalise::conversions::convert(rewritten.copy()));
     let normal = normalise::normalised(rewritten.copy());
     let (sources, obstacles) = source::survey(normal);
     let fingerprint = fingerprint::of(rewritten, &sources, &functions);

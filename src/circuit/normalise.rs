@@ -7,7 +7,7 @@ use crate::pg::query::Query;
 use crate::pg::walk::{self, Scope};
 use pgrx::pg_sys;
 
-mod conversions;
+pub mod conversions;
 mod cte;
 mod distinct;
 mod groups;

@@ -55,6 +55,7 @@ reasons! {
     ORDERED_INPUT Recompute "Put ORDER BY inside the aggregate call, or leave it out.";
     NO_COLUMNS Recompute "Select a column, if only a constant.";
     UNSORTABLE_KEY Recompute "Group by an expression of a type with a default btree operator class, and a hash operator class if values may be long.";
+    OTHER_EQUALITY Recompute "Leave out ORDER BY ... USING if the equality of the type is meant.";
     WIDE_GROUP Recompute "Distribute the aggregates over several views.";
     ONLY_INHERITANCE Recompute "Read the table with its children, or a table without children.";
     FOREIGN_TABLE AlwaysRecompute "Copy the foreign data into a table to have it maintained incrementally.";

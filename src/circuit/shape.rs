@@ -7,7 +7,7 @@ use super::Refusal;
 use super::reason;
 use crate::pg::facts;
 use crate::pg::handle::{Any, Node};
-use crate::pg::query::{Entry, Query};
+use crate::pg::query::{self, Entry, Query};
 use crate::pg::walk::{self, Scope};
 use pgrx::pg_sys;
 
@@ -18,11 +18,25 @@ pub fn refusals(query: Query) -> Vec<Refusal> {
     if merges && query.outputs().is_empty() {
         found.push(reason::NO_COLUMNS.refuse("The query groups rows, or removes duplicates, and selects no column."));
     }
+    if let Some(type_name) = other_equality(query) {
+        let detail = format!("The query groups values of type {type_name} by another equality than that of the type.");
+        found.push(reason::OTHER_EQUALITY.refuse(detail));
+    }
     match query.set_operation() {
         Some(top) => set_operation(query, top, &mut found),
         None => level(query, &mut found),
     }
     found
+}
+
+/// The type of a group key that ORDER BY ... USING has given another equality than its own, by which we look groups up.
+fn other_equality(query: Query) -> Option<String> {
+    let clauses: Vec<Node<pg_sys::SortGroupClause>> = query.list(|query| query.groupClause);
+    clauses.into_iter().find_map(|clause| {
+        let typid = query::type_of(query.target_of(clause).expression()).typid;
+        let other = facts::default_ordering(typid).is_some_and(|order| order.eq_op != clause.eqop);
+        other.then(|| facts::type_name(typid))
+    })
 }
 
 fn fragment(query: Query, found: &mut Vec<Refusal>) {

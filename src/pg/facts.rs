@@ -244,6 +244,11 @@ pub fn is_equality_of(operator: pg_sys::Oid, family: pg_sys::Oid) -> bool {
     unsafe { pg_sys::get_op_opfamily_strategy(operator, family) == pg_sys::BTEqualStrategyNumber as i32 }
 }
 
+pub fn is_immutable_operator(operator: pg_sys::Oid) -> bool {
+    // SAFETY: a syscache look-up.
+    function(unsafe { pg_sys::get_opcode(operator) }).volatility == Volatility::Immutable
+}
+
 /// Equality under the collation is equality of bytes; true when there is no collation.
 pub fn is_deterministic(collation: pg_sys::Oid) -> bool {
     // SAFETY: a syscache look-up.
@@ -261,6 +266,12 @@ pub fn children(relation: pg_sys::Oid) -> Vec<pg_sys::Oid> {
         let all = server::guarded(|| server::find_all_inheritors(relation, pg_sys::NoLock as i32, none));
         super::list::oids(all).filter(|child| *child != relation).collect()
     }
+}
+
+/// Rows of its table are entered into the index. Of one of a TOAST table the relcache may not know: while it is open, it
+/// keeps the flags it has (RelationReloadIndexInfo takes TOAST tables for catalogs).
+pub fn is_maintained(index: pg_sys::Oid) -> bool {
+    found(row(Cache::INDEXRELID, index, |index: &pg_sys::FormData_pg_index| index.indisready), "index", index)
 }
 
 /// `schema.name`, quoted as needed, for messages.

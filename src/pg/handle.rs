@@ -55,6 +55,7 @@ tagged! {
     RowExpr = T_RowExpr,
     SQLValueFunction = T_SQLValueFunction,
     SubLink = T_SubLink,
+    TableFunc = T_TableFunc,
     TargetEntry = T_TargetEntry,
     Var = T_Var,
     WindowFunc = T_WindowFunc,

@@ -1,7 +1,7 @@
 //! Files of relations.
 
-use super::list;
 use super::relation::Relation;
+use super::{facts, list};
 use pgrx::{pg_guard, pg_sys};
 use std::ffi::c_void;
 use std::ptr::null_mut;
@@ -36,12 +36,11 @@ pub fn empty_toast(toast: &Relation) {
     // SAFETY: the relation is open and locked; the list and the information outlive their use.
     unsafe {
         for oid in list::oids(pg_sys::RelationGetIndexList(toast.as_ptr())) {
-            let index = pg_sys::index_open(oid, mode);
             // What a REINDEX CONCURRENTLY that failed left behind may not even have a first page.
-            if !(*(*index).rd_index).indisready {
-                pg_sys::index_close(index, mode);
+            if !facts::is_maintained(oid) {
                 continue;
             }
+            let index = pg_sys::index_open(oid, mode);
             let mut info = pg_sys::IndexVacuumInfo {
                 index,
                 heaprel: toast.as_ptr(),

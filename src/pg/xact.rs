@@ -1,4 +1,4 @@
-//! Transactions: begun by background processes, and watched at their end in every backend.
+//! Transactions: begun by background processes, watched at their end in every backend; subtransactions.
 
 use super::snapshot;
 use crate::error::Report;
@@ -54,18 +54,13 @@ unsafe extern "C-unwind" fn ended<L: Listener>(event: pg_sys::XactEvent::Type, _
 
 /// Why a transaction failed.
 pub struct Failure {
-    code: PgSqlErrorCode,
+    pub code: PgSqlErrorCode,
     pub message: String,
     detail: Option<String>,
     hint: Option<String>,
 }
 
 impl Failure {
-    /// As the server packs it.
-    pub fn code(&self) -> i32 {
-        self.code as i32
-    }
-
     /// The same as an error to report.
     pub fn report(&self) -> Report {
         let mut report = crate::error::error(self.code, self.message.clone());
@@ -99,6 +94,41 @@ pub fn run<R>(work: impl FnOnce() -> R) -> Result<R, Failure> {
         unsafe { pg_sys::AbortOutOfAnyTransaction() };
     }
     result
+}
+
+/// Runs `work` in a subtransaction. An error undoes it, and is returned if `forgiven`.
+///
+/// As PL/pgSQL does it for EXCEPTION. What `work` has allocated stays until the current memory context goes.
+pub fn attempt<R>(forgiven: fn(PgSqlErrorCode) -> bool, work: impl FnOnce() -> R) -> Result<R, Failure> {
+    // SAFETY: plain globals.
+    let (context, owner) = unsafe { (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner) };
+    let restore = || {
+        // SAFETY: both outlive the subtransaction.
+        unsafe {
+            pg_sys::CurrentMemoryContext = context;
+            pg_sys::CurrentResourceOwner = owner;
+        }
+    };
+    // SAFETY: inside a transaction; ended below on every path.
+    unsafe { pg_sys::BeginInternalSubTransaction(std::ptr::null()) };
+    // SAFETY: alive; work is to allocate where the caller does.
+    unsafe { pg_sys::CurrentMemoryContext = context };
+    PgTryBuilder::new(AssertUnwindSafe(|| {
+        let result = work();
+        // SAFETY: begun above.
+        unsafe { pg_sys::ReleaseCurrentSubTransaction() };
+        restore();
+        Ok(result)
+    }))
+    .catch_others(|caught| {
+        restore();
+        // SAFETY: begun above, and failed; the error is no longer on the server's stack.
+        unsafe { pg_sys::RollbackAndReleaseCurrentSubTransaction() };
+        restore();
+        let failure = failure(&caught);
+        if forgiven(failure.code) { Err(failure) } else { caught.rethrow() }
+    })
+    .execute()
 }
 
 fn failure(error: &CaughtError) -> Failure {

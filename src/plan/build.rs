@@ -205,18 +205,27 @@ unsafe fn keys_entry(spec: &Accumulate) -> *mut pg_sys::RangeTblEntry {
     }
 }
 
-/// Runs the planner. Self-join elimination would merge a table's delta with the table, so it is off.
+/// Runs the planner without what does not hold for deltas: self-join elimination would merge a table's delta with the
+/// table; constraint exclusion would believe of a delta what the table's constraints say of the rows it has now (NO INHERIT:
+/// without its children's).
 unsafe fn plan(query: *mut pg_sys::Query, mode: apply::Mode) -> *mut pg_sys::PlannedStmt {
+    let is_delta = mode == apply::Mode::Delta;
     // Changes are applied while they are read, and seldom many.
-    let options = if mode == apply::Mode::Delta { 0 } else { pg_sys::CURSOR_OPT_PARALLEL_OK };
-    // SAFETY: the flag is restored on both ways out; PgTryBuilder re-raises.
+    let options = if is_delta { 0 } else { pg_sys::CURSOR_OPT_PARALLEL_OK };
+    // SAFETY: the settings are restored on both ways out; PgTryBuilder re-raises.
     unsafe {
-        let eliminate = pg_sys::enable_self_join_elimination;
+        let (eliminate, exclude) = (pg_sys::enable_self_join_elimination, pg_sys::constraint_exclusion);
         pg_sys::enable_self_join_elimination = false;
+        if is_delta {
+            pg_sys::constraint_exclusion = pg_sys::ConstraintExclusionType::CONSTRAINT_EXCLUSION_OFF as i32;
+        }
         pgrx::PgTryBuilder::new(std::panic::AssertUnwindSafe(|| {
             pg_sys::standard_planner(query, c"".as_ptr(), options as i32, std::ptr::null_mut())
         }))
-        .finally(|| pg_sys::enable_self_join_elimination = eliminate)
+        .finally(|| {
+            pg_sys::enable_self_join_elimination = eliminate;
+            pg_sys::constraint_exclusion = exclude;
+        })
         .execute()
     }
 }

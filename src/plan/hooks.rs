@@ -131,6 +131,10 @@ unsafe extern "C-unwind" fn replace_paths(root: *mut pg_sys::PlannerInfo, rel: *
     // SAFETY: the planner is about to choose among `pathlist`; nothing refers to the old paths yet.
     unsafe {
         debug_assert!(node::is_a(rel, pg_sys::NodeTag::T_RelOptInfo));
+        // By a condition that is false of any row (see `plan` in build.rs): then below an Append it has no target.
+        if pg_sys::is_dummy_rel(rel) {
+            return;
+        }
         (*rel).pathlist = std::ptr::null_mut();
         (*rel).partial_pathlist = std::ptr::null_mut();
         (*rel).consider_parallel = false;

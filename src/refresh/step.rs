@@ -9,7 +9,7 @@ use crate::capture::frontier::{Beginning, Frontier};
 use crate::catalog::dependency;
 use crate::catalog::stream_table::{self, StreamTable};
 use crate::circuit;
-use crate::error::{advise, cannot_happen, error};
+use crate::error::{advise, cannot_happen, error, is_over_values};
 use crate::exec::run::{Execution, Purpose, Run};
 use crate::exec::{apply, mismatch};
 use crate::identity::{as_owner, as_owner_with};
@@ -17,10 +17,11 @@ use crate::pg::names;
 use crate::pg::progress::{self as pg_progress, Phase};
 use crate::pg::relation::Relation;
 use crate::pg::snapshot::{self, WaveSnapshot};
+use crate::pg::xact::{self, Failure};
 use crate::plan::build::{self, Plan, Target};
 use crate::plan::cache::{self, Entry};
 use crate::plan::magnitude::{self, Magnitudes};
-use crate::settings;
+use crate::settings::{self, RefreshStrategy};
 use bitvec::prelude::*;
 use pgrx::{PgSqlErrorCode, pg_sys};
 use smallvec::SmallVec;
@@ -46,6 +47,8 @@ enum Recompute {
     Always,
     /// The planner's estimate favours it.
     Cheaper,
+    /// The delta raised an error.
+    Failed,
     /// The stored contents cannot be continued.
     Reinitialize,
 }
@@ -61,7 +64,7 @@ enum Work {
 pub struct Probe<'a> {
     /// InstrumentOption mask.
     pub instrument: i32,
-    /// Called with the finished run before it is torn down.
+    /// Called with the finished run before it is torn down: the one that brought the view up to date.
     pub show: &'a mut dyn FnMut(&Execution, Option<Costs>),
 }
 
@@ -114,7 +117,9 @@ pub fn run(
         Some(seen) => new.with_horizon(seen.horizon).with_beginnings(seen.beginnings),
         None => new,
     };
-    let mut outcome = as_owner_with(view, &row.pinned, || perform(&entry, &work, old.as_ref(), snapshot, probe));
+    let mut outcome = as_owner_with(view, &row.pinned, || {
+        perform(&entry, &work, old.as_ref(), snapshot, target != pg_sys::InvalidOid, probe)
+    });
     if outcome.action == Action::Reinitialize && outcome.reason.is_none() {
         outcome.reason = if replaced { Some("its rows may have been replaced".to_owned()) } else { due };
     }
@@ -226,7 +231,8 @@ fn perform(
     work: &Work,
     frontier: Option<&Frontier>,
     snapshot: WaveSnapshot,
-    probe: Option<&mut Probe>,
+    by_hand: bool,
+    mut probe: Option<&mut Probe>,
 ) -> Outcome {
     let (action, plan, costs) = match work {
         Work::Nothing => cannot_happen("there is nothing to perform"),
@@ -239,12 +245,22 @@ fn perform(
     let nothing = Frontier::now(snapshot);
     let run = Run { snapshot, frontier: frontier.unwrap_or(&nothing) };
     let counters = match work {
+        // The scheduler comes again, and recomputes then.
+        Work::Delta(..) if by_hand && settings::refresh_strategy() == RefreshStrategy::Auto => {
+            match xact::attempt(is_over_values, || execute(&plan, &run, costs, probe.as_deref_mut())) {
+                Ok(counters) => counters,
+                Err(failure) => {
+                    report_failure(entry, &failure);
+                    return anew(entry, &Recompute::Failed, apply::Counters::default(), snapshot, probe);
+                }
+            }
+        }
         Work::Delta(..) => advise(BEYOND_QUERY, || execute(&plan, &run, costs, probe)),
         _ => execute(&plan, &run, costs, probe),
     };
     if let Some(what) = mismatch::take() {
         report_mismatch(entry, &what);
-        return Outcome { reason: Some(what), ..rebuild(entry, counters, snapshot) };
+        return Outcome { reason: Some(what), ..anew(entry, &Recompute::Reinitialize, counters, snapshot, None) };
     }
     if matches!(work, Work::Recompute(Recompute::Populate, _)) {
         names::set_populated(entry.circuit.view);
@@ -255,16 +271,28 @@ fn perform(
     Outcome::new(action, counters)
 }
 
-/// Computes the view anew after a run that was given up halfway, which wrote `counters` rows.
-fn rebuild(entry: &Rc<Entry>, before: apply::Counters, snapshot: WaveSnapshot) -> Outcome {
+/// Computes the view anew after a run that was given up, which has left `before` rows written.
+fn anew(
+    entry: &Rc<Entry>,
+    why: &Recompute,
+    before: apply::Counters,
+    snapshot: WaveSnapshot,
+    probe: Option<&mut Probe>,
+) -> Outcome {
     snapshot.advance();
-    let (action, plan) = recompute_plan(entry, &Recompute::Reinitialize, snapshot);
+    let (action, plan) = recompute_plan(entry, why, snapshot);
     let run = Run { snapshot, frontier: &Frontier::now(snapshot) };
-    let counters = execute(&plan, &run, None, None) + before;
+    let counters = execute(&plan, &run, None, probe) + before;
     if let Some(what) = mismatch::take() {
         cannot_happen(what);
     }
     Outcome::new(action, counters)
+}
+
+/// Whether the query fails as well, it will say itself.
+fn report_failure(entry: &Entry, failure: &Failure) {
+    let message = format!("delta of materialized view \"{}\" failed, computing it anew", name(entry.circuit.view));
+    error(failure.code, message).detail(&failure.message).debug();
 }
 
 /// A wrong answer has shown itself (promise 1).

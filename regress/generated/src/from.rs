@@ -18,6 +18,8 @@ pub struct Relation {
     pub rows: f64,
     /// Its rows are of a type that a column can have.
     pub has_row_type: bool,
+    /// Its columns may get other names, which its whole rows as JSON would show.
+    pub may_be_renamed: bool,
     /// Columns that are certain to be unique together.
     pub key: Option<Vec<usize>>,
 }
@@ -98,8 +100,10 @@ impl QueryMaker<'_> {
         let is_exact = relation.outputs.iter().all(|output| output.repr == Repr::Exact);
         if self.dice.feature("anonymous row in scope", if relation.has_row_type || !is_exact { 0.0 } else { 0.1 }) {
             columns.push(Typed::new(format!("{alias}::text"), Kind::Text, Repr::Exact));
-            columns.push(Typed::new(format!("to_jsonb({alias})"), Kind::Jsonb, Repr::Exact));
             columns.push(Typed::new(format!("({alias} IS NULL)"), Kind::Bool, Repr::Exact));
+            if !relation.may_be_renamed {
+                columns.push(Typed::new(format!("to_jsonb({alias})"), Kind::Jsonb, Repr::Exact));
+            }
         }
         Scope {
             sql: sql![relation.sql.clone(), " AS ", &alias],
@@ -284,6 +288,7 @@ impl QueryMaker<'_> {
             outputs: query.outputs,
             rows: query.rows,
             has_row_type: false,
+            may_be_renamed: false,
             key: query.key,
         }
     }
@@ -314,6 +319,7 @@ impl QueryMaker<'_> {
         Relation {
             sql: Sql::rows_of(view),
             has_row_type: false,
+            may_be_renamed: true,
             outputs: definition.outputs.clone(),
             rows: definition.rows,
             key: definition.key.clone(),
@@ -343,7 +349,7 @@ impl QueryMaker<'_> {
             |&c: &usize| Output { name: table.columns[c].name.clone(), kind: table.columns[c].kind, repr: Repr::Exact };
         let outputs: Vec<Output> = readable.iter().map(output).collect();
         let key = key.map(|key| key.iter().filter_map(|k| readable.iter().position(|r| r == k)).collect());
-        Relation { sql, outputs, rows: table.cap as f64 * 1.5, has_row_type: true, key }
+        Relation { sql, outputs, rows: table.cap as f64 * 1.5, has_row_type: true, may_be_renamed: true, key }
     }
 }
 

@@ -254,6 +254,7 @@ impl QueryMaker<'_> {
             outputs: inner.outputs,
             rows: inner.rows,
             has_row_type: false,
+            may_be_renamed: false,
             key: inner.key,
         };
         let twice = inner.rows < 400.0 && self.dice.feature("with, read twice", 0.5);

@@ -1,4 +1,4 @@
-//! Gives every leg of a UNION ALL the column types and collations of the whole.
+//! Gives every leg of a set operation the column types and collations of the whole.
 //!
 //! The analyzer leaves the conversions to the planner; a leg that is to stand alone for the whole needs them itself.
 
