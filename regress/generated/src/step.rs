@@ -12,8 +12,8 @@ pub const NONE: Codes = &[];
 /// What a change may run into through no fault of the server: violated constraints, a key that exists, rows outside
 /// all partitions or a view's check option, a row proposed twice to ON CONFLICT or MERGE, a row changed by its trigger.
 pub const VIOLATIONS: Codes = &["23502", "23503", "23505", "23514", "44000", "21000", "27000"];
-/// A partition was given rows that are not its own, and has a row trigger.
-pub const MISPLACED: Codes = &["0A000"];
+/// A partition was given rows that are not its own, and has a row trigger; or it could not be attached, and lacks the key.
+pub const MISPLACED: Codes = &["0A000", "42P10"];
 /// Capture cannot be started or changed while another transaction holds the source.
 pub const LOCKED: Codes = &["55P03"];
 /// A repeatable-read transaction met a row changed since its snapshot.
