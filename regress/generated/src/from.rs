@@ -99,7 +99,8 @@ impl QueryMaker<'_> {
         }
         let is_exact = relation.outputs.iter().all(|output| output.repr == Repr::Exact);
         if self.dice.feature("anonymous row in scope", if relation.has_row_type || !is_exact { 0.0 } else { 0.1 }) {
-            columns.push(Typed::new(format!("{alias}::text"), Kind::Text, Repr::Exact));
+            // Cut: a view may have an index on it.
+            columns.push(Typed::new(format!("left({alias}::text, 500)"), Kind::Text, Repr::Exact));
             columns.push(Typed::new(format!("({alias} IS NULL)"), Kind::Bool, Repr::Exact));
             if !relation.may_be_renamed {
                 columns.push(Typed::new(format!("to_jsonb({alias})"), Kind::Jsonb, Repr::Exact));
