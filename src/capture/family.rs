@@ -42,6 +42,22 @@ pub fn members(relid: pg_sys::Oid, lock: u32) -> Vec<pg_sys::Oid> {
     members
 }
 
+/// A partition is being detached concurrently, from the table or from a partition of it. Its rows are no longer the table's,
+/// but changes of them may still come in, from transactions that were writing when it began; it ends after them.
+pub fn is_detaching(relid: pg_sys::Oid) -> bool {
+    let Some(table) = Relation::try_open(relid, pg_sys::AccessShareLock) else { return false };
+    if table.form().relkind as u8 != pg_sys::RELKIND_PARTITIONED_TABLE {
+        return false;
+    }
+    // SAFETY: the table is open, and so is what its descriptor says while the names are read.
+    let (detaching, parents) = unsafe {
+        let partitions = &*pg_sys::RelationGetPartitionDesc(table.as_ptr(), false);
+        let all = (0..partitions.nparts as usize).filter(|&i| !*partitions.is_leaf.add(i));
+        (partitions.detached_exist, all.map(|i| *partitions.oids.add(i)).collect::<Vec<_>>())
+    };
+    detaching || parents.into_iter().any(is_detaching)
+}
+
 /// `relid` and everything above it, ascending. A partition being detached has left its parent.
 pub fn ancestors(relid: pg_sys::Oid) -> Vec<pg_sys::Oid> {
     closure(vec![relid])

@@ -83,6 +83,9 @@ impl Walk {
         let mut horizon = unsafe { pg_sys::GetXLogInsertRecPtr() };
         let open = |segment| {
             let segment = Relation::open(segment, pg_sys::AccessShareLock);
+            // An empty one too: that nothing is pending is read from both.
+            // SAFETY: the segment is open and the snapshot alive.
+            unsafe { server::guarded(|| server::PredicateLockRelation(segment.as_ptr(), snapshot)) };
             if segment.has_new_file() {
                 horizon = 0;
             }
@@ -168,9 +171,6 @@ impl Walk {
             }
             while let Some(&segment) = self.segments.get(self.segment) {
                 let Segment { relation, blocks, .. } = segment;
-                if self.block == segment.first_page() {
-                    server::PredicateLockRelation(relation, self.snapshot);
-                }
                 while self.block < blocks {
                     let (fork, mode) = (pg_sys::ForkNumber::MAIN_FORKNUM, pg_sys::ReadBufferMode::RBM_NORMAL);
                     let buffer = server::ReadBufferExtended(relation, fork, self.block, mode, std::ptr::null_mut());

@@ -43,7 +43,7 @@ pub fn entry(view: pg_sys::Oid) -> Rc<Entry> {
 enum Recompute {
     /// First population.
     Populate,
-    /// Recompute is how this view is maintained.
+    /// Recompute is how this view is maintained, if only for now.
     Always,
     /// The planner's estimate favours it.
     Cheaper,
@@ -159,7 +159,8 @@ fn choose(entry: &Entry, pending: &PendingChanges) -> Work {
     if pending.versions.iter().all(|&(_, versions)| versions == 0) {
         return Work::Nothing;
     }
-    if entry.circuit.blocks.is_empty() {
+    let detaching = || entry.circuit.sources.iter().any(|source| capture::is_detaching(source.relid));
+    if entry.circuit.blocks.is_empty() || detaching() {
         return Work::Recompute(Recompute::Always, None);
     }
     let plan = delta_plan(entry, &pending.versions);
