@@ -26,12 +26,13 @@ DROP MATERIALIZED VIEW plain_days;
 
 -- Also where functions of the server that are marked immutable depend on them, and where a set operation converts.
 CREATE MATERIALIZED VIEW pinned_bytes WITH (pg_trickle.incremental) AS SELECT sha256(a::text::bytea)::text FROM log;
+CREATE MATERIALIZED VIEW pinned_zone WITH (pg_trickle.incremental) AS SELECT (timestamp '2020-01-01' + a * interval '1 day') AT TIME ZONE 'IST' AS at FROM log;
 CREATE MATERIALIZED VIEW pinned_union WITH (pg_trickle.incremental) AS SELECT at FROM log UNION ALL SELECT d FROM log;
 CREATE MATERIALIZED VIEW pinned_except WITH (pg_trickle.incremental) AS SELECT at FROM log EXCEPT SELECT d FROM log;
 SELECT relname, reloptions::text ~ 'pg_trickle.settings=.*TimeZone=America/New_York' AS pinned FROM pg_class
  WHERE relname LIKE 'pinned%' AND relkind = 'm' ORDER BY 1;
 SET client_min_messages = warning;
-DROP MATERIALIZED VIEW pinned_bytes, pinned_union, pinned_except;
+DROP MATERIALIZED VIEW pinned_bytes, pinned_zone, pinned_union, pinned_except;
 RESET client_min_messages;
 
 -- As a dump restores it: the settings come with the option, not from the restoring session.

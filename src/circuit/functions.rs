@@ -96,7 +96,7 @@ enum Kind {
 fn kind_of(oid: pg_sys::Oid) -> Kind {
     let function = facts::function(oid);
     match function.volatility {
-        Volatility::Immutable if function.builtin && READS_SETTINGS.contains(&function.name.as_str()) => Kind::Settings,
+        Volatility::Immutable if function.builtin && reads_settings(oid, &function.name) => Kind::Settings,
         Volatility::Immutable => Kind::Pure,
         Volatility::Volatile => Kind::Refused(&reason::VOLATILE_FUNCTION),
         Volatility::Stable if !function.builtin => Kind::Refused(&reason::STABLE_FUNCTION),
@@ -118,7 +118,22 @@ fn kind_of_stable_builtin(oid: pg_sys::Oid, name: &str) -> Kind {
     }
 }
 
-/// Although they are marked IMMUTABLE: bytea_output, extra_float_digits, quote_all_identifiers.
+/// Of those that are marked IMMUTABLE.
+fn reads_settings(oid: pg_sys::Oid, name: &str) -> bool {
+    READS_SETTINGS.contains(&name) || TAKES_ZONE_BY_NAME.contains(&oid.to_u32())
+}
+
+/// An abbreviation means what TimeZone and timezone_abbreviations say.
+const TAKES_ZONE_BY_NAME: &[u32] = &[
+    pg_sys::F_DATE_ADD_TIMESTAMPTZ_INTERVAL_TEXT,
+    pg_sys::F_DATE_SUBTRACT_TIMESTAMPTZ_INTERVAL_TEXT,
+    pg_sys::F_DATE_TRUNC_TEXT_TIMESTAMPTZ_TEXT,
+    pg_sys::F_GENERATE_SERIES_TIMESTAMPTZ_TIMESTAMPTZ_INTERVAL_TEXT,
+    pg_sys::F_TIMEZONE_TEXT_TIMESTAMP,
+    pg_sys::F_TIMEZONE_TEXT_TIMESTAMPTZ,
+];
+
+/// For bytea_output, extra_float_digits, quote_all_identifiers.
 const READS_SETTINGS: &[&str] = &[
     "box_out",
     "byteaout",

@@ -192,10 +192,18 @@ fn origin(expression: Any, origins: &Origins) -> Option<Column> {
     origins.get(&(var.varno, var.varattno)).copied()
 }
 
-/// Below relabellings, which change the type of a value but not the value.
+/// Below relabellings, which change the type of a value but neither the value nor what it is equal to (as those of `text`
+/// to `bpchar` do).
 fn unlabelled(expression: Any) -> Any {
-    let relabelled = expression.cast::<pg_sys::RelabelType>();
-    relabelled.and_then(|relabel| relabel.child(|relabel| relabel.arg)).map_or(expression, |arg| unlabelled(arg.any()))
+    let arg = expression.cast::<pg_sys::RelabelType>().and_then(|relabel| relabel.child(|relabel| relabel.arg));
+    let equality = |expression: Any| {
+        let of = query::type_of(expression);
+        (facts::default_ordering(of.typid).map(|order| order.family), facts::is_deterministic(of.collation))
+    };
+    match arg.filter(|arg| equality(arg.any()) == equality(expression)) {
+        Some(arg) => unlabelled(arg.any()),
+        None => expression,
+    }
 }
 
 fn is_constant(expression: Any) -> bool {

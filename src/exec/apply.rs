@@ -245,7 +245,7 @@ impl Apply {
     }
 
     unsafe fn apply(&self, writer: &mut Writer, child: Child, reading: Reading) {
-        let mut delta = Delta::begin(writer, &self.spec.index);
+        let mut delta = Delta::begin(writer, &self.spec.index, self.spec.mode);
         // SAFETY: by contract of the caller.
         unsafe {
             let runs = if self.spec.grouped && self.spec.mode == Mode::Delta && delta.keyed() {

@@ -2,13 +2,15 @@
 //!
 //! A keyed view has at most one old (-1) and one new (+1) row per key: both are an update, one is a delete or an
 //! insert. In a bag each unit of weight is a row of its own. Every old row is found by its image before it is touched;
-//! one that is missing is noted and ends the run (mismatch.rs).
+//! one that is missing is noted and ends the run (mismatch.rs). So are new rows of a delta that have one key; where the
+//! stored rows are compared with the query's, both are taken as they are: some may be older than the key.
 //!
 //! What is written also goes to the change buffer of the views that read this one, if any do.
 //!
 //! When the view has unique indexes besides the one on its key (the user's own), rows which take a new place in one
 //! of them are inserted after everything else, so that values may move from row to row within one refresh.
 
+use super::Mode;
 use super::change::{Change, Grouping, KeyOrder};
 use super::find::Finder;
 use super::index::{ApplyIndex, columns_read};
@@ -27,6 +29,8 @@ pub struct Delta {
     pub grouping: Grouping,
     /// Columns that pair an old with a new row; None for a bag.
     key: Option<Vec<usize>>,
+    /// New rows differ in their keys.
+    strict: bool,
     finder: Finder,
     /// Virtual slots of the view's descriptor: the row to find, the row to write.
     old: Slot,
@@ -43,7 +47,8 @@ struct Late {
 }
 
 impl Delta {
-    pub fn begin(writer: &Writer, index: &ApplyIndex) -> Self {
+    pub fn begin(writer: &Writer, index: &ApplyIndex, mode: Mode) -> Self {
+        let strict = mode == Mode::Delta;
         let desc = writer.desc();
         // SAFETY: an open view.
         let natts = unsafe { (*desc).natts } as usize;
@@ -62,7 +67,7 @@ impl Delta {
         let consumers = DeltaWriter::begin(writer.oid());
         // SAFETY: the view's descriptor.
         let reader = unsafe { Reader::new(desc) };
-        Self { reader, grouping, key, finder, old, new, late, consumers }
+        Self { reader, grouping, key, strict, finder, old, new, late, consumers }
     }
 
     pub fn keyed(&self) -> bool {
@@ -103,17 +108,17 @@ impl Delta {
 
     /// Pairs the old and new rows of each key; a run has one key, but for collisions of its hash.
     unsafe fn apply_keyed(&mut self, writer: &mut Writer, run: &[Change]) {
-        if let Some(change) = run.iter().find(|change| change.weight.abs() != 1) {
-            return mismatch::note(format!("A row of a view with a unique key has weight {}.", change.weight));
-        }
         let mut new: smallvec::SmallVec<[&Change; 2]> = run.iter().filter(|change| change.weight > 0).collect();
-        for (i, change) in new.iter().enumerate() {
-            if new[..i].iter().any(|other| self.same_key(change, other)) {
-                return mismatch::note("Two new rows have the same key.");
-            }
+        let is_copied = |(i, change): (usize, &&Change)| {
+            change.weight > 1 || new[..i].iter().any(|other| self.same_key(change, other))
+        };
+        if self.strict && new.iter().enumerate().any(is_copied) {
+            return mismatch::note("Two new rows have the same key.");
         }
         for old in run.iter().filter(|change| change.weight < 0) {
-            let pair = new.iter().position(|change| self.same_key(old, change));
+            // One row becomes one row; copies are deleted and inserted.
+            let fits = |change: &&Change| (old.weight, change.weight) == (-1, 1) && self.same_key(old, change);
+            let pair = new.iter().position(fits);
             // SAFETY: live changes.
             unsafe {
                 match pair.map(|position| new.swap_remove(position)) {
