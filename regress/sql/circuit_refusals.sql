@@ -101,6 +101,29 @@ SELECT wide(700, 'max(id + %s)', 'FROM orders');
 SELECT wide(800, 'id + %s', 'FROM orders UNION SELECT ' || string_agg(i::text, ', ') || ' FROM customers') FROM generate_series(1, 800) i;
 SELECT wide(1599, 'id + %s', 'FROM orders UNION SELECT ' || string_agg(i::text, ', ') || ' FROM customers') FROM generate_series(1, 1599) i;
 
+-- So does what calls objects by their names, wherever the conversion is.
+CREATE TABLE objects (id int, r regclass, ra regclass[], c regconfig);
+CREATE TYPE holder AS (n int, r regclass);
+CREATE TABLE holders (h holder);
+ALTER TABLE holders ADD gone int;
+ALTER TABLE holders DROP gone;
+SELECT verdict($$SELECT concat('', r) FROM objects$$);
+SELECT verdict('SELECT ra::text FROM objects');
+SELECT verdict('SELECT to_json(r), id FROM objects');
+SELECT verdict('SELECT row_to_json(o) FROM objects o');
+SELECT verdict('SELECT jsonb_agg(r) FROM objects');
+SELECT verdict($$SELECT JSON_OBJECT('a': r) FROM objects$$);
+SELECT verdict('SELECT h::text FROM holders');
+SELECT verdict('SELECT ARRAY[id::oid::regclass]::text FROM objects');
+SELECT verdict('SELECT jsonb_populate_record(NULL::holder, to_jsonb(id)) FROM objects');
+SELECT verdict($$SELECT pg_input_is_valid(id::text, 'holder') FROM objects$$);
+SELECT verdict('SELECT current_database(), id FROM objects');
+SELECT verdict('SELECT CURRENT_CATALOG, id FROM objects');
+SELECT verdict('SELECT pg_collation_for(status) FROM orders');
+-- The objects themselves, and constants, are values like others.
+SELECT verdict('SELECT r, ra, id FROM objects');
+SELECT verdict($$SELECT id, ts_headline('english', status, 'x'::tsquery), placed::date FROM orders$$);
+
 -- No single right result: not a stream table at all.
 SELECT verdict('SELECT id, random() FROM orders');
 SELECT verdict('SELECT id, clock_timestamp() AS t FROM orders');

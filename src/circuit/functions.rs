@@ -8,7 +8,7 @@ use super::reason::{self, Reason};
 use super::{Refusal, aggregate};
 use crate::pg::facts::{self, Volatility};
 use crate::pg::handle::Any;
-use crate::pg::query::Query;
+use crate::pg::query::{self, Query};
 use crate::pg::walk::{self, Scope, Visit};
 use pgrx::pg_sys;
 use std::collections::BTreeSet;
@@ -18,6 +18,8 @@ pub struct Findings {
     pub refusals: Vec<Refusal>,
     /// A function or conversion whose result depends on settings.
     pub settings: bool,
+    /// There are values that stand for objects, which conversions call by their names.
+    objects: bool,
     /// The name of the user the query runs as is part of the result.
     pub owner: bool,
     /// Functions that are not part of the server, whose definition may be replaced.
@@ -32,7 +34,21 @@ pub fn survey(query: Query) -> Findings {
         findings.add_node(node);
         Visit::Into
     });
+    findings.refuse_names();
     findings
+}
+
+/// An expression whose values may stand for objects of the catalogs. A constant always stands for the same one.
+fn holds_objects(node: Any) -> bool {
+    let is_source = node.is::<pg_sys::Var>()
+        || node.is::<pg_sys::FuncExpr>()
+        || node.is::<pg_sys::OpExpr>()
+        || node.is::<pg_sys::RelabelType>()
+        || node.is::<pg_sys::CoerceViaIO>()
+        || node.is::<pg_sys::ArrayCoerceExpr>()
+        || node.is::<pg_sys::JsonExpr>()
+        || node.is::<pg_sys::Aggref>();
+    is_source && facts::names_objects(query::type_of(node).typid)
 }
 
 fn refusal(oid: pg_sys::Oid) -> Option<Refusal> {
@@ -54,8 +70,18 @@ impl Findings {
         }
     }
 
+    /// What converts any type to text, JSON and the like, or from it, calls that type's functions, which look names up. A
+    /// superset: a value of such a type need not come near.
+    fn refuse_names(&mut self) {
+        if self.settings && self.objects {
+            let detail = "The query converts values, and has some that stand for objects (regclass, aclitem, ...).";
+            self.refusals.push(reason::CATALOG_FUNCTION.refuse(detail));
+        }
+    }
+
     /// Nodes that compute something without naming a function.
     fn add_node(&mut self, node: Any) {
+        self.objects |= holds_objects(node);
         if let Some(value) = node.cast::<pg_sys::SQLValueFunction>() {
             self.add_value(value.op);
         } else if node.is::<pg_sys::NextValueExpr>() {
@@ -74,7 +100,10 @@ impl Findings {
         use pg_sys::SQLValueFunctionOp::*;
         match value {
             SVFOP_CURRENT_ROLE | SVFOP_CURRENT_USER | SVFOP_USER => self.owner = true,
-            SVFOP_CURRENT_CATALOG | SVFOP_CURRENT_SCHEMA => self.settings = true,
+            SVFOP_CURRENT_SCHEMA => self.settings = true,
+            SVFOP_CURRENT_CATALOG => {
+                self.refusals.push(reason::CATALOG_FUNCTION.refuse("The query uses CURRENT_CATALOG."));
+            }
             SVFOP_SESSION_USER => {
                 self.refusals.push(reason::SESSION_DEPENDENT_FUNCTION.refuse("The query uses SESSION_USER."));
             }
@@ -197,20 +226,14 @@ const SESSION: &[&str] = &[
 ];
 
 /// Server functions called pg_.. look at the state of the server, except these.
-const LOOKS_AT_ARGUMENTS_ONLY: &[&str] = &[
-    "pg_char_to_encoding",
-    "pg_collation_for",
-    "pg_encoding_to_char",
-    "pg_input_error_info",
-    "pg_input_is_valid",
-    "pg_typeof",
-];
+const LOOKS_AT_ARGUMENTS_ONLY: &[&str] = &["pg_char_to_encoding", "pg_encoding_to_char", "pg_typeof"];
 
 const CATALOGS: &[&str] = &[
     "aclexplode",
     "aclitemin",
     "aclitemout",
     "col_description",
+    "current_database",
     "enum_first",
     "enum_last",
     "enum_range",

@@ -1,6 +1,7 @@
 //! What the catalogs say about functions, aggregates, operators and types, through the syscache.
 
 use super::node::string;
+use super::relation::Relation;
 use super::server;
 use pg_sys::SysCacheIdentifier as Cache;
 use pgrx::pg_sys;
@@ -190,6 +191,36 @@ pub fn holds_rows(typid: pg_sys::Oid) -> bool {
     // SAFETY: as above.
     let composite = unsafe { pg_sys::get_typtype(base) } == pg_sys::TYPTYPE_COMPOSITE as c_char;
     composite || base == pg_sys::RECORDOID || parts.into_iter().filter_map(valid).any(holds_rows)
+}
+
+/// Values of a type are, or contain, references to objects which are written and read by name.
+pub fn names_objects(typid: pg_sys::Oid) -> bool {
+    const REFERENCES: &[pg_sys::Oid] = &[
+        pg_sys::ACLITEMOID,
+        pg_sys::REGCLASSOID,
+        pg_sys::REGCOLLATIONOID,
+        pg_sys::REGCONFIGOID,
+        pg_sys::REGDICTIONARYOID,
+        pg_sys::REGNAMESPACEOID,
+        pg_sys::REGOPEROID,
+        pg_sys::REGOPERATOROID,
+        pg_sys::REGPROCOID,
+        pg_sys::REGPROCEDUREOID,
+        pg_sys::REGROLEOID,
+        pg_sys::REGTYPEOID,
+    ];
+    let base = base_type(typid);
+    // SAFETY: syscache look-ups.
+    let parts = unsafe {
+        [pg_sys::get_element_type(base), pg_sys::get_range_subtype(base), pg_sys::get_multirange_range(base)]
+    };
+    // SAFETY: as above.
+    let relation = unsafe { pg_sys::get_typ_typrelid(base) };
+    let columns = || Relation::open(relation, pg_sys::AccessShareLock).attributes();
+    REFERENCES.contains(&base)
+        || parts.into_iter().filter_map(valid).any(names_objects)
+        || relation != pg_sys::InvalidOid
+            && columns().iter().any(|column| !column.attisdropped && names_objects(column.atttypid))
 }
 
 fn valid(oid: pg_sys::Oid) -> Option<pg_sys::Oid> {

@@ -30,6 +30,7 @@ macro_rules! tagged {
 
 tagged! {
     Aggref = T_Aggref,
+    ArrayCoerceExpr = T_ArrayCoerceExpr,
     BoolExpr = T_BoolExpr,
     CoerceViaIO = T_CoerceViaIO,
     CommonTableExpr = T_CommonTableExpr,
