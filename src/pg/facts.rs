@@ -181,16 +181,21 @@ pub fn element_type(oid: pg_sys::Oid) -> Option<pg_sys::Oid> {
     valid(unsafe { pg_sys::get_element_type(oid) })
 }
 
-/// Values of a type are, or contain, rows of a named or anonymous row type.
-pub fn holds_rows(typid: pg_sys::Oid) -> bool {
-    let base = base_type(typid);
+/// What values of an array, range or multirange type are made of.
+fn parts(base: pg_sys::Oid) -> impl Iterator<Item = pg_sys::Oid> {
     // SAFETY: syscache look-ups.
     let parts = unsafe {
         [pg_sys::get_element_type(base), pg_sys::get_range_subtype(base), pg_sys::get_multirange_range(base)]
     };
-    // SAFETY: as above.
+    parts.into_iter().filter_map(valid)
+}
+
+/// Values of a type are, or contain, rows of a named or anonymous row type.
+pub fn holds_rows(typid: pg_sys::Oid) -> bool {
+    let base = base_type(typid);
+    // SAFETY: a syscache look-up.
     let composite = unsafe { pg_sys::get_typtype(base) } == pg_sys::TYPTYPE_COMPOSITE as c_char;
-    composite || base == pg_sys::RECORDOID || parts.into_iter().filter_map(valid).any(holds_rows)
+    composite || base == pg_sys::RECORDOID || parts(base).any(holds_rows)
 }
 
 /// Values of a type are, or contain, references to objects which are written and read by name.
@@ -210,15 +215,11 @@ pub fn names_objects(typid: pg_sys::Oid) -> bool {
         pg_sys::REGTYPEOID,
     ];
     let base = base_type(typid);
-    // SAFETY: syscache look-ups.
-    let parts = unsafe {
-        [pg_sys::get_element_type(base), pg_sys::get_range_subtype(base), pg_sys::get_multirange_range(base)]
-    };
-    // SAFETY: as above.
+    // SAFETY: a syscache look-up.
     let relation = unsafe { pg_sys::get_typ_typrelid(base) };
     let columns = || Relation::open(relation, pg_sys::AccessShareLock).attributes();
     REFERENCES.contains(&base)
-        || parts.into_iter().filter_map(valid).any(names_objects)
+        || parts(base).any(names_objects)
         || relation != pg_sys::InvalidOid
             && columns().iter().any(|column| !column.attisdropped && names_objects(column.atttypid))
 }

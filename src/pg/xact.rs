@@ -52,7 +52,7 @@ unsafe extern "C-unwind" fn ended<L: Listener>(event: pg_sys::XactEvent::Type, _
     }
 }
 
-/// Why a transaction failed.
+/// Why a transaction or an attempt failed.
 pub struct Failure {
     pub code: PgSqlErrorCode,
     pub message: String,
