@@ -12,6 +12,7 @@ const FUNCTIONS: &[&str] = &[
     "datumCopy",
     "get_aggregate_argtypes",
     "resolve_aggregate_transtype",
+    "interval_in",
     "nextval_internal",
     "Async_Notify",
     "datum_image_eq",

@@ -32,3 +32,4 @@
 #include "utils/syscache.h"
 #include "utils/tuplesort.h"
 #include "utils/tuplestore.h"
+#include "utils/fmgrprotos.h"

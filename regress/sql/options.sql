@@ -40,6 +40,18 @@ ALTER MATERIALIZED VIEW s SET (pg_trickle.schedule = '*/5 * * * *');
 ALTER MATERIALIZED VIEW s SET (pg_trickle.schedule = '30 0 8-18/2 * jan-jun mon,fri');
 ALTER MATERIALIZED VIEW s SET (pg_trickle.schedule = '@hourly');
 SELECT schedule FROM pgtrickle.pgt_stream_tables WHERE pgt_name = 's';
+-- What the interval type reads is a duration too.
+SET IntervalStyle = 'iso_8601';
+ALTER MATERIALIZED VIEW s SET (pg_trickle.schedule = '5 minutes');
+SELECT schedule FROM pgtrickle.pgt_stream_tables WHERE pgt_name = 's';
+ALTER MATERIALIZED VIEW s SET (pg_trickle.schedule = '1 day 02:03:04.5');
+SELECT schedule FROM pgtrickle.pgt_stream_tables WHERE pgt_name = 's';
+SELECT pgtrickle.alter_stream_table('s', schedule => '1 hour 30 min');
+SELECT schedule FROM pgtrickle.pgt_stream_tables WHERE pgt_name = 's';
+RESET IntervalStyle;
+ALTER MATERIALIZED VIEW s SET (pg_trickle.schedule = '-5 minutes');
+ALTER MATERIALIZED VIEW s SET (pg_trickle.schedule = '10 microseconds');
+ALTER MATERIALIZED VIEW s SET (pg_trickle.schedule = 'infinity');
 ALTER MATERIALIZED VIEW s SET (pg_trickle.schedule = calculated);
 ALTER MATERIALIZED VIEW s SET (pg_trickle.schedule = '');
 ALTER MATERIALIZED VIEW s SET (pg_trickle.schedule = '0');

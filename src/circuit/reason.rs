@@ -68,7 +68,7 @@ reasons! {
     SESSION_DEPENDENT_FUNCTION AlwaysRecompute "Leave what depends on the session to queries over the view.";
     CATALOG_FUNCTION AlwaysRecompute "Leave what depends on catalogs or storage to queries over the view.";
     STABLE_FUNCTION AlwaysRecompute "Mark the function IMMUTABLE if its result depends on its arguments alone.";
-    VOLATILE_FUNCTION Refuse "Leave the function out, or mark it IMMUTABLE if its result depends on its arguments alone.";
+    VOLATILE_FUNCTION Refuse "Leave the function out, or mark it IMMUTABLE if its result depends on its arguments alone, STABLE if it reads tables or the clock.";
     TABLESAMPLE Refuse "Sample in queries over the view.";
     TEMP_TABLE Refuse "Use a permanent table.";
     ROW_LOCKING Refuse "Leave FOR UPDATE and FOR SHARE out of the view.";

@@ -1,6 +1,9 @@
-//! The server's clocks, in microseconds since 2000.
+//! The server's clocks, in microseconds since 2000, and lengths of time in microseconds.
 
+use super::node::cstring;
+use super::server;
 use pgrx::pg_sys;
+use std::mem::{MaybeUninit, zeroed};
 
 /// Now.
 pub fn now() -> pg_sys::TimestampTz {
@@ -23,4 +26,29 @@ pub fn statement_start() -> pg_sys::TimestampTz {
 /// From one to the other.
 pub fn milliseconds(from: pg_sys::TimestampTz, to: pg_sys::TimestampTz) -> f64 {
     (to - from) as f64 / 1000.0
+}
+
+const MICROSECONDS_PER_DAY: i64 = 86_400_000_000;
+const DAYS_PER_MONTH: i64 = 30;
+
+/// The length of what the server's interval type reads (`5 minutes`, `01:30:00`, `PT1H`); as in justify_interval, a day
+/// counts as 24 hours and a month as 30 days. None: the text is no interval.
+pub fn interval(text: &str) -> Option<i64> {
+    let mut value = MaybeUninit::<pg_sys::Datum>::uninit();
+    // SAFETY: the input function of interval, called as the server calls one that may report softly; where it succeeds,
+    // its result points to an Interval in the current memory context.
+    let interval = unsafe {
+        let mut context = pg_sys::ErrorSaveContext { type_: pg_sys::NodeTag::T_ErrorSaveContext, ..zeroed() };
+        let read = pg_sys::DirectInputFunctionCallSafe(
+            Some(server::interval_in),
+            cstring(text),
+            pg_sys::InvalidOid,
+            -1,
+            (&raw mut context).cast(),
+            value.as_mut_ptr(),
+        );
+        read.then(|| *value.assume_init().cast_mut_ptr::<pg_sys::Interval>())?
+    };
+    let days = i64::from(interval.month) * DAYS_PER_MONTH + i64::from(interval.day);
+    Some(interval.time.saturating_add(days.saturating_mul(MICROSECONDS_PER_DAY)))
 }

@@ -5,7 +5,7 @@
 use super::pinned;
 use crate::error::{Report, cannot_happen, error};
 use crate::pg::statement::{OptionChange, RawOption};
-use crate::pg::{identity, reloptions};
+use crate::pg::{clock, identity, reloptions};
 use crate::schedule::spec;
 use crate::wakeup;
 use pgrx::{PgSqlErrorCode, pg_sys};
@@ -179,8 +179,8 @@ fn invalid(name: &str, value: &str, detail: impl Into<String>, hint: &str) -> Re
     error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message).detail(detail).hint(hint)
 }
 
-const MODES: &str = "Values are AUTO, DIFFERENTIAL, FULL and IMMEDIATE.";
-const CDC_MODES: &str = "Values are auto, trigger and wal.";
+const MODES: &str = "Values are AUTO, DIFFERENTIAL and FULL.";
+const CDC_MODES: &str = "Values are auto and trigger.";
 
 fn hint_of(name: &str) -> &'static str {
     match name {
@@ -200,10 +200,10 @@ fn boolean(name: &str, value: &str) -> Result<bool, Report> {
 }
 
 fn schedule(value: &str) -> Result<String, Report> {
-    match spec::parse(value) {
-        Ok(_) => Ok(value.trim().to_owned()),
-        Err(detail) => Err(invalid("schedule", value, detail, spec::HINT)),
-    }
+    let read = spec::parse(value).map(|_| value.trim().to_owned());
+    let interval = || Some(value).filter(|value| spec::may_be_interval(value)).and_then(clock::interval);
+    let or_interval = |detail| interval().map_or(Err(detail), spec::of_interval);
+    read.or_else(or_interval).map_err(|detail| invalid("schedule", value, detail, spec::HINT))
 }
 
 fn refresh_mode(value: &str) -> Result<String, Report> {

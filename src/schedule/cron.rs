@@ -15,7 +15,7 @@ pub fn parse(text: &str) -> Result<Cron, String> {
     let text = if text.eq_ignore_ascii_case("@midnight") { "@daily" } else { text };
     let fields = text.split_whitespace().count();
     if !text.starts_with('@') && !matches!(fields, 5 | 6) {
-        return Err(format!("A cron expression has 5 or 6 fields, not {fields}."));
+        return Err(format!("\"{text}\" is no duration, and a cron expression has 5 or 6 fields, not {fields}."));
     }
     let parser = CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).build();
     let cron = parser.parse(text).map(Box::new).map(Cron).map_err(|error| match text.starts_with('@') {
