@@ -5,6 +5,8 @@ use crate::catalog::stream_table;
 use crate::pg::{identity, names};
 use pgrx::pg_sys;
 
+pub use identity::AsOwner;
+
 /// Settings the results of built-in functions depend on.
 const PINNED: &[&str] = &[
     "DateStyle",
@@ -42,12 +44,18 @@ pub fn is_pinned(name: &str) -> bool {
 }
 
 /// Runs `work` as the owner of `view`. A view not registered (yet) runs under the current settings.
-pub fn as_owner<R>(view: pg_sys::Oid, work: impl FnOnce() -> R) -> R {
+pub fn as_owner<R>(view: pg_sys::Oid, work: impl FnOnce(&AsOwner) -> R) -> R {
     let pinned = stream_table::get(view).map(|st| st.pinned).unwrap_or_default();
     as_owner_with(view, &pinned, work)
 }
 
 /// `as_owner` for a caller who has the stream table's row at hand.
-pub fn as_owner_with<R>(view: pg_sys::Oid, pinned: &[String], work: impl FnOnce() -> R) -> R {
+pub fn as_owner_with<R>(view: pg_sys::Oid, pinned: &[String], work: impl FnOnce(&AsOwner) -> R) -> R {
     identity::run_as(names::owner(view), pinned, work)
+}
+
+/// Runs `work` on a query that belongs to no view: as the user who wrote it, restricted as the owner of a view of it
+/// would be, under the current settings.
+pub fn as_author<R>(work: impl FnOnce(&AsOwner) -> R) -> R {
+    identity::run_as(identity::current_user(), &[], work)
 }

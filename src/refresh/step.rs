@@ -12,7 +12,7 @@ use crate::circuit;
 use crate::error::{advise, cannot_happen, error, is_over_values};
 use crate::exec::run::{Execution, Purpose, Run};
 use crate::exec::{apply, mismatch};
-use crate::identity::{as_owner, as_owner_with};
+use crate::identity::{AsOwner, as_owner, as_owner_with};
 use crate::pg::names;
 use crate::pg::progress::{self as pg_progress, Phase};
 use crate::pg::relation::Relation;
@@ -30,8 +30,8 @@ use std::rc::Rc;
 /// What this backend knows about `view`, built under its owner's identity if need be.
 pub fn entry(view: pg_sys::Oid) -> Rc<Entry> {
     cache::entry(view, || {
-        as_owner(view, || {
-            let circuit = circuit::build(view);
+        as_owner(view, |owner| {
+            let circuit = circuit::build(view, owner);
             let index = apply::index::find(view, circuit.key.as_deref());
             let state = crate::catalog::state::get(view, 0);
             (circuit, Target { view, index, state })
@@ -77,8 +77,19 @@ pub fn run(
     taken: pg_sys::TimestampTz,
     probe: Option<&mut Probe>,
 ) -> Outcome {
+    progress::refreshing(member.view);
+    as_owner_with(member.view, &member.row.pinned, |owner| run_as(owner, member, target, snapshot, taken, probe))
+}
+
+fn run_as(
+    owner: &AsOwner,
+    member: &Member,
+    target: Option<pg_sys::Oid>,
+    snapshot: WaveSnapshot,
+    taken: pg_sys::TimestampTz,
+    probe: Option<&mut Probe>,
+) -> Outcome {
     let view = member.view;
-    progress::refreshing(view);
     let target = target.unwrap_or(pg_sys::InvalidOid);
     let row = &member.row;
     let old = row.frontier.as_deref().map(Frontier::stored);
@@ -107,7 +118,7 @@ pub fn run(
         None => unpopulated(view),
         Some(_) if replaced => (replace(view, target), None),
         Some(_) if due.is_some() => (Work::Recompute(Recompute::Reinitialize, None), None),
-        Some(frontier) => decide(&entry, row, frontier, snapshot),
+        Some(frontier) => decide(&entry, row, frontier, snapshot, owner),
     };
     if matches!(work, Work::Nothing) {
         return Outcome::new(Action::NoData, apply::Counters::default());
@@ -117,9 +128,7 @@ pub fn run(
         Some(seen) => new.with_horizon(seen.horizon).with_beginnings(seen.beginnings),
         None => new,
     };
-    let mut outcome = as_owner_with(view, &row.pinned, || {
-        perform(&entry, &work, old.as_ref(), snapshot, target != pg_sys::InvalidOid, probe)
-    });
+    let mut outcome = perform(&entry, &work, old.as_ref(), snapshot, target != pg_sys::InvalidOid, probe, owner);
     if outcome.action == Action::Reinitialize && outcome.reason.is_none() {
         outcome.reason = if replaced { Some("its rows may have been replaced".to_owned()) } else { due };
     }
@@ -146,16 +155,17 @@ fn decide(
     row: &StreamTable,
     frontier: &Frontier,
     snapshot: WaveSnapshot,
+    owner: &AsOwner,
 ) -> (Work, Option<PendingChanges>) {
     if !row.captured || entry.circuit.always_recompute {
         return (Work::Recompute(Recompute::Always, None), None);
     }
     let pending = pending(entry, frontier, snapshot);
-    let work = choose(entry, &pending);
+    let work = choose(entry, &pending, owner);
     (work, Some(pending))
 }
 
-fn choose(entry: &Entry, pending: &PendingChanges) -> Work {
+fn choose(entry: &Entry, pending: &PendingChanges, owner: &AsOwner) -> Work {
     if pending.versions.iter().all(|&(_, versions)| versions == 0) {
         return Work::Nothing;
     }
@@ -163,8 +173,8 @@ fn choose(entry: &Entry, pending: &PendingChanges) -> Work {
     if entry.circuit.blocks.is_empty() || detaching() {
         return Work::Recompute(Recompute::Always, None);
     }
-    let plan = delta_plan(entry, &pending.versions);
-    let costs = costs(entry, &plan);
+    let plan = delta_plan(entry, &pending.versions, owner);
+    let costs = costs(entry, &plan, owner);
     if costs.prefer_delta() { Work::Delta(plan, costs) } else { Work::Recompute(Recompute::Cheaper, Some(costs)) }
 }
 
@@ -193,14 +203,14 @@ fn pending(entry: &Entry, frontier: &Frontier, snapshot: WaveSnapshot) -> Pendin
 }
 
 /// The plan for these pending changes; one is kept per set of changed inputs and order of magnitude.
-pub fn delta_plan(entry: &Entry, pending: &[(pg_sys::Oid, u64)]) -> Rc<Plan> {
+pub fn delta_plan(entry: &Entry, pending: &[(pg_sys::Oid, u64)], owner: &AsOwner) -> Rc<Plan> {
     let block = entry.circuit.blocks.last().expect("a delta needs a block");
     let versions = |relid| pending.iter().find(|(oid, _)| *oid == relid).map_or(0, |(_, versions)| *versions);
     let magnitudes: Magnitudes = block.inputs.iter().map(|input| magnitude::of(versions(input.relid))).collect();
     entry.delta(&magnitudes, |entry| {
         let changed: BitVec = magnitudes.iter().map(|&m| m > 0).collect();
         let estimates: Vec<f64> = magnitudes.iter().map(|&m| magnitude::versions(m)).collect();
-        build::delta(block, &entry.target, &changed, &estimates)
+        build::delta(block, &entry.target, &changed, &estimates, owner)
     })
 }
 
@@ -208,8 +218,8 @@ pub fn delta_plan(entry: &Entry, pending: &[(pg_sys::Oid, u64)]) -> Rc<Plan> {
 const ROWS_PER_BLOCK: f64 = 60.0;
 
 /// Planner estimates of the delta plan and of recompute.
-pub fn costs(entry: &Entry, delta: &Plan) -> Costs {
-    let full = full_plan(entry);
+pub fn costs(entry: &Entry, delta: &Plan, owner: &AsOwner) -> Costs {
+    let full = full_plan(entry, owner);
     let view = Relation::open(entry.circuit.view, pg_sys::NoLock);
     // A view that was never analyzed has no count of rows.
     let stored = match view.form().reltuples {
@@ -219,8 +229,8 @@ pub fn costs(entry: &Entry, delta: &Plan) -> Costs {
     Costs::of(delta, &full, stored)
 }
 
-pub fn full_plan(entry: &Entry) -> Rc<Plan> {
-    entry.full(|entry| build::full(&entry.circuit, &entry.target, apply::Mode::Diff))
+pub fn full_plan(entry: &Entry, owner: &AsOwner) -> Rc<Plan> {
+    entry.full(|entry| build::full(&entry.circuit, &entry.target, apply::Mode::Diff, owner))
 }
 
 /// What a delta may fail over and the query would not.
@@ -234,12 +244,13 @@ fn perform(
     snapshot: WaveSnapshot,
     by_hand: bool,
     mut probe: Option<&mut Probe>,
+    owner: &AsOwner,
 ) -> Outcome {
     let (action, plan, costs) = match work {
         Work::Nothing => cannot_happen("there is nothing to perform"),
         Work::Delta(plan, costs) => (Action::Differential, plan.clone(), Some(*costs)),
         Work::Recompute(why, costs) => {
-            let (action, plan) = recompute_plan(entry, why, snapshot);
+            let (action, plan) = recompute_plan(entry, why, snapshot, owner);
             (action, plan, *costs)
         }
     };
@@ -248,20 +259,23 @@ fn perform(
     let counters = match work {
         // The scheduler comes again, and recomputes then.
         Work::Delta(..) if by_hand && settings::refresh_strategy() == RefreshStrategy::Auto => {
-            match xact::attempt(is_over_values, || execute(&plan, &run, costs, probe.as_deref_mut())) {
+            match xact::attempt(is_over_values, || execute(&plan, &run, costs, probe.as_deref_mut(), owner)) {
                 Ok(counters) => counters,
                 Err(failure) => {
                     report_failure(entry, &failure);
-                    return anew(entry, &Recompute::Failed, apply::Counters::default(), snapshot, probe);
+                    return anew(entry, &Recompute::Failed, apply::Counters::default(), snapshot, probe, owner);
                 }
             }
         }
-        Work::Delta(..) => advise(BEYOND_QUERY, || execute(&plan, &run, costs, probe)),
-        _ => execute(&plan, &run, costs, probe),
+        Work::Delta(..) => advise(BEYOND_QUERY, || execute(&plan, &run, costs, probe, owner)),
+        _ => execute(&plan, &run, costs, probe, owner),
     };
     if let Some(what) = mismatch::take() {
         report_mismatch(entry, &what);
-        return Outcome { reason: Some(what), ..anew(entry, &Recompute::Reinitialize, counters, snapshot, None) };
+        return Outcome {
+            reason: Some(what),
+            ..anew(entry, &Recompute::Reinitialize, counters, snapshot, None, owner)
+        };
     }
     if matches!(work, Work::Recompute(Recompute::Populate, _)) {
         names::set_populated(entry.circuit.view);
@@ -279,11 +293,12 @@ fn anew(
     before: apply::Counters,
     snapshot: WaveSnapshot,
     probe: Option<&mut Probe>,
+    owner: &AsOwner,
 ) -> Outcome {
     snapshot.advance();
-    let (action, plan) = recompute_plan(entry, why, snapshot);
+    let (action, plan) = recompute_plan(entry, why, snapshot, owner);
     let run = Run { snapshot, frontier: &Frontier::now(snapshot) };
-    let counters = execute(&plan, &run, None, probe) + before;
+    let counters = execute(&plan, &run, None, probe, owner) + before;
     if let Some(what) = mismatch::take() {
         cannot_happen(what);
     }
@@ -309,11 +324,17 @@ fn report_mismatch(entry: &Entry, what: &str) {
     }
 }
 
-fn execute(plan: &Plan, run: &Run, costs: Option<Costs>, probe: Option<&mut Probe>) -> apply::Counters {
+fn execute(
+    plan: &Plan,
+    run: &Run,
+    costs: Option<Costs>,
+    probe: Option<&mut Probe>,
+    owner: &AsOwner,
+) -> apply::Counters {
     let instrument = probe.as_ref().map_or(0, |probe| probe.instrument);
     // What an error may have left.
     mismatch::take();
-    let execution = Execution::start(&plan.stmt, run, instrument, Purpose::Refresh);
+    let execution = Execution::start(&plan.stmt, run, instrument, Purpose::Refresh, owner);
     execution.run();
     let counters = execution.counters();
     if let Some(probe) = probe {
@@ -329,38 +350,43 @@ pub fn preview(view: pg_sys::Oid, probe: &mut Probe) {
     let entry = entry(view);
     entry.lock_relations();
     snapshot::with_wave(|snapshot| {
-        let (plan, costs) = preview_plan(&entry, view, snapshot);
-        let frontier = Frontier::now(snapshot);
-        let run = Run { snapshot, frontier: &frontier };
-        as_owner(view, || {
-            let execution = Execution::start(&plan.stmt, &run, probe.instrument, Purpose::Display);
+        as_owner(view, |owner| {
+            let (plan, costs) = preview_plan(&entry, view, snapshot, owner);
+            let frontier = Frontier::now(snapshot);
+            let run = Run { snapshot, frontier: &frontier };
+            let execution = Execution::start(&plan.stmt, &run, probe.instrument, Purpose::Display, owner);
             (probe.show)(&execution, costs);
             execution.finish();
         });
     });
 }
 
-fn preview_plan(entry: &Entry, view: pg_sys::Oid, snapshot: WaveSnapshot) -> (Rc<Plan>, Option<Costs>) {
+fn preview_plan(
+    entry: &Entry,
+    view: pg_sys::Oid,
+    snapshot: WaveSnapshot,
+    owner: &AsOwner,
+) -> (Rc<Plan>, Option<Costs>) {
     let Some(row) = stream_table::get(view) else { not_a_stream_table(view) };
-    let Some(frontier) = row.frontier.as_deref().map(Frontier::stored) else { return (full_plan(entry), None) };
+    let Some(frontier) = row.frontier.as_deref().map(Frontier::stored) else { return (full_plan(entry, owner), None) };
     if stream_table::reinit(view).is_some() {
-        return (full_plan(entry), None);
+        return (full_plan(entry, owner), None);
     }
-    match decide(entry, &row, &frontier, snapshot).0 {
+    match decide(entry, &row, &frontier, snapshot, owner).0 {
         Work::Delta(plan, costs) => (plan, Some(costs)),
         Work::Nothing if !entry.circuit.blocks.is_empty() => {
             let one: SmallVec<[_; 8]> = entry.circuit.sources.iter().map(|source| (source.relid, 1)).collect();
-            let plan = delta_plan(entry, &one);
-            let costs = costs(entry, &plan);
+            let plan = delta_plan(entry, &one, owner);
+            let costs = costs(entry, &plan, owner);
             (plan, Some(costs))
         }
-        Work::Recompute(_, costs) => (full_plan(entry), costs),
-        Work::Nothing => (full_plan(entry), None),
+        Work::Recompute(_, costs) => (full_plan(entry, owner), costs),
+        Work::Nothing => (full_plan(entry, owner), None),
     }
 }
 
 /// Prepares a recompute: empty state, markers answered, stored definition brought up to date.
-fn recompute_plan(entry: &Rc<Entry>, why: &Recompute, snapshot: WaveSnapshot) -> (Action, Rc<Plan>) {
+fn recompute_plan(entry: &Rc<Entry>, why: &Recompute, snapshot: WaveSnapshot, owner: &AsOwner) -> (Action, Rc<Plan>) {
     let view = entry.circuit.view;
     if entry.target.state.is_some() {
         crate::catalog::state::clear_all(view);
@@ -373,7 +399,7 @@ fn recompute_plan(entry: &Rc<Entry>, why: &Recompute, snapshot: WaveSnapshot) ->
     snapshot.advance();
     match why {
         Recompute::Populate => {
-            let plan = build::full(&entry.circuit, &entry.target, apply::Mode::Populate);
+            let plan = build::full(&entry.circuit, &entry.target, apply::Mode::Populate, owner);
             (action, Rc::new(plan))
         }
         _ => {
@@ -381,7 +407,7 @@ fn recompute_plan(entry: &Rc<Entry>, why: &Recompute, snapshot: WaveSnapshot) ->
             if matches!(why, Recompute::Reinitialize) {
                 apply::renew_index(view, &entry.target.index);
             }
-            (action, full_plan(&entry))
+            (action, full_plan(&entry, owner))
         }
     }
 }
