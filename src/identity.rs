@@ -25,6 +25,9 @@ const PINNED: &[&str] = &[
     "xmloption",
 ];
 
+/// Settings under which an answer may be incomplete, and the value under which it is not. Not pinned: no view wants another.
+const EXACT: &[&str] = &["gin_fuzzy_search_limit=0"];
+
 /// `name=value` of every pinned setting as it is now.
 pub fn current_settings() -> Vec<String> {
     PINNED.iter().map(|name| format!("{name}={}", identity::setting(name))).collect()
@@ -51,7 +54,8 @@ pub fn as_owner<R>(view: pg_sys::Oid, work: impl FnOnce(&AsOwner) -> R) -> R {
 
 /// `as_owner` for a caller who has the stream table's row at hand.
 pub fn as_owner_with<R>(view: pg_sys::Oid, pinned: &[String], work: impl FnOnce(&AsOwner) -> R) -> R {
-    identity::run_as(names::owner(view), pinned, work)
+    let settings: Vec<String> = EXACT.iter().map(|&exact| exact.to_owned()).chain(pinned.iter().cloned()).collect();
+    identity::run_as(names::owner(view), &settings, work)
 }
 
 /// Runs `work` on a query that belongs to no view: as the user who wrote it, restricted as the owner of a view of it

@@ -192,6 +192,26 @@ DROP FUNCTION all_differences, differences;
 DROP ROLE regress_id_maintainer;
 RESET client_min_messages;
 
+-- A setting that makes the server leave rows out has no say.
+CREATE TABLE tagged (id int PRIMARY KEY, tags int[]);
+INSERT INTO tagged SELECT g, ARRAY[g % 2, g % 3 + 10] FROM generate_series(1, 20000) g;
+CREATE INDEX ON tagged USING gin (tags);
+SET gin_fuzzy_search_limit = 10;
+SET enable_seqscan = off;
+CREATE MATERIALIZED VIEW odd WITH (pg_trickle.incremental) AS SELECT id FROM tagged WHERE tags @> '{1}';
+SELECT count(*) FROM odd;
+SET pg_trickle.refresh_strategy = full;
+UPDATE tagged SET tags = '{1, 2}' WHERE id = 2;
+REFRESH MATERIALIZED VIEW odd;
+SELECT count(*) FROM odd;
+SHOW gin_fuzzy_search_limit;
+RESET gin_fuzzy_search_limit;
+RESET enable_seqscan;
+RESET pg_trickle.refresh_strategy;
+SET client_min_messages = warning;
+DROP TABLE tagged CASCADE;
+RESET client_min_messages;
+
 -- Row security of the sources is the owner's.
 CREATE TABLE secret (a int PRIMARY KEY, reader text);
 INSERT INTO secret VALUES (1, 'regress_id_owner'), (2, 'regress_id_other');
