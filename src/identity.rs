@@ -5,6 +5,8 @@ use crate::catalog::stream_table;
 use crate::pg::{identity, names};
 use pgrx::pg_sys;
 
+pub use identity::AsOwner;
+
 /// Settings the results of built-in functions depend on.
 const PINNED: &[&str] = &[
     "DateStyle",
@@ -22,6 +24,9 @@ const PINNED: &[&str] = &[
     "xmlbinary",
     "xmloption",
 ];
+
+/// Settings under which an answer may be incomplete, and the value under which it is not. Not pinned: no view wants another.
+const EXACT: &[&str] = &["gin_fuzzy_search_limit=0"];
 
 /// `name=value` of every pinned setting as it is now.
 pub fn current_settings() -> Vec<String> {
@@ -42,12 +47,19 @@ pub fn is_pinned(name: &str) -> bool {
 }
 
 /// Runs `work` as the owner of `view`. A view not registered (yet) runs under the current settings.
-pub fn as_owner<R>(view: pg_sys::Oid, work: impl FnOnce() -> R) -> R {
+pub fn as_owner<R>(view: pg_sys::Oid, work: impl FnOnce(&AsOwner) -> R) -> R {
     let pinned = stream_table::get(view).map(|st| st.pinned).unwrap_or_default();
     as_owner_with(view, &pinned, work)
 }
 
 /// `as_owner` for a caller who has the stream table's row at hand.
-pub fn as_owner_with<R>(view: pg_sys::Oid, pinned: &[String], work: impl FnOnce() -> R) -> R {
-    identity::run_as(names::owner(view), pinned, work)
+pub fn as_owner_with<R>(view: pg_sys::Oid, pinned: &[String], work: impl FnOnce(&AsOwner) -> R) -> R {
+    let settings: Vec<String> = EXACT.iter().map(|&exact| exact.to_owned()).chain(pinned.iter().cloned()).collect();
+    identity::run_as(names::owner(view), &settings, work)
+}
+
+/// Runs `work` on a query that belongs to no view: as the user who wrote it, restricted as the owner of a view of it
+/// would be, under the current settings.
+pub fn as_author<R>(work: impl FnOnce(&AsOwner) -> R) -> R {
+    identity::run_as(identity::current_user(), &[], work)
 }

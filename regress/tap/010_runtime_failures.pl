@@ -45,7 +45,7 @@ sub state_is
 my $old = $node->safe_psql('postgres', 'SELECT sum(share) FROM below');
 $node->safe_psql('postgres', 'UPDATE orders SET amount = 0 WHERE id = 7; DELETE FROM orders WHERE id = 8');
 state_is('shares', 'ERROR|1', 'what cannot be computed is in ERROR at once');
-alerted('refresh_failed', 'public.shares', qr/"sqlstate": "22012"/, qr/"error": "division by zero"/);
+alerted('refresh_failed', 'public.shares', qr/"sqlstate": "22012"/);
 is($node->safe_psql('postgres', 'SELECT sum(share) FROM below'), $old, 'what reads it stays as it was');
 is($node->safe_psql('postgres', q{SELECT waits_for FROM pgtrickle.pgt_stream_tables WHERE pgt_name = 'below'}), '{public.shares}', 'and says why');
 is($node->safe_psql('postgres', q{SELECT pgtrickle.wait_until_fresh('beside')}), 't', 'the rest goes on');

@@ -85,7 +85,7 @@ views_agree($node, 'computed anew');
 # Failures: of the delta, then of the recompute it orders.
 start_anew();
 prepared('UPDATE orders SET amount = 0 WHERE id = 1');
-hear(qr/\{"event": "refresh_failed", $share, "error": "division by zero", "sqlstate": "22012"\}/, 'a failure');
+hear(qr/\{"event": "refresh_failed", $share, "sqlstate": "22012"\}/, 'a failure');
 hear(qr/\{"event": "auto_suspended", $share, "consecutive_errors": 2\}/, 'the last one');
 is(times_heard(qr/auto_suspended/), 1, 'once');
 is(times_heard(qr/"resumed"/), 0, 'and nothing else');

@@ -5,6 +5,7 @@
 
 use crate::error;
 use crate::pg::facts;
+use crate::pg::identity::AsOwner;
 use crate::pg::memory::Scratch;
 use crate::pg::query::{self, Query};
 use crate::pg::relation::Relation;
@@ -164,31 +165,30 @@ pub struct Refusal {
     pub always: bool,
 }
 
-/// The circuit of an existing materialized view. Trees are made in the current memory context; the caller has become
-/// the view's owner and set the settings pinned with it.
-pub fn build(view: pg_sys::Oid) -> Circuit {
+/// The circuit of an existing materialized view. Trees are made in the current memory context.
+pub fn build(view: pg_sys::Oid, owner: &AsOwner) -> Circuit {
     let relation = Relation::open(view, pg_sys::AccessShareLock);
     let scratch = Scratch::make();
     let circuit = scratch.run(|| {
         let query = query::of_view(&relation);
         let query = query.unwrap_or_else(|| error::cannot_happen(format!("\"{}\" has no query", relation.name())));
-        analyse(view, query)
+        analyse(view, query, owner)
     });
     circuit.moved()
 }
 
 /// The circuit a view with this analyzed query would have. The query is used up.
-pub fn build_query(query: Query) -> Circuit {
+pub fn build_query(query: Query, owner: &AsOwner) -> Circuit {
     let scratch = Scratch::make();
-    scratch.run(|| analyse(pg_sys::InvalidOid, query)).moved()
+    scratch.run(|| analyse(pg_sys::InvalidOid, query, owner)).moved()
 }
 
-fn analyse(view: pg_sys::Oid, analyzed: Query) -> Circuit {
+fn analyse(view: pg_sys::Oid, analyzed: Query, owner: &AsOwner) -> Circuit {
     // Recomputing spells out rows as well: the same value must have one image. Those of CTEs follow when they are inlined.
-    let rewritten = normalise::rows::spell_out(query::rewritten(analyzed));
+    let rewritten = normalise::rows::spell_out(query::rewritten(analyzed, owner));
     // The planner converts the legs of a set operation by functions that do not stand in the query.
     let functions = functions::survey(normalise::conversions::convert(rewritten.copy()));
-    let normal = normalise::normalised(rewritten.copy());
+    let normal = normalise::normalised(rewritten.copy(), owner);
     let (sources, obstacles) = source::survey(normal);
     let fingerprint = fingerprint::of(rewritten, &sources, &functions);
     let mut refusals = [functions.refusals, obstacles, shape::refusals(normal)].concat();

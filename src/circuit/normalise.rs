@@ -3,6 +3,7 @@
 //! One list, in order. A rewrite leaves alone what it does not understand: shapes that cannot be maintained
 //! incrementally are named by `shape`, after this.
 
+use crate::pg::identity::AsOwner;
 use crate::pg::query::Query;
 use crate::pg::walk::{self, Scope};
 use pgrx::pg_sys;
@@ -20,29 +21,29 @@ pub mod rows;
 pub struct Rewrite {
     pub name: &'static str,
     pub reason: &'static str,
-    apply: fn(Query) -> Query,
+    apply: fn(Query, &AsOwner) -> Query,
 }
 
 pub const REWRITES: &[Rewrite] = &[
     Rewrite {
         name: "inline CTEs",
         reason: "each reference becomes an input of its own; a CTE is evaluated once only to save work",
-        apply: cte::inline,
+        apply: |query, _| cte::inline(query),
     },
     Rewrite {
         name: "spell out rows",
         reason: "a whole row would hold the weight that tables and subqueries gain",
-        apply: rows::spell_out,
+        apply: |query, _| rows::spell_out(query),
     },
     Rewrite {
         name: "flatten join aliases",
         reason: "merged columns of USING and NATURAL become columns of the inputs",
-        apply: flatten_join_aliases,
+        apply: |query, _| flatten_join_aliases(query),
     },
     Rewrite {
         name: "flatten grouping",
         reason: "grouping expressions stand where they are used; the grouping step belongs to the operator",
-        apply: groups::flatten,
+        apply: |query, _| groups::flatten(query),
     },
     Rewrite {
         name: "drop idle limits",
@@ -52,35 +53,39 @@ pub const REWRITES: &[Rewrite] = &[
     Rewrite {
         name: "drop orders",
         reason: "a bag has no order; it stays where LIMIT or an order-sensitive aggregate looks at it",
-        apply: order::drop_irrelevant,
+        apply: |query, _| order::drop_irrelevant(query),
     },
     Rewrite {
         name: "UNION is DISTINCT over UNION ALL",
         reason: "removing duplicates once at the top removes them all",
-        apply: distinct::over_union_all,
+        apply: |query, _| distinct::over_union_all(query),
     },
     Rewrite {
         name: "DISTINCT is GROUP BY",
         reason: "grouping by every column without aggregates keeps one row of each",
-        apply: distinct::as_grouping,
+        apply: |query, _| distinct::as_grouping(query),
     },
     Rewrite {
         name: "lift grouping",
         reason: "a plain SELECT over one grouped subquery is that subquery with other outputs and a HAVING",
-        apply: lift::grouping,
+        apply: |query, _| lift::grouping(query),
     },
-    Rewrite { name: "trim outputs", reason: "columns nobody reads need not be captured", apply: outputs::trim },
+    Rewrite {
+        name: "trim outputs",
+        reason: "columns nobody reads need not be captured",
+        apply: |query, _| outputs::trim(query),
+    },
     Rewrite {
         name: "convert UNION ALL legs",
         reason: "every leg has the types of the whole, so that a leg can stand for it",
-        apply: conversions::convert,
+        apply: |query, _| conversions::convert(query),
     },
 ];
 
 /// All rewrites in order, on a private copy.
-pub fn normalised(query: Query) -> Query {
+pub fn normalised(query: Query, owner: &AsOwner) -> Query {
     REWRITES.iter().fold(query, |query, rewrite| {
-        let query = (rewrite.apply)(query);
+        let query = (rewrite.apply)(query, owner);
         debug_assert!(is_well_formed(query), "after \"{}\" ({})", rewrite.name, rewrite.reason);
         query
     })

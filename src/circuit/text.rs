@@ -1,7 +1,7 @@
 //! A circuit as text: for tests of the stage by itself, and for looking at one.
 
 use super::{Accumulate, Block, Circuit, Operator};
-use crate::identity;
+use crate::identity::{self, AsOwner};
 use crate::pg::facts;
 use crate::pg::handle::{Any, Node};
 use crate::pg::query;
@@ -11,11 +11,11 @@ use pgrx::{pg_extern, pg_sys};
 /// What `build` makes of a materialized view, one thing a line.
 #[pg_extern]
 fn circuit_text(view: pg_sys::Oid) -> String {
-    identity::as_owner(view, || super::build(view).lines().join("\n"))
+    identity::as_owner(view, |owner| super::build(view, owner).lines(owner).join("\n"))
 }
 
 impl Circuit {
-    fn lines(&self) -> Vec<String> {
+    fn lines(&self, owner: &AsOwner) -> Vec<String> {
         let mut lines: Vec<String> = self
             .sources
             .iter()
@@ -32,7 +32,7 @@ impl Circuit {
             };
             lines.push(format!("{effect} {}: {}", refusal.code, refusal.detail));
         }
-        lines.extend(self.blocks.iter().flat_map(Block::lines));
+        lines.extend(self.blocks.iter().flat_map(|block| block.lines(owner)));
         lines.push(format!("key {}", self.key.as_ref().map_or("none".into(), |key| format!("{key:?}"))));
         lines.extend(self.settings_dependent.then(|| "depends on settings".into()));
         lines
@@ -40,14 +40,14 @@ impl Circuit {
 }
 
 impl Block {
-    fn lines(&self) -> Vec<String> {
+    fn lines(&self, owner: &AsOwner) -> Vec<String> {
         let inputs =
             self.inputs.iter().map(|input| format!("{} {:?}", facts::relation_name(input.relid), input.linearity));
         let mut lines = vec![
             format!("template{}", query::sql(self.template.node())),
             format!("inputs {}", inputs.collect::<Vec<_>>().join(", ")),
         ];
-        lines.extend((0..self.inputs.len()).filter_map(|input| self.term_of(input)));
+        lines.extend((0..self.inputs.len()).filter_map(|input| self.term_of(input, owner)));
         match &self.operator {
             Operator::Pass => lines.push("pass".into()),
             Operator::Accumulate(accumulate) => lines.extend(accumulate.lines()),
@@ -58,11 +58,11 @@ impl Block {
 
 impl Block {
     /// The query behind an input's terms where that is not the whole template. The planner must take both.
-    fn term_of(&self, input: usize) -> Option<String> {
+    fn term_of(&self, input: usize, owner: &AsOwner) -> Option<String> {
         let term = self.template.node().copy();
         super::legs::keep_only(term, input);
-        query::plan(self.template.node());
-        query::plan(term);
+        query::plan(self.template.node(), owner);
+        query::plan(term, owner);
         let (whole, part) = (query::sql(self.template.node()), query::sql(term));
         (whole != part).then(|| format!("terms of input {input}{part}"))
     }

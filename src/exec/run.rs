@@ -6,6 +6,7 @@
 use super::apply::{self, Counters};
 use crate::capture::frontier::Frontier;
 use crate::pg::explain::Explain;
+use crate::pg::identity::AsOwner;
 use crate::pg::snapshot::WaveSnapshot;
 use crate::pg::tree::Tree;
 use pgrx::pg_sys;
@@ -54,10 +55,10 @@ impl<'a> Run<'a> {
     }
 }
 
-/// An executor run in progress, of a plan and with a state that outlive it.
+/// An executor run in progress, of a plan, with a state and in an identity that outlive it.
 pub struct Execution<'a> {
     query: *mut pg_sys::QueryDesc,
-    of: PhantomData<(&'a Tree<pg_sys::PlannedStmt>, &'a Run<'a>)>,
+    of: PhantomData<(&'a Tree<pg_sys::PlannedStmt>, &'a Run<'a>, &'a AsOwner)>,
 }
 
 /// What a run is for.
@@ -70,7 +71,14 @@ pub enum Purpose {
 
 impl<'a> Execution<'a> {
     /// Starts a plan that ends in an apply node; `instrument` is an InstrumentOption mask (0 for none).
-    pub fn start(plan: &'a Tree<pg_sys::PlannedStmt>, run: &'a Run<'a>, instrument: c_int, purpose: Purpose) -> Self {
+    pub fn start(
+        plan: &'a Tree<pg_sys::PlannedStmt>,
+        run: &'a Run<'a>,
+        instrument: c_int,
+        purpose: Purpose,
+        owner: &'a AsOwner,
+    ) -> Self {
+        owner.check();
         let flags = match purpose {
             Purpose::Refresh => 0,
             Purpose::Display => pg_sys::EXEC_FLAG_EXPLAIN_ONLY as c_int,

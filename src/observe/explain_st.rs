@@ -48,7 +48,7 @@ fn plan(name: RangeVar, analyze: bool) -> String {
 
 fn described(row: &StreamTable) -> Properties {
     let options = Stored::read(row.relid).options();
-    let circuit = as_owner_with(row.relid, &row.pinned, || circuit::build(row.relid));
+    let circuit = as_owner_with(row.relid, &row.pinned, |owner| circuit::build(row.relid, owner));
     let mut properties = vec![
         ("name", Some(facts::relation_name(row.relid))),
         ("status", Some(row.status.as_str().to_owned())),

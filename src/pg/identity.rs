@@ -1,8 +1,10 @@
 //! User identity, security context and settings of a piece of work, as REFRESH MATERIALIZED VIEW changes them.
 
 use super::node::{cstring, string};
+use crate::error::cannot_happen;
 use pgrx::pg_sys;
 use std::ffi::{CStr, CString};
+use std::marker::PhantomData;
 
 /// The user the session acts as.
 pub fn current_user() -> pg_sys::Oid {
@@ -33,19 +35,44 @@ pub fn check_setting(name: &str, value: &str) {
     }
 }
 
+/// The proof that [`run_as`] is in force. Whatever may evaluate an expression of a view asks for it: rewriting,
+/// planning, starting the executor, folding constants, input functions of domains. Only `run_as` makes one, and lends
+/// it no longer than its scope lasts.
+pub struct AsOwner {
+    user: pg_sys::Oid,
+    /// Of this process and thread.
+    _here: PhantomData<*const ()>,
+}
+
+impl AsOwner {
+    /// Raises when another user has taken over inside the scope, or the restriction was lifted: nothing of the view may
+    /// be evaluated then.
+    pub fn check(&self) {
+        let (user, context) = user_and_context();
+        if user != self.user || context & pg_sys::SECURITY_RESTRICTED_OPERATION as i32 == 0 {
+            cannot_happen("an expression of a view would be evaluated outside the identity of its owner")
+        }
+    }
+}
+
+fn user_and_context() -> (pg_sys::Oid, i32) {
+    let (mut user, mut context) = (pg_sys::InvalidOid, 0);
+    // SAFETY: writes two local variables.
+    unsafe { pg_sys::GetUserIdAndSecContext(&mut user, &mut context) };
+    (user, context)
+}
+
 /// Runs `work` as `owner` in a security-restricted operation with the restricted search path and `settings`
 /// (`name=value`) in force; then puts back what was. After an error the (sub)transaction's abort puts it back.
-pub fn run_as<R>(owner: pg_sys::Oid, settings: &[String], work: impl FnOnce() -> R) -> R {
-    let mut user = pg_sys::InvalidOid;
-    let mut context = 0;
+pub fn run_as<R>(owner: pg_sys::Oid, settings: &[String], work: impl FnOnce(&AsOwner) -> R) -> R {
+    let (user, context) = user_and_context();
     // SAFETY: the pairs of calls below are those of RefreshMatViewByOid.
     let level = unsafe {
-        pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
         pg_sys::SetUserIdAndSecContext(owner, context | pg_sys::SECURITY_RESTRICTED_OPERATION as i32);
         pg_sys::NewGUCNestLevel()
     };
     restrict(settings);
-    let result = work();
+    let result = work(&AsOwner { user: owner, _here: PhantomData });
     // SAFETY: ends the nest level opened above and restores the saved identity.
     unsafe {
         pg_sys::AtEOXact_GUC(false, level);

@@ -11,6 +11,7 @@ pub mod facts;
 pub mod handle;
 pub mod identity;
 pub mod image;
+pub mod index_tree;
 pub mod internal_table;
 pub mod list;
 pub mod lock;

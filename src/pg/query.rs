@@ -1,6 +1,7 @@
 //! Queries: where they come from, what the server can do with them, and the few pieces new ones are built from.
 
 use super::handle::{Any, Node, to_list};
+use super::identity::AsOwner;
 use super::relation::Relation;
 use super::tree::Tree;
 use super::walk::{self, Scope, Visit};
@@ -24,9 +25,10 @@ pub fn of_view(view: &Relation) -> Option<Query> {
     }
 }
 
-/// Locks what the query reads and rewrites it: plain views become subqueries, row security becomes security quals.
-/// The query is used up.
-pub fn rewritten(query: Query) -> Query {
+/// Locks what the query reads and rewrites it: plain views become subqueries, the policies for the owner become security
+/// quals. The query is used up.
+pub fn rewritten(query: Query, owner: &AsOwner) -> Query {
+    owner.check();
     // SAFETY: a private tree; a SELECT rewrites to exactly one query.
     unsafe {
         pg_sys::AcquireRewriteLocks(query.as_ptr(), true, false);
@@ -308,7 +310,8 @@ pub fn and(a: Option<Any>, b: Option<Any>) -> Option<Any> {
 }
 
 /// The expression with what is constant in it computed.
-pub fn folded(expression: Any) -> Any {
+pub fn folded(expression: Any, owner: &AsOwner) -> Any {
+    owner.check();
     // SAFETY: a live expression; without a planner's root only immutable functions are called.
     let folded = unsafe { Node::from_raw(pg_sys::eval_const_expressions(std::ptr::null_mut(), expression.as_ptr())) };
     folded.expect("a folded expression is an expression")
@@ -361,7 +364,8 @@ pub fn list_nodes(tree: &Tree<pg_sys::List>) -> Vec<Target> {
 }
 
 /// Plans a copy of the query, which raises the server's error when the tree is not sound.
-pub fn plan(query: Query) {
+pub fn plan(query: Query, owner: &AsOwner) {
+    owner.check();
     // SAFETY: a private copy of a complete query without parameters.
     unsafe { pg_sys::pg_plan_query(query.copy().as_ptr(), c"".as_ptr(), 0, std::ptr::null_mut()) };
 }

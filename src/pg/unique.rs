@@ -2,7 +2,7 @@
 
 use super::catalog_table::{CatalogTable, value};
 use super::relation::Relation;
-use super::{facts, list};
+use super::{facts, index_tree, list};
 use pgrx::pg_sys;
 
 /// The column sets that no two rows share, from unique indexes that are valid, immediate, over plain columns and all
@@ -65,7 +65,7 @@ fn key_of(relation: &Relation, index: &Relation) -> Option<Vec<i16>> {
         && form.indislive
         && index.form().relam == pg_sys::BTREE_AM_OID
         // SAFETY: as above.
-        && unsafe { pg_sys::RelationGetIndexPredicate(index.as_ptr()) }.is_null();
+        && unsafe { index_tree::predicate(index.as_ptr()) }.is_null();
     let count = form.indnkeyatts as usize;
     // SAFETY: indkey has at least indnkeyatts elements.
     let columns = unsafe { form.indkey.values.as_slice(count) }.to_vec();

@@ -7,6 +7,7 @@ use crate::circuit::{Accumulate, Block, Circuit, GroupKey, Operator};
 use crate::delta::{self, Reading};
 use crate::exec::fold::definition::Definition;
 use crate::exec::{accumulate, apply};
+use crate::pg::identity::AsOwner;
 use crate::pg::node;
 use crate::pg::tree::Tree;
 use bitvec::slice::BitSlice;
@@ -46,7 +47,7 @@ impl Target {
 }
 
 /// The delta plan for the inputs in `changed`, with `pending` versions each.
-pub fn delta(block: &Block, target: &Target, changed: &BitSlice, pending: &[f64]) -> Plan {
+pub fn delta(block: &Block, target: &Target, changed: &BitSlice, pending: &[f64], owner: &AsOwner) -> Plan {
     let linearity: Vec<_> = block.inputs.iter().map(|input| input.linearity).collect();
     let terms = delta::terms(&linearity, changed);
     let realised =
@@ -54,22 +55,22 @@ pub fn delta(block: &Block, target: &Target, changed: &BitSlice, pending: &[f64]
     let queries: Vec<_> = terms.iter().map(realised).collect();
     // SAFETY: the queries are private copies.
     let query = unsafe { query::union_all(&queries) };
-    finish(block, target, query, accumulate::Mode::Delta, apply::Mode::Delta)
+    finish(block, target, query, accumulate::Mode::Delta, apply::Mode::Delta, owner)
 }
 
 /// The plan that computes the whole contents: to be written into an empty view, or compared with the stored rows.
-pub fn full(circuit: &Circuit, target: &Target, mode: apply::Mode) -> Plan {
+pub fn full(circuit: &Circuit, target: &Target, mode: apply::Mode, owner: &AsOwner) -> Plan {
     match circuit.blocks.last().filter(|block| target.can_run(block)) {
-        Some(block) => grouped(block, target, mode).unwrap_or_else(|| {
+        Some(block) => grouped(block, target, mode, owner).unwrap_or_else(|| {
             let query = weigh(&block.template, &all_new(block));
-            finish(block, target, query, accumulate::Mode::Rebuild, mode)
+            finish(block, target, query, accumulate::Mode::Rebuild, mode, owner)
         }),
         _ => {
             // SAFETY: a private copy, below a query that leaves its junk columns behind.
             let child = unsafe {
                 let query = query::select_subquery(circuit.query.copy());
                 query::append_weight(query, query::int8(1).cast());
-                plan(query, mode)
+                plan(query, mode, owner)
             };
             wrap(child, |tree| write(tree, apply_node(target, mode, false)))
         }
@@ -77,19 +78,21 @@ pub fn full(circuit: &Circuit, target: &Target, mode: apply::Mode) -> Plan {
 }
 
 /// The recompute whose groups the server's own aggregation makes, where it can.
-fn grouped(block: &Block, target: &Target, mode: apply::Mode) -> Option<Plan> {
+fn grouped(block: &Block, target: &Target, mode: apply::Mode, owner: &AsOwner) -> Option<Plan> {
     let Operator::Accumulate(spec) = &block.operator else { return None };
-    let definitions: Vec<_> = spec.aggregates.iter().map(Definition::resolve).collect();
+    let definitions: Vec<_> = spec.aggregates.iter().map(|aggregate| Definition::resolve(aggregate, owner)).collect();
     let leaves = grouped::leaves(&definitions)?;
     // SAFETY: private queries, whose first columns are the group keys, and the plan made of them.
     let child = unsafe {
-        let child = plan(grouped::query(weigh(&block.template, &all_new(block)), spec, &definitions, &leaves), mode);
+        let template = weigh(&block.template, &all_new(block));
+        let child = plan(grouped::query(template, spec, &definitions, &leaves), mode, owner);
         if matches!(leaves, Leaves::States(_)) && !grouped::leave_states((*child).planTree) {
             return None;
         }
         child
     };
-    Some(folded(child, fold_node(block, spec, target, accumulate::Mode::Groups), apply_node(target, mode, true)))
+    let fold = fold_node(block, spec, target, accumulate::Mode::Groups, owner);
+    Some(folded(child, fold, apply_node(target, mode, true), owner))
 }
 
 fn all_new(block: &Block) -> Readings<'static> {
@@ -104,27 +107,33 @@ fn finish(
     query: *mut pg_sys::Query,
     fold: accumulate::Mode,
     mode: apply::Mode,
+    owner: &AsOwner,
 ) -> Plan {
     match &block.operator {
         Operator::Pass => {
             // SAFETY: a private query.
-            let child = unsafe { plan(query, mode) };
+            let child = unsafe { plan(query, mode, owner) };
             wrap(child, |tree| write(tree, apply_node(target, mode, false)))
         }
         Operator::Accumulate(spec) => {
             // SAFETY: a private query whose first columns are the group keys.
             let child = unsafe {
                 query::order_by(query, spec.keys.iter().map(|key| (key.eq_op, key.lt_op)));
-                plan(query, mode)
+                plan(query, mode, owner)
             };
-            folded(child, fold_node(block, spec, target, fold), apply_node(target, mode, true))
+            folded(child, fold_node(block, spec, target, fold, owner), apply_node(target, mode, true), owner)
         }
     }
 }
 
-fn folded(child: *mut pg_sys::PlannedStmt, fold: accumulate::AccumulateNode, apply: apply::ApplyNode) -> Plan {
+fn folded(
+    child: *mut pg_sys::PlannedStmt,
+    fold: accumulate::AccumulateNode,
+    apply: apply::ApplyNode,
+    owner: &AsOwner,
+) -> Plan {
     // SAFETY: a finished plan.
-    let plan = wrap(child, |tree| write(unsafe { accumulate::wrap(tree, fold) }, apply));
+    let plan = wrap(child, |tree| write(unsafe { accumulate::wrap(tree, fold, owner) }, apply));
     Plan { folds: true, ..plan }
 }
 
@@ -133,9 +142,10 @@ fn fold_node<'a>(
     spec: &'a Accumulate,
     target: &Target,
     mode: accumulate::Mode,
+    owner: &AsOwner,
 ) -> accumulate::AccumulateNode<'a> {
     let restricted = |nulls| match mode {
-        accumulate::Mode::Delta => Some(recompute(block, spec, nulls)),
+        accumulate::Mode::Delta => Some(recompute(block, spec, nulls, owner)),
         accumulate::Mode::Rebuild | accumulate::Mode::Groups => None,
     };
     accumulate::AccumulateNode {
@@ -158,12 +168,12 @@ fn apply_node(target: &Target, mode: apply::Mode, grouped: bool) -> apply::Apply
 
 /// The template under the new reading, joined to the keys of the groups to recompute and ordered by key.
 /// The keys are distinct, so a plain join is a restriction. Without keys there is one group: all rows.
-fn recompute(block: &Block, spec: &Accumulate, nulls: bool) -> *mut pg_sys::PlannedStmt {
+fn recompute(block: &Block, spec: &Accumulate, nulls: bool, owner: &AsOwner) -> *mut pg_sys::PlannedStmt {
     // SAFETY: private queries; the template's columns start with the keys.
     unsafe {
         let template = weigh(&block.template, &all_new(block));
         if spec.keys.is_empty() {
-            return plan(template, apply::Mode::Delta);
+            return plan(template, apply::Mode::Delta, owner);
         }
         let outer = query::select_subquery(template);
         query::append_entry(outer, keys_entry(spec));
@@ -171,7 +181,7 @@ fn recompute(block: &Block, spec: &Accumulate, nulls: bool) -> *mut pg_sys::Plan
             query::add_qual(outer, key_match(key, index as i16 + 1, nulls));
         }
         query::order_by(outer, spec.keys.iter().map(|key| (key.eq_op, key.lt_op)));
-        plan(outer, apply::Mode::Delta)
+        plan(outer, apply::Mode::Delta, owner)
     }
 }
 
@@ -208,7 +218,8 @@ unsafe fn keys_entry(spec: &Accumulate) -> *mut pg_sys::RangeTblEntry {
 /// Runs the planner without what does not hold for deltas: self-join elimination would merge a table's delta with the
 /// table; constraint exclusion would believe of a delta what the table's constraints say of the rows it has now (NO INHERIT:
 /// without its children's).
-unsafe fn plan(query: *mut pg_sys::Query, mode: apply::Mode) -> *mut pg_sys::PlannedStmt {
+unsafe fn plan(query: *mut pg_sys::Query, mode: apply::Mode, owner: &AsOwner) -> *mut pg_sys::PlannedStmt {
+    owner.check();
     let is_delta = mode == apply::Mode::Delta;
     // Changes are applied while they are read, and seldom many.
     let options = if is_delta { 0 } else { pg_sys::CURSOR_OPT_PARALLEL_OK };

@@ -75,14 +75,14 @@ unsafe extern "C-unwind" fn relation_stats(
 ) -> bool {
     // SAFETY: as above; nothing here has a destructor, so the look-up may raise.
     unsafe {
-        if let Some(table) = table_of_old(rte) {
+        if let Some((table, leg)) = table_of_old(rte) {
             let relid = (*table).relid;
             let inherited = (*table).inh && server::has_subclass(relid);
             let cache = pg_sys::SysCacheIdentifier::STATRELATTINH as i32;
             (*data).statsTuple = server::SearchSysCache3(cache, relid.into(), column.into(), inherited.into());
             (*data).freefunc = Some(server::ReleaseSysCache);
-            // The refresh runs as the view's owner, who may read the table.
-            (*data).acl_ok = true;
+            // Without a row there is nothing to hide.
+            (*data).acl_ok = (*data).statsTuple.is_null() || may_read_all(rte, table, leg, column);
             return true;
         }
         match PREVIOUS_STATS.get() {
@@ -92,8 +92,8 @@ unsafe extern "C-unwind" fn relation_stats(
     }
 }
 
-/// The entry of the table below an entry that is read as old.
-unsafe fn table_of_old(rte: *mut pg_sys::RangeTblEntry) -> Option<*mut pg_sys::RangeTblEntry> {
+/// The entry of the table below an entry that is read as old, and the query of that table alone.
+unsafe fn table_of_old(rte: *mut pg_sys::RangeTblEntry) -> Option<(*mut pg_sys::RangeTblEntry, *mut pg_sys::Query)> {
     // SAFETY: a live entry; an old reading is a UNION ALL whose first leg is a query of the table alone.
     unsafe {
         if (*rte).rtekind != pg_sys::RTEKind::RTE_SUBQUERY || (*rte).enrname.is_null() {
@@ -101,7 +101,33 @@ unsafe fn table_of_old(rte: *mut pg_sys::RangeTblEntry) -> Option<*mut pg_sys::R
         }
         let is_old = Node::from_raw(rte).and_then(tag::read).is_some_and(|(_, reading)| reading == Reading::Old);
         let first = |query: *mut pg_sys::Query| list::iter::<pg_sys::RangeTblEntry>((*query).rtable).next();
-        is_old.then(|| first((*rte).subquery).and_then(|leg| first((*leg).subquery))).flatten()
+        let leg = if is_old { first((*rte).subquery)? } else { return None };
+        Some((first((*leg).subquery)?, (*leg).subquery))
+    }
+}
+
+/// Whether statistics of a column may be shown to any operator, as `all_rows_selectable` in selfuncs.c decides: the user
+/// the query is checked as may SELECT the column, and no policy or security barrier hides rows. If not, only leakproof
+/// functions get to see them.
+#[pg_guard]
+unsafe extern "C-unwind" fn may_read_all(
+    old: *mut pg_sys::RangeTblEntry,
+    table: *mut pg_sys::RangeTblEntry,
+    leg: *mut pg_sys::Query,
+    column: pg_sys::AttrNumber,
+) -> bool {
+    // SAFETY: live entries; an entry's permissions stand in its own query.
+    unsafe {
+        let hides_rows = [old, table].into_iter().any(|entry| !(*entry).securityQuals.is_null());
+        if hides_rows || (*table).perminfoindex == 0 {
+            return false;
+        }
+        let checked_as = (*pg_sys::getRTEPermissionInfo((*leg).rteperminfos, table)).checkAsUser;
+        let user = if checked_as == pg_sys::InvalidOid { pg_sys::GetUserId() } else { checked_as };
+        let (relid, select) = ((*table).relid, pg_sys::ACL_SELECT as pg_sys::AclMode);
+        let ok = pg_sys::AclResult::ACLCHECK_OK;
+        pg_sys::pg_class_aclcheck(relid, user, select) == ok
+            || pg_sys::pg_attribute_aclcheck(relid, column, user, select) == ok
     }
 }
 

@@ -1,9 +1,14 @@
-//! What must be so before a user's refresh begins.
+//! What must be so before a refresh begins.
 
-use crate::catalog::stream_table;
-use crate::pg::names;
+use super::entry::name;
+use crate::capture;
+use crate::capture::frontier::Frontier;
+use crate::catalog::stream_table::{self, StreamTable};
+use crate::error::error;
+use crate::pg::{names, snapshot};
+use crate::plan::cache::Entry;
 use crate::registration;
-use pgrx::pg_sys;
+use pgrx::{PgSqlErrorCode, pg_sys};
 
 /// The lock a refresh takes on its view. Nobody can read a view that is not populated, so populating it may exclude
 /// everybody.
@@ -15,5 +20,34 @@ pub fn lock_level(view: pg_sys::Oid) -> u32 {
 pub fn prepare(view: pg_sys::Oid) {
     if stream_table::get(view).is_some_and(|row| row.frontier.is_none()) {
         registration::attach(view);
+    }
+}
+
+/// In REPEATABLE READ the transaction's snapshot may be older than what the view already contains, or than the commit of
+/// what was computed at an older one still: then the rows to continue are not seen.
+pub fn check_order(view: pg_sys::Oid, row: &StreamTable, new: &Frontier) {
+    let old = row.frontier.as_deref().map(Frontier::stored);
+    if old.is_some_and(|old| !old.precedes(new)) || snapshot::is_kept() && !stream_table::is_seen(view) {
+        error(
+            PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE,
+            format!("could not refresh materialized view \"{}\" due to a concurrent refresh", name(view)),
+        )
+        .detail("The view already contains what this transaction's snapshot does not see.")
+        .hint("Retry the transaction.")
+        .raise()
+    }
+}
+
+/// Changes of a statement still running are in its table but not yet captured.
+pub fn refuse_if_in_use(entry: &Entry) {
+    for source in entry.circuit.sources.iter().filter(|source| source.capturable) {
+        if capture::in_use(source.relid) {
+            error(
+                PgSqlErrorCode::ERRCODE_OBJECT_IN_USE,
+                format!("cannot refresh while a statement of this session is changing \"{}\"", name(source.relid)),
+            )
+            .hint("Call the refresh after the statement, not from within it.")
+            .raise()
+        }
     }
 }

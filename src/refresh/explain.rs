@@ -4,7 +4,8 @@
 //! nothing is pending, that of one changed row in each source. ANALYZE refreshes the view and its stale ancestors and
 //! shows the view's own plan, if it had one to run. Both estimates are shown, so that the choice can be understood.
 
-use super::step::{self, Probe};
+use super::perform::Probe;
+use super::preview::preview;
 use super::{Action, Initiator, choice::Costs, progress, wave};
 use crate::exec::run::Execution;
 use crate::pg::explain::Explain;
@@ -23,7 +24,7 @@ pub fn explain(view: pg_sys::Oid, to: Explain) -> String {
         if to.analyze() {
             analyze(view, &mut probe);
         } else {
-            step::preview(view, &mut probe);
+            preview(view, &mut probe);
         }
         if !shown.get() {
             // Nothing was pending.

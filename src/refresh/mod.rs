@@ -5,15 +5,23 @@
 //!
 //! 1. [`wave`]: collect the view's ancestors, lock them against other refreshes, lock the sources.
 //! 2. Take one snapshot, after the locks, so that no change can fall between.
-//! 3. [`step`]: per view, find what is pending, choose delta or recompute, run the plan, move the frontier.
+//! 3. [`step`]: per view, as its owner: find what it holds and what is pending, choose delta or recompute, run the plan,
+//!    move the frontier.
 //!
 //! Readers and writers never wait (promise 3): a refresh takes on the view what any UPDATE takes, on the sources what
 //! any SELECT takes, and a lock of its own that only other refreshes of the same view want.
 
 mod choice;
+mod contents;
+mod decide;
 mod entrance;
+mod entry;
 mod explain;
+mod pending;
+mod perform;
+mod preview;
 pub mod progress;
+mod scope;
 mod step;
 mod wave;
 
@@ -24,8 +32,9 @@ use crate::capture;
 use crate::catalog::{history, stream_table};
 use crate::exec::apply::Counters;
 use crate::pg::{clock, names, progress as pg_progress, snapshot};
+use perform::Probe;
 use pgrx::pg_sys;
-use step::Probe;
+use scope::Asked;
 use wave::Member;
 
 /// Who asked for a refresh.
@@ -165,7 +174,7 @@ fn run(wave: &[Member], target: Option<pg_sys::Oid>, mut probe: Option<&mut Prob
         let step = |member: &Member| {
             let started = clock::now();
             let probe = probe.as_deref_mut().filter(|_| target == Some(member.view));
-            let outcome = step::run(member, target, snapshot, taken, probe);
+            let outcome = step::run(member, asked(member.view, target), snapshot, taken, probe);
             pg_progress::view_done();
             let before = member.row.data_timestamp;
             Step { view: member.view, outcome, started, ended: clock::now(), before }
@@ -173,6 +182,14 @@ fn run(wave: &[Member], target: Option<pg_sys::Oid>, mut probe: Option<&mut Prob
         wave.iter().map(step).collect()
     });
     Refreshed { taken, steps }
+}
+
+fn asked(view: pg_sys::Oid, target: Option<pg_sys::Oid>) -> Asked {
+    match target {
+        None => Asked::BySchedule,
+        Some(target) if target == view => Asked::ByName,
+        Some(_) => Asked::ForReader,
+    }
 }
 
 /// Writes down what was done. The last thing in a scheduled wave, so that its commit is now.

@@ -4,7 +4,7 @@
 //! lets go of them, waits for the missing one alone, and tries the others again. Neither another wave nor a transaction
 //! that refreshes one ancestor after the other can then end up waiting for us while we wait for it.
 
-use super::{progress, step};
+use super::{entry, progress};
 use crate::capture;
 use crate::catalog::stream_table::{self, StreamTable};
 use crate::pg::names;
@@ -63,8 +63,8 @@ pub fn lock(views: &[pg_sys::Oid]) -> Vec<Member> {
 }
 
 fn member(view: pg_sys::Oid) -> Member {
-    let Some(row) = stream_table::get(view) else { step::not_a_stream_table(view) };
-    Member { view, entry: step::entry(view), row }
+    let Some(row) = stream_table::get(view) else { entry::not_a_stream_table(view) };
+    Member { view, entry: entry::of(view), row }
 }
 
 /// Records the depth of `view` and of all its ancestors: 0 for a view over base tables only.
@@ -75,7 +75,7 @@ fn visit(view: pg_sys::Oid, depths: &mut HashMap<pg_sys::Oid, usize>) -> usize {
     progress::locking(view);
     // Waits for concurrent DDL as any UPDATE would; what follows raises if the view is gone.
     names::lock(view, pg_sys::RowExclusiveLock);
-    let entry = step::entry(view);
+    let entry = entry::of(view);
     let depth = upstream(&entry).map(|source| visit(source, depths) + 1).max().unwrap_or(0);
     depths.insert(view, depth);
     depth

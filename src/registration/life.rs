@@ -26,7 +26,7 @@ pub fn register(view: pg_sys::Oid, mut stored: Stored) {
     refuse_temporary(view);
     let options = stored.options();
     let settings = identity::settings_with(options.settings.as_deref().unwrap_or_default());
-    let circuit = identity::as_owner_with(view, &settings, || circuit::build(view));
+    let circuit = identity::as_owner_with(view, &settings, |owner| circuit::build(view, owner));
     refuse_cycle(&circuit);
     let definition = define(&circuit, &options);
     if wants_capture(&circuit, &options) {
@@ -75,7 +75,7 @@ pub fn refuse_cycles(views: &[pg_sys::Oid]) {
 }
 
 fn circuit_of(view: pg_sys::Oid) -> Circuit {
-    identity::as_owner(view, || circuit::build(view))
+    identity::as_owner(view, |owner| circuit::build(view, owner))
 }
 
 /// Whether the view is maintained incrementally, or why not; raises when that is not what was asked for.
@@ -132,14 +132,23 @@ fn attach_circuit(circuit: &Circuit, options: &Options) -> bool {
         for source in circuit.sources.iter().filter(|source| source.capturable) {
             capture::install(source.relid, &source.columns);
         }
-        for (number, block) in circuit.blocks.iter().enumerate() {
-            if let Operator::Accumulate(spec) = &block.operator {
-                state::create(circuit.view, number as i16, &accumulate::layout(spec));
-            }
+        for (number, layout) in layouts(circuit) {
+            state::create(circuit.view, number, &layout);
         }
     }
     stream_table::set_captured(circuit.view, captured);
     captured
+}
+
+/// The state tables of its blocks.
+fn layouts(circuit: &Circuit) -> Vec<(i16, state::Layout)> {
+    identity::as_owner(circuit.view, |owner| {
+        let layout = |block: &circuit::Block| match &block.operator {
+            Operator::Accumulate(spec) => Some(accumulate::layout(spec, owner)),
+            Operator::Pass => None,
+        };
+        (0..).zip(&circuit.blocks).filter_map(|(number, block)| Some((number, layout(block)?))).collect()
+    })
 }
 
 /// The reverse of `attach`, for a view that has no rows any more or is going away.

@@ -57,8 +57,8 @@ fn write_down(view: pg_sys::Oid, failure: &Failure, sqlstate: &str, began: Time)
         deleted: 0,
         error: Some(&failure.message),
     });
-    let detail = [("error", Value::Text(&failure.message)), ("sqlstate", Value::Text(sqlstate))];
-    alert::send("refresh_failed", view, &detail);
+    // Anybody may listen. The message may quote data, so it is only in the history.
+    alert::send("refresh_failed", view, &[("sqlstate", Value::Text(sqlstate))]);
     if verdict == Verdict::Suspend {
         alert::send("auto_suspended", view, &[("consecutive_errors", Value::Number(failures.into()))]);
     }

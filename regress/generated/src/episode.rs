@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::aggregate;
 use crate::author::{Author, MAIN, Mode, SESSIONS};
 use crate::dice::{Coverage, Dice};
+use crate::guard;
 use crate::schema;
 use crate::step::{Action, Step};
 use crate::world::Catalog;
@@ -80,6 +81,7 @@ impl Author {
                 self.grant();
             }
         }
+        self.run(guard::DEFINITION);
         for definition in aggregate::DEFINITIONS {
             self.run(*definition);
         }

@@ -1,7 +1,7 @@
 //! Generated tests: random schemas, views and changes; after every refresh each view must equal its query.
 //!
 //! Reading order: `dice` (randomness), `sql`, `kinds` (text and types), `world` (what is known of the database);
-//! `schema`, `partition` (tables); `expr`, `aggregate`, `from`, `query`, `shapes` (the queries of views); `change`,
+//! `schema`, `partition` (tables); `expr`, `guard`, `aggregate`, `from`, `query`, `shapes` (the queries of views); `change`,
 //! `dml`, `ddl`, `rename` (changes); `step`, `freshness`, `naming`, `author`, `roles`, `views`, `episode` (the plot);
 //! `check`, `run` (the performance); `script`, `shrink`, `job` (what happens when it fails).
 
@@ -16,6 +16,7 @@ mod episode;
 mod expr;
 mod freshness;
 mod from;
+mod guard;
 mod job;
 mod kinds;
 mod naming;

@@ -7,6 +7,7 @@ use crate::aggregate;
 use crate::dice::Dice;
 use crate::expr::{Repr, Typed, condition, function_of, scalar, where_clause};
 use crate::from::{Relation, Scope};
+use crate::guard;
 use crate::kinds::Kind;
 use crate::shapes;
 use crate::sql;
@@ -50,6 +51,8 @@ pub struct QueryMaker<'a> {
     pub depth: usize,
     pub aliases: usize,
     pub pinned: Vec<Relation>,
+    /// The role as which a guard in the query is to be run; empty: that of the session. None: there is no guard.
+    pub guarded_for: Option<String>,
 }
 
 pub type Make = fn(&mut QueryMaker, usize) -> Query;
@@ -92,6 +95,12 @@ impl QueryMaker<'_> {
         let mut conditions = scope.conditions.clone();
         for _ in 0..*self.dice.pick(&[0, 0, 1, 1, 2]) {
             conditions.push(condition(self.dice, &scope.columns));
+        }
+        if let Some(role) = &self.guarded_for {
+            conditions.push(guard::of_constant(role));
+            let is_number = |c: &&Typed| matches!(c.kind, Kind::Int | Kind::Smallint) && c.repr == Repr::Exact;
+            let number = scope.columns.iter().find(is_number).filter(|_| self.dice.chance(0.5));
+            conditions.extend(number.map(|column| guard::of_column(column, role)));
         }
         if !self.only_core && self.dice.feature("sublink in where", 0.06) {
             self.is_core = false;

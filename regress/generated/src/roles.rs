@@ -58,6 +58,12 @@ impl Author {
         }
     }
 
+    /// As whom a guard in a view of the owner's, or of the session's user, is to be run.
+    pub fn guard_of(&self, is_owned: bool) -> String {
+        let [owner, ..] = names(&self.mode.tag);
+        if is_owned { owner } else { String::new() }
+    }
+
     pub fn draws_owner(&mut self) -> bool {
         let half = self.dice.chance(0.5);
         self.cast.has_roles && (self.cast.owns_all || half)

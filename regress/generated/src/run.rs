@@ -11,6 +11,7 @@ use crate::author::{MAIN, SESSIONS};
 use crate::check::difference;
 use crate::dice::scramble;
 use crate::episode::Episode;
+use crate::guard;
 use crate::naming::Naming;
 use crate::schema::SIDE_SCHEMA;
 use crate::sql::{Sql, ViewId};
@@ -182,7 +183,8 @@ impl Sessions {
             _ => &step.fills,
         };
         let mut client = self.config.connect(NoTls)?;
-        client.batch_execute(&format!("SET search_path = {SCHEMA}; SET statement_timeout = '30s'"))?;
+        let comparing = guard::COMPARING;
+        client.batch_execute(&format!("SET search_path = {SCHEMA}; SET statement_timeout = '30s'; {comparing}"))?;
         if let Some(role) = &step.role {
             client.batch_execute(&format!("SET ROLE {role}"))?;
         }
@@ -311,7 +313,9 @@ impl Sessions {
             }
             calls.push(format!("EXECUTE difference_{number}"));
         }
+        self.send(session, guard::COMPARING)?;
         let messages = self.client(session).map_err(failure)?.simple_query(&calls.join("; ")).map_err(failure)?;
+        self.send(session, guard::COMPARED)?;
         outcome.checks += views.len() as u64;
         let row = |m: &SimpleQueryMessage| match m {
             SimpleQueryMessage::Row(r) => {

@@ -7,6 +7,7 @@ use std::fmt::Write;
 use crate::author::{MAIN, SESSIONS};
 use crate::check::comparison;
 use crate::episode::Episode;
+use crate::guard;
 use crate::naming::Naming;
 use crate::run::{self, SCHEMA, session_setup};
 use crate::step::{Action, Step};
@@ -135,7 +136,9 @@ impl Script<'_> {
             }
             Action::Check(views) => {
                 self.line("-- check: no rows, please");
+                self.line(&format!("{};", guard::COMPARING));
                 self.line(&format!("{};", comparison(catalog, &self.naming, views)));
+                self.line(&format!("{};", guard::COMPARED));
             }
             Action::Kill => self.kill(step.session),
             // The other sessions' connections live in this one.

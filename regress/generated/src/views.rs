@@ -23,11 +23,14 @@ enum Spelling {
 
 impl Author {
     /// Draws a query over tables and views, or `None` if every table is held by another transaction.
-    fn draw_definition(&mut self) -> Option<(Definition, bool)> {
+    fn draw_definition(&mut self, is_plain: bool) -> Option<(Definition, bool)> {
         let excluded = self.held_families(MAIN);
         if self.world.tables.iter().all(|t| excluded.contains(&t.family)) {
             return None;
         }
+        let is_owned = self.draws_owner();
+        // What a plain view calls runs as the owner of whatever reads it.
+        let guarded_for = (self.dice.feature("guarded", 0.33) && !is_plain).then(|| self.guard_of(is_owned));
         let only_core = self.dice.chance(0.72);
         let mut maker = QueryMaker {
             dice: &mut self.dice,
@@ -43,12 +46,12 @@ impl Author {
             depth: 0,
             aliases: 0,
             pinned: vec![],
+            guarded_for,
         };
         let query = maker.any();
         let is_flat = maker.is_core && !maker.has_groups;
         let (is_core, families, tables, depth) = (maker.is_core, maker.families, maker.tables, maker.depth + 1);
         let name = self.names.fresh_or_quoted("v", &mut self.dice);
-        let is_owned = self.draws_owner();
         let key = query.key.filter(|k| !k.is_empty());
         let parents = query.sql.references();
         Some((
@@ -62,7 +65,7 @@ impl Author {
                 tables,
                 rows: query.rows,
                 depth,
-                is_plain: false,
+                is_plain,
                 is_owned,
                 is_flat,
             },
@@ -93,14 +96,14 @@ impl Author {
     }
 
     pub fn create_plain_view(&mut self) {
-        let Some((definition, _)) = self.draw_definition() else { return };
-        let view = self.define(Definition { is_plain: true, ..definition }, ViewSort::Plain, true);
+        let Some((definition, _)) = self.draw_definition(true) else { return };
+        let view = self.define(definition, ViewSort::Plain, true);
         let step = self.on_view(view, sql!["CREATE VIEW ", view, " AS ", Sql::query_of(view)]);
         self.emit_as_owner(view, step);
     }
 
     pub fn create_view(&mut self) {
-        if let Some((definition, is_core)) = self.draw_definition() {
+        if let Some((definition, is_core)) = self.draw_definition(false) {
             self.create_defined(definition, is_core);
         }
     }
@@ -208,21 +211,36 @@ impl Author {
             let view = left.swap_remove(position);
             // Only a stream table goes by the settings it was made under.
             let pinned = self.world.sort(view) == ViewSort::Stream && !self.mode.plain;
-            let settings = self.dice.feature("refresh under other settings", 0.05) && pinned;
-            if settings {
-                self.run("SET TimeZone = 'Asia/Tokyo'");
-                self.run("SET DateStyle = 'German'");
-                self.run("SET extra_float_digits = 0");
-                self.run("SET IntervalStyle = 'iso_8601'");
-            }
+            let settings = self.dice.feature("refresh under other settings", 0.15) && pinned;
+            let changed = if settings { self.other_settings() } else { vec![] };
             self.vary_strategy();
+            if pinned && self.dice.feature("explained before it is refreshed", 0.1) {
+                let step = self.on_view(view, sql!["EXPLAIN REFRESH MATERIALIZED VIEW ", view]);
+                let role = self.refresher(view);
+                self.emit(Step { role, ..step });
+            }
             self.refresh(view);
-            if settings {
-                for name in ["TimeZone", "DateStyle", "extra_float_digits", "IntervalStyle"] {
-                    self.run(format!("RESET {name}"));
-                }
+            for name in changed {
+                self.run(format!("RESET {name}"));
             }
         }
+    }
+
+    /// Changes settings on which values depend, and returns their names.
+    fn other_settings(&mut self) -> Vec<&'static str> {
+        let choices = [
+            ("TimeZone", ["'Asia/Tokyo'", "'America/New_York'"]),
+            ("DateStyle", ["'German'", "'SQL, DMY'"]),
+            ("extra_float_digits", ["0", "-3"]),
+            ("IntervalStyle", ["'iso_8601'", "'sql_standard'"]),
+            ("bytea_output", ["escape", "hex"]),
+        ];
+        let drawn = self.dice.several(&choices, 1, choices.len());
+        for (name, values) in &drawn {
+            let value = self.dice.pick(values);
+            self.run(format!("SET {name} = {value}"));
+        }
+        drawn.into_iter().map(|(name, _)| name).collect()
     }
 
     fn vary_strategy(&mut self) {

@@ -5,6 +5,7 @@ use crate::circuit;
 use crate::exec::fold::definition::Definition;
 use crate::exec::node::{self as custom, Node};
 use crate::exec::rebuild::Rebuild;
+use crate::pg::identity::AsOwner;
 use crate::pg::{list, node};
 use pgrx::pg_sys;
 
@@ -39,13 +40,14 @@ pub const KEYS: &std::ffi::CStr = c"pg_trickle_keys";
 ///
 /// # Safety
 /// `child` is a finished plan.
-pub unsafe fn wrap(child: *mut pg_sys::Plan, node: AccumulateNode) -> *mut pg_sys::Plan {
-    let definitions: Vec<_> = node.spec.aggregates.iter().map(Definition::resolve).collect();
+pub unsafe fn wrap(child: *mut pg_sys::Plan, node: AccumulateNode, owner: &AsOwner) -> *mut pg_sys::Plan {
+    let definitions: Vec<_> =
+        node.spec.aggregates.iter().map(|aggregate| Definition::resolve(aggregate, owner)).collect();
     // SAFETY: the circuit's trees are copied before anything is done to them.
     unsafe {
-        let output = prepare(node.spec.output.copy());
-        let having = node.spec.having.as_ref().map_or(std::ptr::null_mut(), |having| prepare(having.copy()));
-        let private = private(&node, &definitions, output, having);
+        let output = prepare(node.spec.output.copy(), owner);
+        let having = node.spec.having.as_ref().map_or(std::ptr::null_mut(), |having| prepare(having.copy(), owner));
+        let private = private(&node, &definitions, output, having, owner);
         if node.mode == Mode::Groups {
             let columns = shown(output, node.spec.keys.len(), stored_results(child, &definitions), one());
             return custom::plan_over::<Rebuild>(child, columns, private).cast();
@@ -72,6 +74,7 @@ unsafe fn private(
     definitions: &[Definition],
     output: *mut pg_sys::List,
     having: *mut pg_sys::Node,
+    owner: &AsOwner,
 ) -> *mut pg_sys::List {
     let keys = &node.spec.keys;
     let oids = keys.iter().flat_map(|key| [key.typid, key.collation, key.eq_op]);
@@ -83,7 +86,7 @@ unsafe fn private(
             list::make_ints([(node.mode != Mode::Delta).into()]).cast(),
             list::make_oids([node.state].into_iter().chain(oids)).cast(),
             list::make_ints(ints).cast(),
-            list::make(definitions.iter().map(Definition::to_nodes)).cast(),
+            list::make(definitions.iter().map(|definition| definition.to_nodes(owner))).cast(),
             output.cast(),
             having,
             plan(node.recompute),
@@ -143,7 +146,8 @@ impl Spec {
 }
 
 /// What the planner does to expressions before the executor may see them.
-unsafe fn prepare<T>(expr: *mut T) -> *mut T {
+unsafe fn prepare<T>(expr: *mut T, owner: &AsOwner) -> *mut T {
+    owner.check();
     // SAFETY: a private copy; expression_planner takes lists as well.
     unsafe { pg_sys::expression_planner(expr.cast()).cast() }
 }

@@ -11,6 +11,7 @@ use crate::circuit::Accumulate;
 use crate::error::cannot_happen;
 use crate::exec::fold::definition::Definition;
 use crate::exec::node::Node;
+use crate::pg::identity::AsOwner;
 use crate::pg::image::{Row, Shape};
 use crate::pg::internal_table::Column;
 use crate::pg::memory::within;
@@ -18,16 +19,17 @@ use crate::pg::slot::Slot;
 use pgrx::pg_sys::{self, Datum, NullableDatum};
 
 /// The state table of such an operator.
-pub fn layout(spec: &Accumulate) -> Layout {
-    let columns = columns(spec);
+pub fn layout(spec: &Accumulate, owner: &AsOwner) -> Layout {
+    let columns = columns(spec, owner);
     let keys = spec.keys.len() as i16;
     let (key, unique) =
         if spec.is_found_by_hash() { (vec![columns.len() as i16], false) } else { ((1..=keys).collect(), true) };
     Layout { columns, key, unique }
 }
 
-fn columns(spec: &Accumulate) -> Vec<Column> {
-    let definitions: Vec<Definition> = spec.aggregates.iter().map(Definition::resolve).collect();
+fn columns(spec: &Accumulate, owner: &AsOwner) -> Vec<Column> {
+    let definitions: Vec<Definition> =
+        spec.aggregates.iter().map(|aggregate| Definition::resolve(aggregate, owner)).collect();
     let keys = (1..).zip(&spec.keys).map(|(number, key)| Column {
         name: format!("k{number}"),
         typid: key.typid,

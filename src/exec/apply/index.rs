@@ -13,7 +13,7 @@
 
 use crate::pg::image::HASH_CHUNK;
 use crate::pg::relation::Relation;
-use crate::pg::{list, node};
+use crate::pg::{index_tree, list, node};
 use pgrx::pg_sys::{self, Oid};
 
 /// What finds the rows to remove.
@@ -142,14 +142,14 @@ pub fn default_family(typid: Oid) -> Option<Oid> {
 /// # Safety
 /// The index is open.
 pub unsafe fn hash_arguments(index: pg_sys::Relation) -> Option<Vec<usize>> {
-    // SAFETY: an open index; its expressions are a copy.
+    // SAFETY: an open index.
     unsafe {
         let form = &*(*index).rd_index;
         if form.indnkeyatts != 1 || form.indkey.values.as_slice(1)[0] != 0 {
             return None;
         }
         let function = hash_function()?;
-        let expression = list::iter::<pg_sys::Node>(pg_sys::RelationGetIndexExpressions(index)).next()?;
+        let expression = list::iter::<pg_sys::Node>(index_tree::expressions(index)).next()?;
         let mut columns = Vec::new();
         collect_arguments(expression, function, true, &mut columns)?;
         Some(columns)
@@ -206,14 +206,14 @@ pub fn sorted(columns: &[usize]) -> Vec<usize> {
 /// # Safety
 /// The index is open.
 pub unsafe fn columns_read(index: pg_sys::Relation) -> Vec<usize> {
-    // SAFETY: an open index; expressions and predicate are copies whose Vars have varno 1.
+    // SAFETY: an open index; the Vars of expressions and predicate have varno 1.
     unsafe {
         let form = &*(*index).rd_index;
         let plain =
             form.indkey.values.as_slice(form.indnkeyatts as usize).iter().map(|&attribute| i32::from(attribute));
         let mut members = std::ptr::null_mut();
-        pg_sys::pull_varattnos(pg_sys::RelationGetIndexExpressions(index).cast(), 1, &mut members);
-        pg_sys::pull_varattnos(pg_sys::RelationGetIndexPredicate(index).cast(), 1, &mut members);
+        pg_sys::pull_varattnos(index_tree::expressions(index).cast(), 1, &mut members);
+        pg_sys::pull_varattnos(index_tree::predicate(index), 1, &mut members);
         let mut columns: Vec<usize> = plain.filter_map(|attribute| usize::try_from(attribute - 1).ok()).collect();
         let mut member = -1;
         while {

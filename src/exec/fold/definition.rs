@@ -2,6 +2,7 @@
 
 use crate::circuit::{Ability, Aggregate};
 use crate::error::cannot_happen;
+use crate::pg::identity::AsOwner;
 use crate::pg::server::guarded;
 use crate::pg::{list, node, server};
 use pgrx::pg_sys;
@@ -38,8 +39,10 @@ pub struct Functions {
 
 impl Definition {
     /// The moving-aggregate functions for an invertible aggregate, the plain ones for others. Where they do not
-    /// allow to keep a state, the aggregate is recomputed.
-    pub fn resolve(aggregate: &Aggregate) -> Self {
+    /// allow to keep a state, the aggregate is recomputed. The initial value may be one of a domain, whose constraints
+    /// are checked.
+    pub fn resolve(aggregate: &Aggregate, owner: &AsOwner) -> Self {
+        owner.check();
         let (best, keeps_state) = Self::with_ability(aggregate, aggregate.ability);
         if keeps_state { best } else { Self::with_ability(aggregate, Ability::Recompute).0 }
     }
@@ -136,7 +139,8 @@ impl Definition {
     }
 
     /// As nodes the server can copy, for a plan's private list.
-    pub fn to_nodes(&self) -> *mut pg_sys::List {
+    pub fn to_nodes(&self, owner: &AsOwner) -> *mut pg_sys::List {
+        owner.check();
         let extremum = match self.ability {
             Ability::InsertOnly { extremum } => extremum.unwrap_or(pg_sys::InvalidOid),
             _ => pg_sys::InvalidOid,

@@ -1,0 +1,186 @@
+//! Runs the work that was decided on, and another when the first one cannot be finished.
+
+use super::choice::Costs;
+use super::decide::{self, Recompute, Work};
+use super::entry::{self, name};
+use super::scope::Scope;
+use super::{Action, Outcome};
+use crate::capture::frontier::Frontier;
+use crate::catalog::stream_table;
+use crate::error::{advise, cannot_happen, error, is_over_values};
+use crate::exec::run::{Execution, Purpose, Run};
+use crate::exec::{apply, mismatch};
+use crate::identity::AsOwner;
+use crate::pg::names;
+use crate::pg::progress::{self, Phase};
+use crate::pg::xact::{self, Failure};
+use crate::plan::build::{self, Plan};
+use crate::plan::cache::{self, Entry};
+use crate::settings::{self, RefreshStrategy};
+use pgrx::PgSqlErrorCode;
+use std::rc::Rc;
+
+/// What EXPLAIN wants to know of a run.
+pub struct Probe<'a> {
+    /// InstrumentOption mask.
+    pub instrument: i32,
+    /// Called with the finished run before it is torn down: the one that brought the view up to date.
+    pub show: &'a mut dyn FnMut(&Execution, Option<Costs>),
+}
+
+/// What a delta may fail over and the query would not.
+const BEYOND_QUERY: &str = "A delta also computes row versions that came and went since the last refresh, and sums on the \
+    way. If the query itself does not fail, SET pg_trickle.refresh_strategy = full for one refresh gets past them.";
+
+/// Does the work on a view whose contents are those of `frontier`, if they are continued.
+pub fn perform(
+    entry: &Rc<Entry>,
+    work: &Work,
+    frontier: Option<&Frontier>,
+    scope: Scope,
+    probe: Option<&mut Probe>,
+) -> Outcome {
+    match work {
+        Work::Nothing => cannot_happen("there is nothing to perform"),
+        Work::Recompute(why, costs) => recompute(entry, why, *costs, scope, probe),
+        Work::Delta(plan, costs) => {
+            let frontier = frontier.unwrap_or_else(|| cannot_happen("a delta needs a frontier"));
+            delta(entry, plan, *costs, &Run { snapshot: scope.snapshot, frontier }, scope, probe)
+        }
+    }
+}
+
+fn delta(
+    entry: &Rc<Entry>,
+    plan: &Plan,
+    costs: Costs,
+    run: &Run,
+    scope: Scope,
+    mut probe: Option<&mut Probe>,
+) -> Outcome {
+    // The scheduler comes again, and recomputes then.
+    let counters = if scope.asked.by_hand() && settings::refresh_strategy() == RefreshStrategy::Auto {
+        let attempt = || execute(plan, run, Some(costs), probe.as_deref_mut(), scope.owner);
+        match xact::attempt(is_over_values, attempt) {
+            Ok(counters) => counters,
+            Err(failure) => {
+                report_failure(entry, &failure);
+                return anew(entry, &Recompute::Failed, apply::Counters::default(), scope, probe);
+            }
+        }
+    } else {
+        advise(BEYOND_QUERY, || execute(plan, run, Some(costs), probe, scope.owner))
+    };
+    checked(entry, Action::Differential, counters, scope)
+}
+
+fn recompute(
+    entry: &Rc<Entry>,
+    why: &Recompute,
+    costs: Option<Costs>,
+    scope: Scope,
+    probe: Option<&mut Probe>,
+) -> Outcome {
+    let (action, plan) = prepared(entry, why, scope);
+    let run = Run { snapshot: scope.snapshot, frontier: &Frontier::now(scope.snapshot) };
+    let counters = execute(&plan, &run, costs, probe, scope.owner);
+    let outcome = checked(entry, action, counters, scope);
+    if matches!(why, Recompute::Populate) {
+        names::set_populated(entry.circuit.view);
+        progress::phase(Phase::Indexing, None);
+        apply::ensure_index(entry.circuit.view, entry.circuit.key.as_deref());
+        cache::forget(entry.circuit.view);
+    }
+    outcome
+}
+
+/// The outcome of a run, or of another one if what this one found does not fit.
+fn checked(entry: &Rc<Entry>, action: Action, counters: apply::Counters, scope: Scope) -> Outcome {
+    match mismatch::take() {
+        None => Outcome::new(action, counters),
+        Some(what) => {
+            report_mismatch(entry, &what);
+            Outcome { reason: Some(what), ..anew(entry, &Recompute::Reinitialize, counters, scope, None) }
+        }
+    }
+}
+
+/// Computes the view anew after a run that was given up, which has left `before` rows written.
+fn anew(
+    entry: &Rc<Entry>,
+    why: &Recompute,
+    before: apply::Counters,
+    scope: Scope,
+    probe: Option<&mut Probe>,
+) -> Outcome {
+    scope.snapshot.advance();
+    let (action, plan) = prepared(entry, why, scope);
+    let run = Run { snapshot: scope.snapshot, frontier: &Frontier::now(scope.snapshot) };
+    let counters = execute(&plan, &run, None, probe, scope.owner) + before;
+    if let Some(what) = mismatch::take() {
+        cannot_happen(what);
+    }
+    Outcome::new(action, counters)
+}
+
+/// Prepares a recompute: empty state, markers answered, the index that finds stored rows.
+fn prepared(entry: &Rc<Entry>, why: &Recompute, scope: Scope) -> (Action, Rc<Plan>) {
+    let view = entry.circuit.view;
+    if entry.target.state.is_some() {
+        crate::catalog::state::clear_all(view);
+    }
+    stream_table::clear_reinit(view);
+    scope.snapshot.advance();
+    if matches!(why, Recompute::Populate) {
+        let plan = build::full(&entry.circuit, &entry.target, apply::Mode::Populate, scope.owner);
+        return (Action::Full, Rc::new(plan));
+    }
+    let entry = entry::with_index(entry, scope.owner);
+    let action = match why {
+        Recompute::Reinitialize => {
+            apply::renew_index(view, &entry.target.index);
+            Action::Reinitialize
+        }
+        _ => Action::Full,
+    };
+    (action, decide::full_plan(&entry, scope.owner))
+}
+
+fn execute(
+    plan: &Plan,
+    run: &Run,
+    costs: Option<Costs>,
+    probe: Option<&mut Probe>,
+    owner: &AsOwner,
+) -> apply::Counters {
+    let instrument = probe.as_ref().map_or(0, |probe| probe.instrument);
+    // What an error may have left.
+    mismatch::take();
+    let execution = Execution::start(&plan.stmt, run, instrument, Purpose::Refresh, owner);
+    execution.run();
+    let counters = execution.counters();
+    if let Some(probe) = probe {
+        (probe.show)(&execution, costs);
+    }
+    execution.finish();
+    counters
+}
+
+/// Whether the query fails as well, it will say itself.
+fn report_failure(entry: &Entry, failure: &Failure) {
+    let message = format!("delta of materialized view \"{}\" failed, computing it anew", name(entry.circuit.view));
+    error(failure.code, message).detail(&failure.message).debug();
+}
+
+/// A wrong answer has shown itself (promise 1).
+fn report_mismatch(entry: &Entry, what: &str) {
+    let message = format!("changes of materialized view \"{}\" do not fit its contents", name(entry.circuit.view));
+    let report = error(PgSqlErrorCode::ERRCODE_DATA_CORRUPTED, message).detail(what);
+    if settings::rebuild_mismatched() {
+        report
+            .hint("The view is computed anew. If nothing but refreshes changed it, this is a bug in pg_trickle.")
+            .warn()
+    } else {
+        report.hint("If nothing but refreshes changed it, this is a bug in pg_trickle.").raise()
+    }
+}

@@ -1,0 +1,29 @@
+//! What the parts of one view's refresh have in common.
+
+use crate::identity::AsOwner;
+use crate::pg::snapshot::WaveSnapshot;
+
+/// The identity and the snapshot in which a view is refreshed, and for whom.
+#[derive(Clone, Copy)]
+pub struct Scope<'a> {
+    pub owner: &'a AsOwner,
+    pub snapshot: WaveSnapshot,
+    pub asked: Asked,
+}
+
+/// Why this view is refreshed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// A user named it.
+    ByName,
+    /// A user named a view that reads it.
+    ForReader,
+    BySchedule,
+}
+
+impl Asked {
+    /// A user waits for it.
+    pub fn by_hand(self) -> bool {
+        self != Self::BySchedule
+    }
+}
