@@ -2,6 +2,7 @@
 
 use super::redefinition;
 use crate::capture;
+use crate::catalog::recompute_reason::RecomputeReason;
 use crate::catalog::stream_table;
 use crate::pg::depend::Object;
 use crate::pg::names::RangeVar;
@@ -70,6 +71,6 @@ fn view_replaced(view: RangeVar) {
     let users = redefinition::users_of(vec![used], redefinition::Reach::Queries);
     registration::refuse_cycles(&users);
     for user in users {
-        stream_table::set_reinit(user, "a view it reads was redefined");
+        stream_table::set_reinit(user, RecomputeReason::ViewRedefined);
     }
 }

@@ -7,6 +7,7 @@ use crate::capture;
 use crate::capture::Pending;
 use crate::capture::frontier::{Beginning, Frontier};
 use crate::catalog::dependency;
+use crate::catalog::recompute_reason::RecomputeReason;
 use crate::catalog::stream_table::{self, StreamTable};
 use crate::circuit;
 use crate::error::{advise, cannot_happen, error, is_over_values};
@@ -21,6 +22,7 @@ use crate::pg::xact::{self, Failure};
 use crate::plan::build::{self, Plan, Target};
 use crate::plan::cache::{self, Entry};
 use crate::plan::magnitude::{self, Magnitudes};
+use crate::registration::named::not_a_stream_table;
 use crate::settings::{self, RefreshStrategy};
 use bitvec::prelude::*;
 use pgrx::{PgSqlErrorCode, pg_sys};
@@ -97,7 +99,7 @@ pub fn run(
     let replaced = old.is_some() && row.may_be_replaced();
     if replaced {
         // Those who read the view have not seen what replaced its rows.
-        let mark = |reader| stream_table::set_reinit(reader, "rows of a stream table it reads were replaced");
+        let mark = |reader| stream_table::set_reinit(reader, RecomputeReason::UpstreamReplaced);
         dependency::dependants_of(view).into_iter().for_each(mark);
     }
     let (work, seen) = match &old {
@@ -121,12 +123,12 @@ pub fn run(
         perform(&entry, &work, old.as_ref(), snapshot, target != pg_sys::InvalidOid, probe)
     });
     if outcome.action == Action::Reinitialize && outcome.reason.is_none() {
-        outcome.reason = if replaced { Some("its rows may have been replaced".to_owned()) } else { due };
+        outcome.reason = if replaced { Some(RecomputeReason::RowsReplaced.to_string()) } else { due };
     }
     snapshot.advance();
     stream_table::set_frontier(view, &new.to_bytes(), taken);
     if again {
-        stream_table::set_reinit(view, "computed at a snapshot from before capture or adoption");
+        stream_table::set_reinit(view, RecomputeReason::OldSnapshot);
     }
     outcome
 }
@@ -261,7 +263,8 @@ fn perform(
     };
     if let Some(what) = mismatch::take() {
         report_mismatch(entry, &what);
-        return Outcome { reason: Some(what), ..anew(entry, &Recompute::Reinitialize, counters, snapshot, None) };
+        let reason = Some(RecomputeReason::Mismatch.with(&what));
+        return Outcome { reason, ..anew(entry, &Recompute::Reinitialize, counters, snapshot, None) };
     }
     if matches!(work, Work::Recompute(Recompute::Populate, _)) {
         names::set_populated(entry.circuit.view);
@@ -341,7 +344,7 @@ pub fn preview(view: pg_sys::Oid, probe: &mut Probe) {
 }
 
 fn preview_plan(entry: &Entry, view: pg_sys::Oid, snapshot: WaveSnapshot) -> (Rc<Plan>, Option<Costs>) {
-    let Some(row) = stream_table::get(view) else { not_a_stream_table(view) };
+    let Some(row) = stream_table::get(view) else { not_a_stream_table(view).raise() };
     let Some(frontier) = row.frontier.as_deref().map(Frontier::stored) else { return (full_plan(entry), None) };
     if stream_table::reinit(view).is_some() {
         return (full_plan(entry), None);
@@ -431,12 +434,6 @@ fn unpopulated(view: pg_sys::Oid) -> ! {
     )
     .hint("Use the REFRESH MATERIALIZED VIEW command.")
     .raise()
-}
-
-pub fn not_a_stream_table(view: pg_sys::Oid) -> ! {
-    error(PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE, format!("\"{}\" is not a stream table", name(view)))
-        .hint("Use ALTER MATERIALIZED VIEW ... SET (pg_trickle.incremental = true) to make it one.")
-        .raise()
 }
 
 fn name(relid: pg_sys::Oid) -> String {

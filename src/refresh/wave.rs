@@ -10,6 +10,7 @@ use crate::catalog::stream_table::{self, StreamTable};
 use crate::pg::names;
 use crate::plan::cache::{self, Entry};
 use crate::registration;
+use crate::registration::named::not_a_stream_table;
 use hashbrown::HashMap;
 use pgrx::pg_sys;
 use smallvec::SmallVec;
@@ -63,7 +64,7 @@ pub fn lock(views: &[pg_sys::Oid]) -> Vec<Member> {
 }
 
 fn member(view: pg_sys::Oid) -> Member {
-    let Some(row) = stream_table::get(view) else { step::not_a_stream_table(view) };
+    let Some(row) = stream_table::get(view) else { not_a_stream_table(view).raise() };
     Member { view, entry: step::entry(view), row }
 }
 

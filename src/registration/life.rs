@@ -11,6 +11,7 @@ use super::options::{Options, RefreshMode, Stored};
 use super::{pinned, refusal};
 use crate::capture;
 use crate::catalog::dependency::{self, Dependency};
+use crate::catalog::recompute_reason::RecomputeReason;
 use crate::catalog::stream_table::{self, Definition};
 use crate::catalog::{history, state};
 use crate::circuit::{self, Circuit, Operator};
@@ -165,7 +166,7 @@ pub fn resync(view: pg_sys::Oid) {
     // A first population under way has attached the view already.
     let captured = (populated || row.captured) && attach_circuit(&circuit, &options);
     if captured && populated {
-        stream_table::set_reinit(view, "its query, options or sources changed");
+        stream_table::set_reinit(view, RecomputeReason::DefinitionChanged);
     }
     before.iter().for_each(|dependency| capture::shrink(dependency.source));
 }
