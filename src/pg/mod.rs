@@ -31,6 +31,7 @@ pub mod server;
 pub mod shared;
 pub mod slot;
 pub mod snapshot;
+pub mod stack;
 pub mod statement;
 pub mod storage;
 pub mod tree;

@@ -2,9 +2,11 @@
 
 use crate::pg::handle::{Any, Node};
 use crate::pg::query::{self, Query};
+use crate::pg::stack;
 use pgrx::pg_sys;
 
 pub fn drop_idle(mut query: Query) -> Query {
+    stack::check();
     if query.child(|query| query.limitCount).is_some_and(is_null) {
         query.limitCount = std::ptr::null_mut();
     }
