@@ -11,3 +11,9 @@ CREATE TABLE pgtrickle_internal.installation (
     library           text
 );
 INSERT INTO pgtrickle_internal.installation (catalog_version) VALUES (2);
+
+-- Why contents were computed anew. Markers of pgtrickle_internal.reinit that 0.1.0 left are answered as they stand.
+ALTER TABLE pgtrickle.pgt_refresh_history ADD COLUMN reason text;
+
+-- Column shape of pgtrickle_internal.source is made in another way. Nothing reads it before the next DDL of that table, which
+-- then finds a changed definition and has the readers recomputed once.

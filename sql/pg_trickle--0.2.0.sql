@@ -56,7 +56,7 @@ CREATE SEQUENCE pgtrickle_internal.stream_table_id;
 -- snapshot sees it, so that neither waits for the other.
 CREATE TABLE pgtrickle_internal.reinit (
     view   oid  NOT NULL,
-    reason text NOT NULL
+    reason text NOT NULL -- CODE: sentence
 );
 CREATE INDEX reinit_view ON pgtrickle_internal.reinit (view);
 
@@ -121,6 +121,8 @@ CREATE TABLE pgtrickle.pgt_refresh_history (
     error_message  text,
     -- Of a scheduled refresh: from the first commit that the view did not show until it did. Null when that is not known.
     commit_to_visible_ms double precision,
+    -- Of a REINITIALIZE: why the contents could not be continued, as CODE: sentence.
+    reason         text,
     PRIMARY KEY (pgt_relid, refresh_id)
 );
 CREATE SEQUENCE pgtrickle_internal.refresh_id;

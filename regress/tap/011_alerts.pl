@@ -69,8 +69,8 @@ is(times_heard(qr/pg_trickle_refresh/), 0, 'no row changed, or somebody refreshe
 
 # What TRUNCATE and redefinitions call for.
 prepared('TRUNCATE orders');
-hear(qr/\{"event": "reinitialize_needed", "stream_table": "public.totals", "reason": "TRUNCATE of a source"\}/, 'a recompute');
-hear(qr/\{"event": "reinitialize_needed", $share, "reason": "TRUNCATE of a source"\}/, 'and of the other view');
+hear(qr/\{"event": "reinitialize_needed", "stream_table": "public.totals", "reason": "SOURCE_TRUNCATED: A table it reads was truncated\."\}/, 'a recompute');
+hear(qr/\{"event": "reinitialize_needed", $share, "reason": "SOURCE_TRUNCATED: A table it reads was truncated\."\}/, 'and of the other view');
 $node->safe_psql('postgres', 'INSERT INTO orders SELECT g, g % 10, g FROM generate_series(1, 1000) g');
 wait_until_fresh($node);
 # A row that refreshes did not write: the change of it does not fit.
@@ -78,7 +78,7 @@ start_anew();
 $node->safe_psql('postgres', q{SELECT pgtrickle.pause_all()});
 my $state = $node->safe_psql('postgres', q{SELECT relid::regclass FROM pgtrickle_internal.state WHERE view = 'totals'::regclass});
 $node->safe_psql('postgres', "DELETE FROM $state WHERE k1 = 7; DELETE FROM orders WHERE customer = 7 AND id < 100; SELECT pgtrickle.resume_all()");
-hear(qr/\{"event": "reinitialize_needed", "stream_table": "public.totals", "reason": "[^"]+"\}/, 'contents that a change does not fit');
+hear(qr/\{"event": "reinitialize_needed", "stream_table": "public.totals", "reason": "MISMATCH: [^"]+"\}/, 'contents that a change does not fit');
 wait_until_fresh($node);
 views_agree($node, 'computed anew');
 

@@ -9,6 +9,7 @@ use super::family;
 use super::image::Image;
 use crate::catalog;
 use crate::catalog::source::{Level, Source};
+use crate::pg::invalidation;
 use crate::pg::relation::Relation;
 use hashbrown::HashMap;
 use pgrx::pg_sys;
@@ -53,8 +54,11 @@ pub fn feeds(table: pg_sys::Relation) -> Rc<Feeds> {
         return feeds;
     }
     listen();
+    let watch = invalidation::watch();
     // SAFETY: open by contract.
     let feeds = Rc::new(unsafe { look_up(table, relid) });
+    // What changed meanwhile excludes no writer, and does this statement no harm; the next one looks again.
+    feeds.stale.set(watch.saw(|relid| feeds.watched.contains(&relid)));
     FEEDS.with_borrow_mut(|cache| {
         cache.retain(|_, feeds| !feeds.stale.get());
         cache.insert(relid, feeds.clone());
@@ -68,8 +72,11 @@ pub fn segments(source: pg_sys::Oid) -> Option<[pg_sys::Oid; 2]> {
         return Some(segments);
     }
     listen();
+    let watch = invalidation::watch();
     let segments = catalog::source::get(source)?.segments;
-    SEGMENTS.with_borrow_mut(|cache| cache.insert(source, segments));
+    if !watch.saw(|relid| segments.contains(&relid)) {
+        SEGMENTS.with_borrow_mut(|cache| cache.insert(source, segments));
+    }
     Some(segments)
 }
 
@@ -114,6 +121,7 @@ fn listen() {
 /// Forgets what depends on `relid` (everything, if none is named). Feeds may be in use: they go at the next look-up.
 #[pgrx::pg_guard]
 extern "C-unwind" fn invalidate(_arg: pg_sys::Datum, relid: pg_sys::Oid) {
+    invalidation::note(relid);
     let all = relid == pg_sys::InvalidOid;
     FEEDS.with_borrow(|cache| {
         for feeds in cache.values().filter(|feeds| all || feeds.watched.contains(&relid)) {

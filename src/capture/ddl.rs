@@ -2,6 +2,7 @@
 
 use super::frontier::Frontier;
 use super::{Pending, family, fingerprint, install, lock, segment, triggers};
+use crate::catalog::recompute_reason::RecomputeReason;
 use crate::catalog::source::{self, Source};
 use crate::catalog::{dependency, stream_table};
 use crate::pg::relation::Relation;
@@ -31,7 +32,7 @@ pub fn on_subscription_change() {
 /// that statement commits its first transaction, so that is where the recomputation must be ordered.
 pub fn before_detach_concurrently(parent: pg_sys::Oid) {
     for source in family::ancestors(parent).into_iter().filter_map(source::get) {
-        recompute(&source, "a partition of a source was detached");
+        recompute(&source, RecomputeReason::MemberDetached);
     }
 }
 
@@ -82,13 +83,13 @@ fn changed_contents(before: &Source, now: &Source) {
     let went = before.members.iter().any(|member| !now.members.contains(member));
     let mut came = now.members.iter().filter(|member| !before.members.contains(member));
     if went {
-        recompute(now, "a partition or child of a source was detached or dropped");
+        recompute(now, RecomputeReason::MemberDetached);
     } else if came.any(|&member| has_rows(member)) {
-        recompute(now, "a table with rows became a partition or child of a source");
+        recompute(now, RecomputeReason::MemberAttached);
     } else if fingerprint::shape(&now.columns, before) != before.shape {
-        recompute(now, "the definition of a captured column changed");
+        recompute(now, RecomputeReason::ColumnChanged);
     } else if fingerprint::proofs(&before.members) != before.proofs {
-        recompute_pending(now, "constraints of a source changed while it had pending changes");
+        recompute_pending(now, RecomputeReason::ConstraintsChanged);
     }
 }
 
@@ -101,14 +102,14 @@ fn has_rows(relid: pg_sys::Oid) -> bool {
     }
 }
 
-fn recompute(source: &Source, reason: &str) {
+fn recompute(source: &Source, reason: RecomputeReason) {
     for view in dependency::dependants_of(source.relid) {
         stream_table::set_reinit(view, reason);
     }
 }
 
 /// Marks the views for which changes of `source` are pending.
-fn recompute_pending(source: &Source, reason: &str) {
+fn recompute_pending(source: &Source, reason: RecomputeReason) {
     for view in dependency::dependants_of(source.relid) {
         let frontier = stream_table::get(view).and_then(|view| view.frontier);
         if frontier.is_some_and(|frontier| is_pending(source, &frontier)) {

@@ -5,12 +5,15 @@
 //!
 //! *Proofs*: the constraints from which the planner draws conclusions. They hold for the table now, not for its old
 //! contents or pending changes.
+//!
+//! Both are stored, so they are made by the server's own hash function, which gives the same on every build. Release 0.1.0
+//! made them otherwise: the first DDL of such a source finds another shape, and its views are recomputed once.
 
 use crate::catalog::source::Source;
 use crate::pg::catalog_table::{CatalogTable, Row, Rows};
+use crate::pg::facts;
 use crate::pg::relation::Relation;
 use pgrx::pg_sys;
-use std::hash::{DefaultHasher, Hash, Hasher};
 
 mod constraint {
     pub const RELATION: u32 = 2606;
@@ -31,6 +34,33 @@ mod index {
     pub const VALID: i16 = 11;
 }
 
+/// Bumped when they are made in another way.
+const FORMAT: u64 = 1;
+
+/// What a fingerprint is made of, as bytes that end where they say.
+#[derive(Default)]
+struct Facts(Vec<u8>);
+
+impl Facts {
+    fn number(&mut self, number: impl Into<i64>) {
+        self.0.extend(number.into().to_le_bytes());
+    }
+
+    fn text(&mut self, text: &str) {
+        self.number(text.len() as i64);
+        self.0.extend(text.as_bytes());
+    }
+
+    fn oids(&mut self, oids: &[u32]) {
+        self.number(oids.len() as i64);
+        oids.iter().for_each(|&oid| self.number(oid));
+    }
+
+    fn hash(&self) -> i64 {
+        facts::hash(&self.0, FORMAT) as i64
+    }
+}
+
 /// Sets both fingerprints of `source` to what they are now.
 pub fn take(source: &mut Source) {
     source.shape = shape(&source.columns, source);
@@ -40,22 +70,27 @@ pub fn take(source: &mut Source) {
 /// Of the given columns and the members of `source`. Only what lies before the last of the columns counts: columns added
 /// later do not move those stored.
 pub fn shape(columns: &[i16], source: &Source) -> i64 {
-    let mut hash = DefaultHasher::new();
+    let mut facts = Facts::default();
     let relation = Relation::open(source.relid, pg_sys::AccessShareLock);
     for attno in 1..=columns.last().copied().unwrap_or(0) {
         let attribute = relation.attribute(attno);
-        (attno, attribute.attlen, attribute.attalign, attribute.attbyval).hash(&mut hash);
-        if columns.contains(&attno) {
-            attribute.atttypid.to_u32().hash(&mut hash);
-        }
+        facts.number(attno);
+        facts.number(attribute.attlen);
+        facts.number(attribute.attalign);
+        facts.number(attribute.attbyval);
+        facts.number(if columns.contains(&attno) { attribute.atttypid.to_u32() } else { 0 });
     }
     let names: Vec<&str> = columns.iter().map(|&attno| relation.column_name(attno)).collect();
     for &member in &source.members {
         if let Some(member) = Relation::try_open(member, pg_sys::AccessShareLock) {
-            generated(&member, &names).hash(&mut hash);
+            for (name, expression) in generated(&member, &names) {
+                facts.text(&name);
+                facts.text(&expression);
+            }
         }
+        facts.number(-1);
     }
-    hash.finish() as i64
+    facts.hash()
 }
 
 /// The generation expressions of the columns in `names`.
@@ -73,18 +108,18 @@ fn generated(member: &Relation, names: &[&str]) -> Vec<(String, String)> {
 
 /// Of the given tables.
 pub fn proofs(members: &[pg_sys::Oid]) -> i64 {
-    let mut hash = DefaultHasher::new();
+    let mut facts = Facts::default();
     let constraints = CatalogTable::open_for_read(constraint::RELATION.into());
     let indexes = CatalogTable::open_for_read(index::RELATION.into());
     for &member in members {
         let rows = constraints.find(constraint::BY_RELATION.into(), constraint::CONRELID, member, Rows::Latest);
         let flags = |row: &Row| row.must(constraint::ENFORCED) && row.must(constraint::VALIDATED);
-        oids(&rows, constraint::OID, flags).hash(&mut hash);
+        facts.oids(&oids(&rows, constraint::OID, flags));
         let rows = indexes.find(index::BY_RELATION.into(), index::INDRELID, member, Rows::Latest);
         let flags = |row: &Row| row.must(index::UNIQUE) && row.must(index::IMMEDIATE) && row.must(index::VALID);
-        oids(&rows, index::OID, flags).hash(&mut hash);
+        facts.oids(&oids(&rows, index::OID, flags));
     }
-    hash.finish() as i64
+    facts.hash()
 }
 
 /// The oids of those rows that count, ascending.

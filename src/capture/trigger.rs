@@ -10,6 +10,7 @@
 use super::buffer::{Page, Writer};
 use super::cache::{self, Feed};
 use crate::catalog;
+use crate::catalog::recompute_reason::RecomputeReason;
 use crate::error::cannot_happen;
 use crate::pg::server;
 use crate::settings;
@@ -70,7 +71,7 @@ unsafe fn capture(data: &pg_sys::TriggerData) {
 
 fn truncated(source: pg_sys::Oid) {
     for view in catalog::dependency::dependants_of(source) {
-        catalog::stream_table::set_reinit(view, "TRUNCATE of a source");
+        catalog::stream_table::set_reinit(view, RecomputeReason::SourceTruncated);
     }
 }
 

@@ -11,6 +11,10 @@
 //! must be excluded: their locks on the segment make ours fail, and then there is always another time. For the same reason it
 //! leaves no lock behind, and can be interrupted anywhere: the transaction may go on for long, or fail.
 //!
+//! The flip is an update of the source's row, so it is for the end of the transaction to make: a REFRESH may stay open for hours
+//! after it has found a segment grown, and whoever must change the same row (more columns, another partition) holds the table
+//! against writers while waiting. Just before the commit the lock is tried, and held for as long as a commit takes (lock.rs).
+//!
 //! Races this must survive:
 //! * a writer that still takes the segment for active: its rows are found when all of it is checked under ShareLock;
 //! * a view being created or populated, whose frontier nobody sees yet: it pins the segments (install, pin), and if it
@@ -24,8 +28,10 @@ use super::{cache, lock, segment};
 use crate::catalog::source;
 use crate::catalog::{dependency, stream_table};
 use crate::pg::relation::Relation;
-use crate::pg::{server, storage};
+use crate::pg::xact::{self, Postponed};
+use crate::pg::{server, snapshot, storage};
 use pgrx::pg_sys;
+use std::cell::{Cell, RefCell};
 use std::ptr::null_mut;
 
 /// Size from which the active segment is worth replacing. A refresh may find that many pages of rows already seen in
@@ -54,19 +60,55 @@ fn trim_one(relid: pg_sys::Oid) {
         truncate_if_seen(relid, &segments[inactive]);
     }
     if blocks[active] >= FLIP_BLOCKS && segments[inactive].blocks() == 0 {
-        flip(relid);
+        flip_at_commit(relid);
     }
 }
 
-/// Lets writers use the other segment from now on.
+thread_local! {
+    /// The sources whose segments change places when this transaction commits.
+    static GROWN: RefCell<Vec<pg_sys::Oid>> = const { RefCell::new(Vec::new()) };
+    static POSTPONED: Cell<bool> = const { Cell::new(false) };
+}
+
+fn flip_at_commit(relid: pg_sys::Oid) {
+    xact::postpone::<Flips>(&POSTPONED);
+    GROWN.with_borrow_mut(|grown| {
+        if !grown.contains(&relid) {
+            grown.push(relid);
+        }
+    });
+}
+
+struct Flips;
+
+impl Postponed for Flips {
+    fn commit() {
+        let grown = GROWN.take();
+        if !grown.is_empty() {
+            snapshot::with_active(|| grown.into_iter().for_each(flip));
+        }
+    }
+
+    fn forget() {
+        GROWN.take();
+    }
+}
+
+/// Lets writers use the other segment. The source may be another one by now than when it was found grown, or none: the next
+/// trim finds what is left to do.
 fn flip(relid: pg_sys::Oid) {
     if lock::try_alter(relid)
         && let Some(mut source) = source::get(relid)
+        && is_empty(source.segments[1 - source.active])
     {
         source.active = 1 - source.active;
         source::update(&source);
         segment::invalidate(source.segments);
     }
+}
+
+fn is_empty(segment: pg_sys::Oid) -> bool {
+    Relation::try_open(segment, pg_sys::AccessShareLock).is_some_and(|segment| segment.blocks() == 0)
 }
 
 /// 1. ShareLock: no writer is left, and none comes. 2. Check the rows, while readers go on. 3. AccessExclusiveLock: no

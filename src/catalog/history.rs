@@ -25,6 +25,8 @@ pub struct Refresh<'a> {
     pub updated: u64,
     pub deleted: u64,
     pub error: Option<&'a str>,
+    /// Of a REINITIALIZE: `CODE: sentence`.
+    pub reason: Option<&'a str>,
 }
 
 mod column {
@@ -61,6 +63,7 @@ pub fn record(refresh: &Refresh) {
         value(clock::milliseconds(refresh.started, refresh.ended)),
         refresh.error.and_then(value),
         refresh.commit_to_visible.and_then(value),
+        refresh.reason.and_then(value),
     ]);
     if removes_expired(id) {
         remove_expired(&table, refresh.view, refresh.ended);

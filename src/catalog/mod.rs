@@ -7,6 +7,7 @@
 pub mod control;
 pub mod dependency;
 pub mod history;
+pub mod recompute_reason;
 pub mod source;
 pub mod state;
 pub mod stream_table;

@@ -114,7 +114,9 @@ pub fn all() -> Vec<Source> {
     if SOURCE.find().is_none() {
         return Vec::new();
     }
-    SOURCE.open_for_read().all().iter().map(Source::read).collect()
+    let mut sources: Vec<_> = SOURCE.open_for_read().all().iter().map(Source::read).collect();
+    sources.sort_unstable_by_key(|source| source.relid.to_u32());
+    sources
 }
 
 /// Starts remembering a source.

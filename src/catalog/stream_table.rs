@@ -1,5 +1,6 @@
 //! One row per stream table: what it is, how far it got, what went wrong; and markers of recomputes that are due.
 
+use super::recompute_reason::RecomputeReason;
 use super::{REINIT, REINIT_VIEW, STREAM_TABLE, STREAM_TABLE_ID, STREAM_TABLE_KEY};
 use crate::error::cannot_happen;
 use crate::pg::catalog_table::{Row, Rows, Value, value};
@@ -306,17 +307,17 @@ mod marker {
 }
 
 /// Marks a recompute as due. Never waits for anybody: a marker is a row of its own.
-pub fn set_reinit(relid: pg_sys::Oid, reason: &str) {
+pub fn set_reinit(relid: pg_sys::Oid, reason: RecomputeReason) {
     let table = REINIT.open_for_write();
     // A marker of another transaction may be consumed by a refresh that does not see this change: it does not count.
     let mine = table.find(REINIT_VIEW.oid(), marker::VIEW, relid, Rows::Latest).iter().any(Row::is_own);
     if !mine {
-        table.insert(&[value(relid), value(reason)]);
+        table.insert(&[value(relid), value(reason.to_string())]);
     }
     wakeup::touch(relid);
 }
 
-/// The reason a recompute is due.
+/// The reason a recompute is due, as `CODE: sentence`.
 pub fn reinit(relid: pg_sys::Oid) -> Option<String> {
     let markers = REINIT.open_for_read();
     markers.find(REINIT_VIEW.oid(), marker::VIEW, relid, Rows::Latest).first().map(|row| row.must(marker::REASON))

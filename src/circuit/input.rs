@@ -4,6 +4,7 @@ use super::{Input, Linearity, tag};
 use crate::delta::Reading;
 use crate::pg::handle::{Any, Node};
 use crate::pg::query::{Entry, Query};
+use crate::pg::stack;
 use crate::pg::walk::{self, Scope, Visit};
 use pgrx::pg_sys;
 
@@ -15,6 +16,7 @@ pub fn number(query: Query) -> Vec<Input> {
 }
 
 fn number_query(query: Query, linearity: Linearity, inputs: &mut Vec<Input>) {
+    stack::check();
     match query.child(|query| query.setOperations) {
         Some(top) => number_item(query, top, linearity, inputs),
         None => number_item(query, query.from().any(), linearity, inputs),
@@ -26,6 +28,7 @@ fn number_query(query: Query, linearity: Linearity, inputs: &mut Vec<Input>) {
 
 /// A node of a join tree or a set operation tree.
 fn number_item(query: Query, item: Any, linearity: Linearity, inputs: &mut Vec<Input>) {
+    stack::check();
     if let Some(from) = item.cast::<pg_sys::FromExpr>() {
         from.nodes(|from| from.fromlist).into_iter().for_each(|item| number_item(query, item, linearity, inputs));
     } else if let Some(join) = item.cast::<pg_sys::JoinExpr>() {

@@ -8,6 +8,7 @@ use crate::pg::facts;
 use crate::pg::handle::{Any, Node};
 use crate::pg::query::{self, Entry, Query};
 use crate::pg::relation::Relation;
+use crate::pg::stack;
 use crate::pg::unique;
 use crate::pg::walk::{self, Scope};
 use pgrx::pg_sys;
@@ -101,6 +102,7 @@ impl Knowledge {
 
     /// Notes `column = column` and `column = constant` in a conjunction.
     fn add_condition(&mut self, condition: Any, origins: &Origins) {
+        stack::check();
         if let Some(and) = condition.cast::<pg_sys::BoolExpr>().filter(|b| b.boolop == pg_sys::BoolExprType::AND_EXPR) {
             and.nodes(|and| and.args).into_iter().for_each(|part| self.add_condition(part, origins));
         }
@@ -173,6 +175,7 @@ fn unique_keys(relation: &Relation) -> Vec<Vec<i16>> {
 
 /// The range table numbers in an inner join tree; conditions on the way are collected.
 fn leaves(item: Any, conditions: &mut Vec<Any>) -> Vec<i32> {
+    stack::check();
     if let Some(from) = item.cast::<pg_sys::FromExpr>() {
         conditions.extend(from.child(|from| from.quals));
         return from.nodes(|from| from.fromlist).into_iter().flat_map(|item| leaves(item, conditions)).collect();
@@ -195,6 +198,7 @@ fn origin(expression: Any, origins: &Origins) -> Option<Column> {
 /// Below relabellings, which change the type of a value but neither the value nor what it is equal to (as those of `text`
 /// to `bpchar` do).
 fn unlabelled(expression: Any) -> Any {
+    stack::check();
     let arg = expression.cast::<pg_sys::RelabelType>().and_then(|relabel| relabel.child(|relabel| relabel.arg));
     let equality = |expression: Any| {
         let of = query::type_of(expression);

@@ -6,21 +6,31 @@
 use super::tag;
 use crate::pg::handle::Any;
 use crate::pg::query::{self, Entry, Query};
+use crate::pg::stack;
 use crate::pg::walk::{self, Scope};
 use pgrx::pg_sys;
 
 /// Keeps of every UNION ALL around the input only the leg the input is in. Changes the query in place; its columns
 /// stay the same.
 pub fn keep_only(query: Query, input: usize) {
-    if !query.setOperations.is_null() {
-        let legs = query.entries();
-        if let Some(leg) = legs.into_iter().find(|&leg| holds(leg, input)) {
-            become_leg(query, leg);
-        }
+    stack::check();
+    if let Some(leg) = leg_of(query, input) {
+        become_leg(query, query.entries()[leg]);
     }
-    for entry in linear_items(query.from().any()).into_iter().map(|leaf| query.entry(leaf)) {
+    for entry in linear_entries(query).into_iter().map(|index| query.entries()[index]) {
         entry.child(|entry| entry.subquery).into_iter().for_each(|inner| keep_only(inner, input));
     }
+}
+
+/// Which leg of a UNION ALL, among the query's entries, the input is in.
+pub fn leg_of(query: Query, input: usize) -> Option<usize> {
+    let is_union = !query.setOperations.is_null();
+    is_union.then(|| query.entries().into_iter().position(|leg| holds(leg, input))).flatten()
+}
+
+/// The entries in linear places of the query's join tree.
+pub fn linear_entries(query: Query) -> Vec<usize> {
+    linear_items(query.from().any()).into_iter().map(|leaf| leaf as usize - 1).collect()
 }
 
 fn holds(entry: Entry, input: usize) -> bool {
@@ -46,6 +56,7 @@ fn become_leg(mut query: Query, mut leg: Entry) {
 
 /// The range table numbers in a join tree's linear places.
 fn linear_items(item: Any) -> Vec<i32> {
+    stack::check();
     if let Some(from) = item.cast::<pg_sys::FromExpr>() {
         return from.nodes(|from| from.fromlist).into_iter().flat_map(linear_items).collect();
     }

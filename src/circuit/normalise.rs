@@ -5,6 +5,7 @@
 
 use crate::pg::identity::AsOwner;
 use crate::pg::query::Query;
+use crate::pg::stack;
 use crate::pg::walk::{self, Scope};
 use pgrx::pg_sys;
 
@@ -92,6 +93,7 @@ pub fn normalised(query: Query, owner: &AsOwner) -> Query {
 }
 
 fn flatten_join_aliases(query: Query) -> Query {
+    stack::check();
     let is_join = |kind| kind == pg_sys::RTEKind::RTE_JOIN;
     if query.entries().iter().any(|entry| is_join(entry.rtekind)) {
         query.flatten_join_aliases();

@@ -8,6 +8,7 @@ use super::reason;
 use crate::pg::facts;
 use crate::pg::handle::{Any, Node};
 use crate::pg::query::{self, Entry, Query};
+use crate::pg::stack;
 use crate::pg::walk::{self, Scope};
 use pgrx::pg_sys;
 
@@ -40,6 +41,7 @@ fn other_equality(query: Query) -> Option<String> {
 }
 
 fn fragment(query: Query, found: &mut Vec<Refusal>) {
+    stack::check();
     if query.hasAggs || !query.havingQual.is_null() {
         found
             .push(reason::NESTED_AGGREGATE.refuse("The query aggregates in a subquery in FROM or in a UNION ALL leg."));
@@ -134,6 +136,7 @@ fn set_operation(query: Query, top: Node<pg_sys::SetOperationStmt>, found: &mut 
 }
 
 fn other_set_operation(node: Any) -> Option<&'static str> {
+    stack::check();
     let operation = node.cast::<pg_sys::SetOperationStmt>()?;
     use pg_sys::SetOperation::*;
     match (operation.op, operation.all) {
@@ -148,6 +151,7 @@ fn other_set_operation(node: Any) -> Option<&'static str> {
 }
 
 fn outer_joins(node: Any) -> Vec<(&'static reason::Reason, String)> {
+    stack::check();
     if let Some(from) = node.cast::<pg_sys::FromExpr>() {
         return from.nodes(|from| from.fromlist).into_iter().flat_map(outer_joins).collect();
     }

@@ -43,6 +43,9 @@ fn server_part(alter: &AlterRelation, after: impl FnOnce(&Call) + 'static) -> Ve
 
 fn change(alter: &AlterRelation, changes: &[OptionChange]) -> Verdict {
     privilege::require_writable("ALTER MATERIALIZED VIEW");
+    if names_incremental(changes) {
+        registration::lock_graph();
+    }
     let view = alter.relation().lock(lock_level(alter, changes), names::Permission::Owner);
     let old = Stored::read(view);
     let mut new = old.clone();
@@ -73,17 +76,21 @@ fn pinned(view: pg_sys::Oid) -> Report {
 
 /// Becoming a stream table or ceasing to be one excludes everybody, as CREATE and DROP do.
 fn lock_level(alter: &AlterRelation, changes: &[OptionChange]) -> u32 {
-    let names_incremental = |change: &OptionChange| match change {
+    if names_incremental(changes) { pg_sys::AccessExclusiveLock } else { alter.lock_level() }
+}
+
+fn names_incremental(changes: &[OptionChange]) -> bool {
+    let is = |change: &OptionChange| match change {
         OptionChange::Set(options) | OptionChange::Reset(options) => {
             options.iter().filter_map(bare).any(|name| name == "incremental")
         }
     };
-    if changes.iter().any(names_incremental) { pg_sys::AccessExclusiveLock } else { alter.lock_level() }
+    changes.iter().any(is)
 }
 
 /// A view with rows is compared with its query at once; one without stays so.
 fn adopt(view: pg_sys::Oid, stored: Stored) {
-    registration::register(view, stored);
+    registration::adopt(view, stored);
     if names::is_populated(view) {
         registration::attach(view);
         refresh::refresh(view, Initiator::Initial);

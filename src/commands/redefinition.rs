@@ -4,6 +4,7 @@
 //! found through pg_depend, over other objects that use the changed one (operators, aggregates, plain views, generated
 //! columns). A superset does no harm.
 
+use crate::catalog::recompute_reason::RecomputeReason;
 use crate::catalog::{self, stream_table};
 use crate::pg::depend::{self, Object};
 use crate::pg::names;
@@ -33,7 +34,7 @@ pub fn settle() {
     let changed: Vec<Object> = CHANGED.take().into_iter().filter_map(used_as).collect();
     let (types, others) = changed.into_iter().partition(|object| object.class == pg_sys::TypeRelationId);
     for view in users_of(others, Reach::Queries).into_iter().chain(users_of(types, Reach::Values)) {
-        stream_table::set_reinit(view, "a function, type or view it uses was redefined");
+        stream_table::set_reinit(view, RecomputeReason::ObjectRedefined);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::redefinition;
 use crate::capture;
+use crate::catalog::recompute_reason::RecomputeReason;
 use crate::catalog::stream_table;
 use crate::pg::depend::Object;
 use crate::pg::names::RangeVar;
@@ -21,6 +22,9 @@ pub fn before(call: &Call) -> Verdict {
         return Verdict::Core(None, Box::new(|_| capture::on_subscription_change()));
     }
     if let Some(view) = statement::replaced_view(call) {
+        if view.find().is_some_and(|relid| !users_of(relid).is_empty()) {
+            registration::lock_graph();
+        }
         return Verdict::Core(None, Box::new(move |_| view_replaced(view)));
     }
     let alter = AlterRelation::of(call);
@@ -63,13 +67,22 @@ pub fn settle() {
     CHANGED.take().into_iter().for_each(capture::on_ddl);
 }
 
+/// The stream tables that read a plain view.
+fn users_of(view: pg_sys::Oid) -> Vec<pg_sys::Oid> {
+    let used = Object { class: pg_sys::RelationRelationId, object: view };
+    redefinition::users_of(vec![used], redefinition::Reach::Queries)
+}
+
 /// A plain view that was there before may have a new query.
 fn view_replaced(view: RangeVar) {
     let Some(relid) = view.find_where_created() else { return };
-    let used = Object { class: pg_sys::RelationRelationId, object: relid };
-    let users = redefinition::users_of(vec![used], redefinition::Reach::Queries);
-    registration::refuse_cycles(&users);
+    let users = users_of(relid);
+    if !users.is_empty() {
+        // Taken already, unless the first of them has become one meanwhile.
+        registration::lock_graph();
+        registration::refuse_cycles(&users);
+    }
     for user in users {
-        stream_table::set_reinit(user, "a view it reads was redefined");
+        stream_table::set_reinit(user, RecomputeReason::ViewRedefined);
     }
 }

@@ -7,6 +7,7 @@ use crate::observe::functions::has_pending;
 use crate::pg::names::RangeVar;
 use crate::pg::shared;
 use crate::pg::snapshot::{self, WaveSnapshot};
+use crate::pg::stack;
 use crate::pg::{clock, execute, process};
 use crate::registration::named::stream_table_named;
 use crate::schedule::{SECOND, Time};
@@ -74,6 +75,7 @@ fn wait(view: pg_sys::Oid, snapshot: WaveSnapshot, deadline: Time) -> bool {
 /// The view, with the stream tables it reads, holds everything that `goal` does: it was refreshed at a snapshot that sees
 /// that, or nothing of it is pending.
 fn contains(view: pg_sys::Oid, goal: &Frontier, snapshot: WaveSnapshot) -> bool {
+    stack::check();
     let Some(row) = stream_table::get(view) else { return false };
     let Some(frontier) = row.frontier.as_deref().map(Frontier::stored) else { return false };
     if goal.precedes(&frontier) {

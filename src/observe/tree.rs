@@ -75,36 +75,31 @@ impl Graph {
         let mut lines = Vec::new();
         let mut shown = HashSet::new();
         for &root in self.views.iter().filter(|view| !read.contains(*view)) {
-            self.descend(root, 0, "", "", &mut shown, &mut lines);
+            self.show(root, &mut shown, &mut lines);
         }
         lines
     }
 
     /// Adds a node and what is below it. `mark` goes before its name, `indent` before that and before all that is below.
-    fn descend(
-        &self,
-        node: u32,
-        depth: usize,
-        indent: &str,
-        mark: &str,
-        shown: &mut HashSet<u32>,
-        lines: &mut Vec<Line>,
-    ) {
-        let sources = self.sources.get(&node).map_or(&[][..], Vec::as_slice);
-        let again = !shown.insert(node) && !sources.is_empty();
-        let note = if again { " (as above)" } else { "" };
-        lines.push(Line { text: format!("{indent}{mark}{}{note}", self.names[&node]), node, depth });
-        if again {
-            return;
-        }
-        for (i, &source) in sources.iter().enumerate() {
+    fn show(&self, root: u32, shown: &mut HashSet<u32>, lines: &mut Vec<Line>) {
+        // Not by recursion: chains of views may be long.
+        let mut todo = vec![(root, 0, String::new(), "")];
+        while let Some((node, depth, indent, mark)) = todo.pop() {
+            let sources = self.sources.get(&node).map_or(&[][..], Vec::as_slice);
+            let again = !shown.insert(node) && !sources.is_empty();
+            let note = if again { " (as above)" } else { "" };
+            lines.push(Line { text: format!("{indent}{mark}{}{note}", self.names[&node]), node, depth });
+            let sources = if again { &[] } else { sources };
             let below = match mark {
                 "" => String::new(),
                 "+- " => format!("{indent}|  "),
                 _ => format!("{indent}   "),
             };
-            let mark = if i + 1 == sources.len() { "`- " } else { "+- " };
-            self.descend(source, depth + 1, &below, mark, shown, lines);
+            // The first on top.
+            for (i, &source) in sources.iter().enumerate().rev() {
+                let mark = if i + 1 == sources.len() { "`- " } else { "+- " };
+                todo.push((source, depth + 1, below.clone(), mark));
+            }
         }
     }
 }

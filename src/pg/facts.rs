@@ -3,6 +3,7 @@
 use super::node::string;
 use super::relation::Relation;
 use super::server;
+use super::stack;
 use pg_sys::SysCacheIdentifier as Cache;
 use pgrx::pg_sys;
 use std::ffi::c_char;
@@ -192,6 +193,7 @@ fn parts(base: pg_sys::Oid) -> impl Iterator<Item = pg_sys::Oid> {
 
 /// Values of a type are, or contain, rows of a named or anonymous row type.
 pub fn holds_rows(typid: pg_sys::Oid) -> bool {
+    stack::check();
     let base = base_type(typid);
     // SAFETY: a syscache look-up.
     let composite = unsafe { pg_sys::get_typtype(base) } == pg_sys::TYPTYPE_COMPOSITE as c_char;
@@ -200,6 +202,7 @@ pub fn holds_rows(typid: pg_sys::Oid) -> bool {
 
 /// Values of a type are, or contain, references to objects which are written and read by name.
 pub fn names_objects(typid: pg_sys::Oid) -> bool {
+    stack::check();
     const REFERENCES: &[pg_sys::Oid] = &[
         pg_sys::ACLITEMOID,
         pg_sys::REGCLASSOID,

@@ -46,6 +46,52 @@ pub unsafe fn reset(context: pg_sys::MemoryContext) {
     }
 }
 
+/// A memory context that is deleted with the handle. It is nobody's current context then, be it after an error.
+pub struct Owned(pg_sys::MemoryContext);
+
+impl Owned {
+    /// Small ones, of which there are many.
+    ///
+    /// # Safety
+    /// `parent` outlives the handle.
+    pub unsafe fn make(parent: pg_sys::MemoryContext, name: &'static CStr) -> Self {
+        // SAFETY: by contract; the name is static.
+        Self(unsafe {
+            pg_sys::AllocSetContextCreateExtended(
+                parent,
+                name.as_ptr(),
+                pg_sys::ALLOCSET_SMALL_MINSIZE as usize,
+                pg_sys::ALLOCSET_SMALL_INITSIZE as usize,
+                pg_sys::ALLOCSET_DEFAULT_MAXSIZE as usize,
+            )
+        })
+    }
+
+    /// Runs `work` with this as the current context, and goes back even after an error.
+    pub fn run<R>(&self, work: impl FnOnce() -> R) -> R {
+        // SAFETY: alive as long as the handle, and so is the old one.
+        let _back = Back(unsafe { pg_sys::MemoryContextSwitchTo(self.0) });
+        work()
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        // SAFETY: made by this handle; what it holds has no other owner.
+        unsafe { pg_sys::MemoryContextDelete(self.0) };
+    }
+}
+
+/// Goes back to a memory context.
+struct Back(pg_sys::MemoryContext);
+
+impl Drop for Back {
+    fn drop(&mut self) {
+        // SAFETY: the context was the current one before.
+        unsafe { pg_sys::MemoryContextSwitchTo(self.0) };
+    }
+}
+
 /// A memory context for intermediate results, deleted with the handle. An ERROR leaves it to its parent's reset.
 pub struct Scratch(pg_sys::MemoryContext);
 

@@ -3,9 +3,11 @@
 use super::snapshot;
 use crate::error::Report;
 use pgrx::pg_sys::panic::CaughtError;
-use pgrx::{PgSqlErrorCode, PgTryBuilder, pg_sys};
+use pgrx::{PgSqlErrorCode, PgTryBuilder, pg_guard, pg_sys};
+use std::cell::Cell;
 use std::ffi::c_void;
 use std::panic::AssertUnwindSafe;
+use std::thread::LocalKey;
 
 /// How a transaction ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +50,33 @@ unsafe extern "C-unwind" fn ended<L: Listener>(event: pg_sys::XactEvent::Type, _
         pg_sys::XactEvent::XACT_EVENT_COMMIT => L::ended(End::Commit),
         pg_sys::XactEvent::XACT_EVENT_PREPARE => L::ended(End::Prepare),
         pg_sys::XactEvent::XACT_EVENT_ABORT => L::ended(End::Abort),
+        _ => (),
+    }
+}
+
+/// Work put off to the end of a transaction.
+pub trait Postponed {
+    /// Just before the commit, in the transaction: an error aborts it.
+    fn commit();
+    /// The transaction is prepared or aborted, or has been committed.
+    fn forget();
+}
+
+/// To be called when work is postponed, any number of times, with a place to note that it has been called in this process.
+pub fn postpone<P: Postponed>(registered: &'static LocalKey<Cell<bool>>) {
+    if !registered.replace(true) {
+        // SAFETY: the callback lives as long as the library.
+        unsafe { pg_sys::RegisterXactCallback(Some(postponed::<P>), std::ptr::null_mut()) };
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn postponed<P: Postponed>(event: pg_sys::XactEvent::Type, _arg: *mut c_void) {
+    match event {
+        pg_sys::XactEvent::XACT_EVENT_PRE_COMMIT => P::commit(),
+        pg_sys::XactEvent::XACT_EVENT_COMMIT
+        | pg_sys::XactEvent::XACT_EVENT_PREPARE
+        | pg_sys::XactEvent::XACT_EVENT_ABORT => P::forget(),
         _ => (),
     }
 }

@@ -8,6 +8,7 @@ use crate::delta::{self, Reading};
 use crate::exec::fold::definition::Definition;
 use crate::exec::{accumulate, apply};
 use crate::pg::identity::AsOwner;
+use crate::pg::memory::Owned;
 use crate::pg::node;
 use crate::pg::tree::Tree;
 use bitvec::slice::BitSlice;
@@ -23,6 +24,8 @@ pub struct Plan {
     pub rows: f64,
     /// There is a fold, which turns them into one or two for each group.
     pub folds: bool,
+    /// Where the statement is kept, of a plan that is.
+    pub memory: Option<Owned>,
 }
 
 /// What processing one row costs in the planner's units.
@@ -62,7 +65,7 @@ pub fn delta(block: &Block, target: &Target, changed: &BitSlice, pending: &[f64]
 pub fn full(circuit: &Circuit, target: &Target, mode: apply::Mode, owner: &AsOwner) -> Plan {
     match circuit.blocks.last().filter(|block| target.can_run(block)) {
         Some(block) => grouped(block, target, mode, owner).unwrap_or_else(|| {
-            let query = weigh(&block.template, &all_new(block));
+            let query = contents(block);
             finish(block, target, query, accumulate::Mode::Rebuild, mode, owner)
         }),
         _ => {
@@ -84,8 +87,7 @@ fn grouped(block: &Block, target: &Target, mode: apply::Mode, owner: &AsOwner) -
     let leaves = grouped::leaves(&definitions)?;
     // SAFETY: private queries, whose first columns are the group keys, and the plan made of them.
     let child = unsafe {
-        let template = weigh(&block.template, &all_new(block));
-        let child = plan(grouped::query(template, spec, &definitions, &leaves), mode, owner);
+        let child = plan(grouped::query(contents(block), spec, &definitions, &leaves), mode, owner);
         if matches!(leaves, Leaves::States(_)) && !grouped::leave_states((*child).planTree) {
             return None;
         }
@@ -95,9 +97,10 @@ fn grouped(block: &Block, target: &Target, mode: apply::Mode, owner: &AsOwner) -
     Some(folded(child, fold, apply_node(target, mode, true), owner))
 }
 
-fn all_new(block: &Block) -> Readings<'static> {
-    const NEW: [Reading; 256] = [Reading::New; 256];
-    Readings { input: None, of: &NEW[..block.inputs.len()], pending: &[] }
+/// The query of the whole contents, each row with weight 1.
+fn contents(block: &Block) -> *mut pg_sys::Query {
+    let new = vec![Reading::New; block.inputs.len()];
+    weigh(&block.template, &Readings { input: None, of: &new, pending: &[] })
 }
 
 /// Sorts for the operator, plans, and puts the operator and the apply node on top.
@@ -171,7 +174,7 @@ fn apply_node(target: &Target, mode: apply::Mode, grouped: bool) -> apply::Apply
 fn recompute(block: &Block, spec: &Accumulate, nulls: bool, owner: &AsOwner) -> *mut pg_sys::PlannedStmt {
     // SAFETY: private queries; the template's columns start with the keys.
     unsafe {
-        let template = weigh(&block.template, &all_new(block));
+        let template = contents(block);
         if spec.keys.is_empty() {
             return plan(template, apply::Mode::Delta, owner);
         }
@@ -248,7 +251,7 @@ fn wrap(stmt: *mut pg_sys::PlannedStmt, top: impl FnOnce(*mut pg_sys::Plan) -> *
         let (cost, rows, sorting) = ((*child).total_cost, (*child).plan_rows, sorting(child));
         (*stmt).planTree = top(child);
         apply::complete(stmt);
-        Plan { stmt: Tree::new(stmt), cost, sorting, rows, folds: false }
+        Plan { stmt: Tree::new(stmt), cost, sorting, rows, folds: false, memory: None }
     }
 }
 

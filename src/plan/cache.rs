@@ -4,32 +4,54 @@
 //! of functions, types, operators, access methods or roles. (The plan cache itself cannot hold these plans: it would
 //! rewrite the already rewritten terms again, adding row security twice, and delta plans do not mention the base
 //! tables whose changes must invalidate them.)
+//!
+//! What is kept is bounded twice. A view has a few delta plans, the last ones used: one for each vector of magnitudes would be
+//! thousands for a join of four tables. And all views together have [`ROOM`]: beyond it the views that were used least recently
+//! are forgotten, except those of the refresh under way. A simple view with its plans takes some 100 kB, a join of four tables
+//! 400 kB, so that there is room for the views that one process takes turns with, and backends stay within what the server's own caches take.
+//! Every plan has a memory context of its own, which goes with the last reference to the plan, be it that of a running refresh.
 
 use super::build::{Plan, Target};
 use super::magnitude::Magnitudes;
 use crate::circuit::Circuit;
+use crate::pg::invalidation;
+use crate::pg::memory::Owned;
+use crate::pg::tree::Tree;
 use crate::pg::{list, server};
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+
+/// Delta plans that are kept of a view.
+const PLANS: usize = 8;
+
+/// Bytes of memory for all that is kept.
+const ROOM: usize = 32 << 20;
 
 /// A view as this backend knows it.
 pub struct Entry {
     pub circuit: Circuit,
     pub target: Target,
     /// What the view reads, directly or through plain views, with partitions and children; and the view. A change of any
-    /// invalidates the entry.
-    relations: HashSet<pg_sys::Oid>,
+    /// invalidates the entry. Ascending: they are locked in this order.
+    relations: Vec<pg_sys::Oid>,
     valid: Cell<bool>,
-    deltas: RefCell<HashMap<Magnitudes, Rc<Plan>>>,
+    /// When it was last asked for, in look-ups of this backend.
+    used: Cell<u64>,
+    /// The one used last comes last.
+    deltas: RefCell<Vec<(Magnitudes, Rc<Plan>)>>,
     full: RefCell<Option<Rc<Plan>>>,
-    context: pg_sys::MemoryContext,
+    /// Where the circuit lives: dropped after it.
+    _memory: Owned,
 }
 
 thread_local! {
     static ENTRIES: RefCell<HashMap<pg_sys::Oid, Rc<Entry>>> = RefCell::new(HashMap::new());
+    static LOOKUPS: Cell<u64> = const { Cell::new(0) };
+    /// The parent of every memory context here.
+    static MEMORY: Cell<pg_sys::MemoryContext> = const { Cell::new(std::ptr::null_mut()) };
 }
 
 /// Registers the invalidation callbacks, once per process.
@@ -51,14 +73,19 @@ pub fn register() {
     }
 }
 
-/// The valid entry of `view`, made by `build` if there is none.
+/// The valid entry of `view`, made by `build` if there is none. One that something has changed under while it was made is
+/// invalid from the start.
 pub fn entry(view: pg_sys::Oid, build: impl FnOnce() -> (Circuit, Target)) -> Rc<Entry> {
-    if let Some(entry) = ENTRIES.with_borrow(|entries| entries.get(&view).filter(|e| e.valid.get()).cloned()) {
-        return entry;
-    }
-    forget(view);
-    let entry = Rc::new(make_entry(build));
-    ENTRIES.with_borrow_mut(|entries| entries.insert(view, entry.clone()));
+    let known = ENTRIES.with_borrow(|entries| entries.get(&view).filter(|e| e.valid.get()).cloned());
+    let entry = known.unwrap_or_else(|| {
+        forget(view);
+        let entry = Rc::new(make_entry(build));
+        ENTRIES.with_borrow_mut(|entries| entries.insert(view, entry.clone()));
+        make_room();
+        entry
+    });
+    LOOKUPS.set(LOOKUPS.get() + 1);
+    entry.used.set(LOOKUPS.get());
     entry
 }
 
@@ -68,30 +95,50 @@ pub fn forget(view: pg_sys::Oid) {
     drop(old);
 }
 
+/// Forgets what was used least recently. Who holds an entry relies on its being marked when it becomes invalid, so that one
+/// stays.
+fn make_room() {
+    // SAFETY: counts the memory of a live context and its children.
+    while unsafe { pg_sys::MemoryContextMemAllocated(memory(), true) } > ROOM {
+        let oldest = ENTRIES.with_borrow(|entries| {
+            let unused = entries.iter().filter(|(_, entry)| Rc::strong_count(entry) == 1);
+            unused.min_by_key(|(_, entry)| entry.used.get()).map(|(view, _)| *view)
+        });
+        match oldest {
+            Some(view) => forget(view),
+            None => return,
+        }
+    }
+}
+
+fn memory() -> pg_sys::MemoryContext {
+    if MEMORY.get().is_null() {
+        // SAFETY: CacheMemoryContext is never deleted, nor is this child of it.
+        MEMORY.set(unsafe { crate::pg::memory::create(pg_sys::CacheMemoryContext, c"pg_trickle views") });
+    }
+    MEMORY.get()
+}
+
 fn make_entry(build: impl FnOnce() -> (Circuit, Target)) -> Entry {
-    // SAFETY: a child of CacheMemoryContext owned by the entry; deleted by its drop.
-    let context = unsafe {
-        pg_sys::AllocSetContextCreateExtended(
-            pg_sys::CacheMemoryContext,
-            c"pg_trickle view".as_ptr(),
-            pg_sys::ALLOCSET_SMALL_MINSIZE as usize,
-            pg_sys::ALLOCSET_SMALL_INITSIZE as usize,
-            pg_sys::ALLOCSET_DEFAULT_MAXSIZE as usize,
-        )
-    };
-    let guard = Context(context);
-    let (circuit, target) = within(context, build);
-    std::mem::forget(guard);
-    let relations = mentioned(&circuit).chain([circuit.view]).collect();
-    Entry {
+    let watch = invalidation::watch();
+    // SAFETY: the parent is never deleted.
+    let memory = unsafe { Owned::make(memory(), c"pg_trickle view") };
+    let (circuit, target) = memory.run(build);
+    let mut relations: Vec<pg_sys::Oid> = mentioned(&circuit).chain([circuit.view]).collect();
+    relations.sort_unstable_by_key(|relid| relid.to_u32());
+    relations.dedup();
+    let entry = Entry {
         circuit,
         target,
         relations,
         valid: Cell::new(true),
+        used: Cell::new(0),
         deltas: RefCell::default(),
         full: RefCell::default(),
-        context,
-    }
+        _memory: memory,
+    };
+    entry.valid.set(!watch.saw(|relid| entry.reads(relid)));
+    entry
 }
 
 /// Every relation of the rewritten query, plain views that were expanded included.
@@ -122,33 +169,6 @@ fn family(relid: pg_sys::Oid) -> impl Iterator<Item = pg_sys::Oid> {
     unsafe { list::oids(members) }.chain([relid])
 }
 
-/// Deletes the context when building fails half-way.
-struct Context(pg_sys::MemoryContext);
-
-impl Drop for Context {
-    fn drop(&mut self) {
-        // SAFETY: nothing refers to the context any more.
-        unsafe { pg_sys::MemoryContextDelete(self.0) };
-    }
-}
-
-/// The context is not the current one any more when this ends, be it by an error: it can be deleted then.
-fn within<R>(context: pg_sys::MemoryContext, work: impl FnOnce() -> R) -> R {
-    // SAFETY: the context is alive, and so is the old one.
-    let _back = Back(unsafe { pg_sys::MemoryContextSwitchTo(context) });
-    work()
-}
-
-/// Goes back to a memory context.
-struct Back(pg_sys::MemoryContext);
-
-impl Drop for Back {
-    fn drop(&mut self) {
-        // SAFETY: the context was the current one before.
-        unsafe { pg_sys::MemoryContextSwitchTo(self.0) };
-    }
-}
-
 impl Entry {
     /// Locks what plans read, as any query over it would. The entry may turn out invalid afterwards.
     pub fn lock_relations(&self) {
@@ -162,14 +182,30 @@ impl Entry {
         self.valid.get()
     }
 
+    /// The view's query mentions the relation.
+    fn reads(&self, relid: pg_sys::Oid) -> bool {
+        self.relations.binary_search_by_key(&relid.to_u32(), |relid| relid.to_u32()).is_ok()
+    }
+
     /// The delta plan for these magnitudes, made by `plan` if there is none.
     pub fn delta(&self, magnitudes: &Magnitudes, plan: impl FnOnce(&Entry) -> Plan) -> Rc<Plan> {
-        if let Some(found) = self.deltas.borrow().get(magnitudes) {
-            return found.clone();
-        }
-        let made = Rc::new(self.keep(|| plan(self)));
-        self.deltas.borrow_mut().insert(magnitudes.clone(), made.clone());
-        made
+        let known = {
+            let mut deltas = self.deltas.borrow_mut();
+            let at = deltas.iter().position(|(others, _)| others == magnitudes);
+            at.map(|at| {
+                deltas[at..].rotate_left(1);
+                deltas[deltas.len() - 1].1.clone()
+            })
+        };
+        known.unwrap_or_else(|| {
+            let made = Rc::new(keep(plan(self)));
+            let mut deltas = self.deltas.borrow_mut();
+            deltas.push((magnitudes.clone(), made.clone()));
+            let oldest = (deltas.len() > PLANS).then(|| deltas.remove(0));
+            drop((deltas, oldest));
+            make_room();
+            made
+        })
     }
 
     /// The plan that recomputes the view and compares.
@@ -177,33 +213,31 @@ impl Entry {
         if let Some(found) = self.full.borrow().as_ref() {
             return found.clone();
         }
-        let made = Rc::new(self.keep(|| plan(self)));
+        let made = Rc::new(keep(plan(self)));
         *self.full.borrow_mut() = Some(made.clone());
+        make_room();
         made
-    }
-
-    /// Plans in the current (short-lived) context and copies the result into the entry's.
-    fn keep(&self, plan: impl FnOnce() -> Plan) -> Plan {
-        let made = plan();
-        let stmt = within(self.context, || made.stmt.copy());
-        // SAFETY: the copy lives as long as the entry's context.
-        Plan { stmt: unsafe { crate::pg::tree::Tree::new(stmt) }, ..made }
     }
 }
 
-impl Drop for Entry {
-    fn drop(&mut self) {
-        drop(Context(self.context));
-    }
+/// A copy, in a memory context of its own, of a plan made in the current (short-lived) one.
+fn keep(made: Plan) -> Plan {
+    // SAFETY: the parent is never deleted.
+    let memory = unsafe { Owned::make(memory(), c"pg_trickle plan") };
+    let stmt = memory.run(|| made.stmt.copy());
+    // SAFETY: the copy lives as long as its context, which the plan holds.
+    Plan { stmt: unsafe { Tree::new(stmt) }, memory: Some(memory), ..made }
 }
 
 #[pg_guard]
 unsafe extern "C-unwind" fn relation_changed(_arg: pg_sys::Datum, relid: pg_sys::Oid) {
-    invalidate(|entry| relid == pg_sys::InvalidOid || entry.relations.contains(&relid));
+    invalidation::note(relid);
+    invalidate(|entry| relid == pg_sys::InvalidOid || entry.reads(relid));
 }
 
 #[pg_guard]
 unsafe extern "C-unwind" fn object_changed(_arg: pg_sys::Datum, _cache: i32, _hash: u32) {
+    invalidation::note(pg_sys::InvalidOid);
     invalidate(|_| true);
 }
 

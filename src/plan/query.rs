@@ -1,6 +1,7 @@
 //! Building blocks of delta queries: weights, one-table selects, UNION ALL.
 
 use crate::pg::relation::Relation;
+use crate::pg::stack;
 use crate::pg::{list, node};
 use pgrx::pg_sys;
 
@@ -363,6 +364,7 @@ unsafe fn union_node(
 /// # Safety
 /// `tree` is the private set-operation tree of a UNION ALL query.
 pub unsafe fn widen_union(tree: *mut pg_sys::Node) -> i32 {
+    stack::check();
     // SAFETY: the tree consists of SetOperationStmt and RangeTblRef nodes.
     unsafe {
         if node::is_a(tree, pg_sys::NodeTag::T_RangeTblRef) {

@@ -16,6 +16,9 @@ use crate::delta::Reading;
 use crate::exec::delta_scan::{WEIGHT_ATTNO, weight};
 use crate::pg::handle::Node;
 use crate::pg::list;
+use crate::pg::node;
+use crate::pg::query::Query;
+use crate::pg::stack;
 use crate::pg::tree::Tree;
 use pgrx::pg_sys;
 
@@ -32,9 +35,12 @@ pub struct Readings<'a> {
 ///
 /// `readings` describes every input of the template.
 pub fn weigh(template: &Tree<pg_sys::Query>, readings: &Readings) -> *mut pg_sys::Query {
-    let mut query = template.copy();
     // SAFETY: only the copy is changed.
     unsafe {
+        let mut query = match readings.input {
+            Some(input) => node::copy(narrowed(template.node(), input)),
+            None => template.copy(),
+        };
         if let Some(input) = readings.input {
             legs::keep_only(Node::from_raw(query).expect("a copy of a query"), input);
         }
@@ -45,12 +51,44 @@ pub fn weigh(template: &Tree<pg_sys::Query>, readings: &Readings) -> *mut pg_sys
             }
             query::append_weight(query, query::int8(1).cast());
         }
+        query
     }
-    query
+}
+
+/// The query without the legs that `legs::keep_only` will drop: to be copied, not changed, since what is left is shared with the
+/// template. Copies of all legs for the term of each would take time and memory in the square of their number.
+unsafe fn narrowed(query: Query, input: usize) -> *mut pg_sys::Query {
+    stack::check();
+    // SAFETY: a node is copied whole; `entry` is a member of the list that is copied.
+    unsafe {
+        let narrow: *mut pg_sys::Query = node::make(pg_sys::NodeTag::T_Query);
+        *narrow = *query;
+        let mut entries: Vec<_> = query.entries().into_iter().map(|entry| entry.as_ptr()).collect();
+        let mut within = legs::linear_entries(query);
+        if let Some(leg) = legs::leg_of(query, input) {
+            entries = vec![entries[leg]];
+            within = vec![0];
+            let only: *mut pg_sys::RangeTblRef = node::make(pg_sys::NodeTag::T_RangeTblRef);
+            (*only).rtindex = 1;
+            (*narrow).setOperations = only.cast();
+        }
+        for index in within {
+            let entry = &mut entries[index];
+            if let Some(inner) = Node::from_raw((**entry).subquery) {
+                let copy: *mut pg_sys::RangeTblEntry = node::make(pg_sys::NodeTag::T_RangeTblEntry);
+                *copy = **entry;
+                (*copy).subquery = narrowed(inner, input);
+                *entry = copy;
+            }
+        }
+        (*narrow).rtable = list::make(entries);
+        narrow
+    }
 }
 
 /// Re-points the inputs below `query`; returns whether it now has a weight column.
 unsafe fn realise(query: *mut pg_sys::Query, readings: &Readings) -> bool {
+    stack::check();
     // SAFETY: `query` is a private copy.
     unsafe {
         if (*query).setOperations.is_null() { realise_join(query, readings) } else { realise_union(query, readings) }
@@ -172,6 +210,7 @@ unsafe fn read_old(
 
 /// Is some input anywhere below `query` read with weights?
 unsafe fn is_weighted(query: *mut pg_sys::Query, readings: &Readings) -> bool {
+    stack::check();
     // SAFETY: only reads.
     unsafe {
         list::iter::<pg_sys::RangeTblEntry>((*query).rtable).any(|rte| match (*rte).rtekind {

@@ -4,6 +4,7 @@ use super::entry::name;
 use super::scope::Asked;
 use crate::capture::frontier::Frontier;
 use crate::catalog::dependency;
+use crate::catalog::recompute_reason::RecomputeReason;
 use crate::catalog::stream_table::{self, StreamTable};
 use crate::error::error;
 use crate::pg::{names, snapshot};
@@ -49,7 +50,7 @@ impl Contents {
     /// Why they are not continued, for the history.
     pub fn reason(&self) -> Option<String> {
         match self {
-            Self::Replaced(_) => Some("its rows may have been replaced".to_owned()),
+            Self::Replaced(_) => Some(RecomputeReason::RowsReplaced.to_string()),
             Self::Due(reason) => Some(reason.clone()),
             Self::Unpopulated | Self::Adopted | Self::Current(_) => None,
         }
@@ -77,7 +78,7 @@ fn without_frontier(view: pg_sys::Oid, asked: Asked) -> Contents {
 
 /// Those that read the view have not seen what replaced its rows.
 fn replaced(view: pg_sys::Oid, asked: Asked) -> Contents {
-    let mark = |reader| stream_table::set_reinit(reader, "rows of a stream table it reads were replaced");
+    let mark = |reader| stream_table::set_reinit(reader, RecomputeReason::UpstreamReplaced);
     dependency::dependants_of(view).into_iter().for_each(mark);
     match names::is_populated(view) {
         true => Contents::Replaced(stream_table::reinit(view)),

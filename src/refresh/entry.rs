@@ -1,13 +1,12 @@
 //! What this backend knows about a view, made as its owner.
 
 use crate::circuit;
-use crate::error::error;
 use crate::exec::apply;
 use crate::identity::{AsOwner, as_owner};
 use crate::pg::relation::Relation;
 use crate::plan::build::Target;
 use crate::plan::cache::{self, Entry};
-use pgrx::{PgSqlErrorCode, pg_sys};
+use pgrx::pg_sys;
 use std::rc::Rc;
 
 /// The entry of `view`, built under its owner's identity and settings if need be. It is the same for all who refresh
@@ -42,12 +41,6 @@ fn build(view: pg_sys::Oid, owner: &AsOwner) -> (circuit::Circuit, Target) {
     let index = apply::index::find(view, circuit.key.as_deref());
     let state = crate::catalog::state::get(view, 0);
     (circuit, Target { view, index, state })
-}
-
-pub fn not_a_stream_table(view: pg_sys::Oid) -> ! {
-    error(PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE, format!("\"{}\" is not a stream table", name(view)))
-        .hint("Use ALTER MATERIALIZED VIEW ... SET (pg_trickle.incremental = true) to make it one.")
-        .raise()
 }
 
 /// A relation's own name, for messages.

@@ -90,7 +90,7 @@ pub struct Outcome {
     pub inserted: u64,
     pub updated: u64,
     pub deleted: u64,
-    /// Why the contents could not be continued, of a Reinitialize.
+    /// Why the contents could not be continued, of a Reinitialize: `CODE: sentence`.
     pub reason: Option<String>,
 }
 
@@ -212,6 +212,7 @@ fn record(wave: &Refreshed, initiator: Initiator, due: &[Due]) {
             updated: step.outcome.updated,
             deleted: step.outcome.deleted,
             error: None,
+            reason: step.outcome.reason.as_deref(),
         });
     }
 }

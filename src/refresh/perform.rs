@@ -6,6 +6,7 @@ use super::entry::{self, name};
 use super::scope::Scope;
 use super::{Action, Outcome};
 use crate::capture::frontier::Frontier;
+use crate::catalog::recompute_reason::RecomputeReason;
 use crate::catalog::stream_table;
 use crate::error::{advise, cannot_happen, error, is_over_values};
 use crate::exec::run::{Execution, Purpose, Run};
@@ -100,7 +101,8 @@ fn checked(entry: &Rc<Entry>, action: Action, counters: apply::Counters, scope: 
         None => Outcome::new(action, counters),
         Some(what) => {
             report_mismatch(entry, &what);
-            Outcome { reason: Some(what), ..anew(entry, &Recompute::Reinitialize, counters, scope, None) }
+            let reason = Some(RecomputeReason::Mismatch.with(&what));
+            Outcome { reason, ..anew(entry, &Recompute::Reinitialize, counters, scope, None) }
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::identity::{AsOwner, as_owner_with};
 use crate::pg::{names, snapshot};
 use crate::plan::build::Plan;
 use crate::plan::cache::Entry;
+use crate::registration::named::not_a_stream_table;
 use pgrx::pg_sys;
 use std::rc::Rc;
 
@@ -21,7 +22,7 @@ use std::rc::Rc;
 pub fn preview(view: pg_sys::Oid, probe: &mut Probe) {
     names::lock(view, pg_sys::AccessShareLock);
     let entry = entry::locked(view);
-    let Some(row) = stream_table::get(view) else { entry::not_a_stream_table(view) };
+    let Some(row) = stream_table::get(view) else { not_a_stream_table(view).raise() };
     snapshot::with_wave(|snapshot| {
         as_owner_with(view, &row.pinned, |owner| {
             let (plan, costs) = plan(&entry, &row, Scope { owner, snapshot, asked: Asked::ByName });

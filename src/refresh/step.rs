@@ -9,6 +9,7 @@ use super::scope::{Asked, Scope};
 use super::wave::Member;
 use super::{Action, Outcome, entrance, entry, progress};
 use crate::capture::frontier::Frontier;
+use crate::catalog::recompute_reason::RecomputeReason;
 use crate::catalog::stream_table;
 use crate::exec::apply::{ApplyIndex, Counters};
 use crate::identity::{AsOwner, as_owner_with};
@@ -60,7 +61,7 @@ fn refresh(member: &Member, scope: Scope, taken: pg_sys::TimestampTz, probe: Opt
     };
     stream_table::set_frontier(*view, &new.to_bytes(), taken);
     if again {
-        stream_table::set_reinit(*view, "computed at a snapshot from before capture or adoption");
+        stream_table::set_reinit(*view, RecomputeReason::OldSnapshot);
     }
     outcome
 }

@@ -10,6 +10,7 @@ use crate::catalog::stream_table::{self, StreamTable};
 use crate::pg::names;
 use crate::plan::cache::{self, Entry};
 use crate::registration;
+use crate::registration::named::not_a_stream_table;
 use hashbrown::HashMap;
 use pgrx::pg_sys;
 use smallvec::SmallVec;
@@ -63,22 +64,57 @@ pub fn lock(views: &[pg_sys::Oid]) -> Vec<Member> {
 }
 
 fn member(view: pg_sys::Oid) -> Member {
-    let Some(row) = stream_table::get(view) else { entry::not_a_stream_table(view) };
+    let Some(row) = stream_table::get(view) else { not_a_stream_table(view).raise() };
     Member { view, entry: entry::of(view), row }
 }
 
-/// Records the depth of `view` and of all its ancestors: 0 for a view over base tables only.
-fn visit(view: pg_sys::Oid, depths: &mut HashMap<pg_sys::Oid, usize>) -> usize {
-    if let Some(&depth) = depths.get(&view) {
-        return depth;
+/// A view on the way from one that is wanted to what it rests on.
+struct Visit {
+    view: pg_sys::Oid,
+    /// The stream tables it reads and that are still to be visited.
+    upstream: Vec<pg_sys::Oid>,
+    depth: usize,
+}
+
+impl Visit {
+    fn of(view: pg_sys::Oid) -> Self {
+        progress::locking(view);
+        // Waits for concurrent DDL as any UPDATE would; what follows raises if the view is gone.
+        names::lock(view, pg_sys::RowExclusiveLock);
+        Self { view, upstream: upstream(&entry::of(view)).collect(), depth: 0 }
     }
-    progress::locking(view);
-    // Waits for concurrent DDL as any UPDATE would; what follows raises if the view is gone.
-    names::lock(view, pg_sys::RowExclusiveLock);
-    let entry = entry::of(view);
-    let depth = upstream(&entry).map(|source| visit(source, depths) + 1).max().unwrap_or(0);
-    depths.insert(view, depth);
-    depth
+
+    fn rests_on(&mut self, depth: usize) {
+        self.depth = self.depth.max(depth + 1);
+    }
+}
+
+/// Records the depth of `view` and of all its ancestors: 0 for a view over base tables only. Chains may be long, and a view
+/// may read itself all the same: CREATE RULE can do that behind our back.
+fn visit(view: pg_sys::Oid, depths: &mut HashMap<pg_sys::Oid, usize>) {
+    if depths.contains_key(&view) {
+        return;
+    }
+    let mut path = vec![Visit::of(view)];
+    while let Some(last) = path.last_mut() {
+        match last.upstream.pop() {
+            Some(source) => match depths.get(&source) {
+                Some(&depth) => last.rests_on(depth),
+                None => {
+                    if let Some(start) = path.iter().position(|visit| visit.view == source) {
+                        let cycle = path[start..].iter().map(|visit| visit.view).chain([source]);
+                        registration::reads_itself(&cycle.collect::<Vec<_>>()).raise()
+                    }
+                    path.push(Visit::of(source));
+                }
+            },
+            None => {
+                let done = path.pop().expect("the loop looked at it");
+                depths.insert(done.view, done.depth);
+                path.iter_mut().next_back().into_iter().for_each(|reader| reader.rests_on(done.depth));
+            }
+        }
+    }
 }
 
 /// The stream tables among the view's sources.

@@ -10,24 +10,36 @@
 use super::options::{Options, RefreshMode, Stored};
 use super::{pinned, refusal};
 use crate::capture;
+use crate::catalog::STREAM_TABLE;
 use crate::catalog::dependency::{self, Dependency};
+use crate::catalog::recompute_reason::RecomputeReason;
 use crate::catalog::stream_table::{self, Definition};
 use crate::catalog::{history, state};
 use crate::circuit::{self, Circuit, Operator};
-use crate::error::error;
+use crate::error::{Report, error};
 use crate::exec::{accumulate, apply};
 use crate::identity;
-use crate::pg::{names, privilege};
+use crate::pg::{lock, names, privilege};
 use crate::schedule::graph;
 use pgrx::{PgSqlErrorCode, pg_sys};
 
-/// Makes an existing materialized view a stream table whose sources are not captured yet.
-pub fn register(view: pg_sys::Oid, mut stored: Stored) {
+/// Makes a materialized view just created a stream table whose sources are not captured yet. Nobody reads it: so it cannot
+/// read itself.
+pub fn register(view: pg_sys::Oid, stored: Stored) {
+    remember(view, stored, |_| ());
+}
+
+/// Makes an existing materialized view a stream table whose sources are not captured yet. To be called under `lock_graph`.
+pub fn adopt(view: pg_sys::Oid, stored: Stored) {
+    remember(view, stored, refuse_cycle);
+}
+
+fn remember(view: pg_sys::Oid, mut stored: Stored, check: fn(&Circuit)) {
     refuse_temporary(view);
     let options = stored.options();
     let settings = identity::settings_with(options.settings.as_deref().unwrap_or_default());
     let circuit = identity::as_owner_with(view, &settings, |owner| circuit::build(view, owner));
-    refuse_cycle(&circuit);
+    check(&circuit);
     let definition = define(&circuit, &options);
     if wants_capture(&circuit, &options) {
         require_trigger_privilege(&circuit);
@@ -51,25 +63,39 @@ fn refuse_temporary(view: pg_sys::Oid) {
     }
 }
 
-/// A view that reads itself, by way of other stream tables, could never be refreshed.
+/// Excludes other statements that may make a stream table read itself, until the end of the transaction: otherwise two of them
+/// would each find the graph without a cycle, as the other one's half is not committed. Only the query of a plain view and the
+/// adoption of a view that others read can close a cycle; they call this before they lock that view, so that nobody
+/// waits here for somebody who waits for the view. Afterwards the catalogs are seen as the one before has left them.
+pub fn lock_graph() {
+    lock::take(STREAM_TABLE.oid(), pg_sys::InvalidOid, pg_sys::ExclusiveLock);
+}
+
+/// A view that reads itself, by way of other stream tables, could never be refreshed. What the others read is taken from their
+/// queries: what is remembered of them may be older than the last CREATE OR REPLACE VIEW.
 fn refuse_cycle(circuit: &Circuit) {
     let sources_of = |relid: u32| -> Vec<u32> {
-        let oids: Vec<pg_sys::Oid> = match relid == circuit.view.to_u32() {
-            true => circuit.sources.iter().map(|source| source.relid).collect(),
-            false => dependency::sources_of(relid.into()).into_iter().map(|dependency| dependency.source).collect(),
-        };
-        oids.into_iter().map(pg_sys::Oid::to_u32).collect()
+        let oids = |circuit: &Circuit| circuit.sources.iter().map(|source| source.relid.to_u32()).collect();
+        match relid == circuit.view.to_u32() {
+            true => oids(circuit),
+            false if stream_table::exists(relid.into()) => oids(&circuit_of(relid.into())),
+            false => vec![],
+        }
     };
     if let Some(path) = graph::cycle(circuit.view.to_u32(), sources_of) {
-        let path: Vec<String> = path.into_iter().map(|oid| names::display(oid.into())).collect();
-        error(PgSqlErrorCode::ERRCODE_INVALID_RECURSION, format!("stream table \"{}\" would read itself", path[0]))
-            .detail(format!("The path is {}.", path.join(" <- ")))
-            .hint("Take one of these out of the others' queries.")
-            .raise()
+        reads_itself(&path.into_iter().map(pg_sys::Oid::from).collect::<Vec<_>>()).raise()
     }
 }
 
-/// A plain view that these stream tables read was replaced: none of them may read itself now.
+/// The path begins and ends with the same view.
+pub fn reads_itself(path: &[pg_sys::Oid]) -> Report {
+    let path: Vec<String> = path.iter().map(|oid| names::display(*oid)).collect();
+    error(PgSqlErrorCode::ERRCODE_INVALID_RECURSION, format!("stream table \"{}\" would read itself", path[0]))
+        .detail(format!("The path is {}.", path.join(" <- ")))
+        .hint("Take one of these out of the others' queries.")
+}
+
+/// A plain view that these stream tables read was replaced: none of them may read itself now. To be called under `lock_graph`.
 pub fn refuse_cycles(views: &[pg_sys::Oid]) {
     views.iter().for_each(|view| refuse_cycle(&circuit_of(*view)));
 }
@@ -129,7 +155,10 @@ fn attach_circuit(circuit: &Circuit, options: &Options) -> bool {
     let captured = wants_capture(circuit, options);
     if captured {
         require_trigger_privilege(circuit);
-        for source in circuit.sources.iter().filter(|source| source.capturable) {
+        // In the order of locks (capture/lock.rs).
+        let mut sources: Vec<_> = circuit.sources.iter().filter(|source| source.capturable).collect();
+        sources.sort_unstable_by_key(|source| source.relid.to_u32());
+        for source in sources {
             capture::install(source.relid, &source.columns);
         }
         for (number, layout) in layouts(circuit) {
@@ -174,7 +203,7 @@ pub fn resync(view: pg_sys::Oid) {
     // A first population under way has attached the view already.
     let captured = (populated || row.captured) && attach_circuit(&circuit, &options);
     if captured && populated {
-        stream_table::set_reinit(view, "its query, options or sources changed");
+        stream_table::set_reinit(view, RecomputeReason::DefinitionChanged);
     }
     before.iter().for_each(|dependency| capture::shrink(dependency.source));
 }

@@ -7,4 +7,7 @@ pub mod options;
 mod pinned;
 pub mod refusal;
 
-pub use life::{attach, detach, forget, refuse_cycles, register, release, resync, resync_dependants};
+pub use life::{
+    adopt, attach, detach, forget, lock_graph, reads_itself, refuse_cycles, register, release, resync,
+    resync_dependants,
+};

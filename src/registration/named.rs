@@ -17,7 +17,7 @@ pub fn stream_table_named(name: RangeVar) -> pg_sys::Oid {
 
 pub fn not_a_stream_table(view: pg_sys::Oid) -> Report {
     let name = names::display(view);
-    error(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, format!("\"{name}\" is not a stream table"))
+    error(PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE, format!("\"{name}\" is not a stream table"))
         .detail("It was not created WITH (pg_trickle.incremental).")
         .hint(format!("Make it one with ALTER MATERIALIZED VIEW {name} SET (pg_trickle.incremental = true)."))
 }

@@ -2,6 +2,7 @@
 
 use super::alert::{self, Value};
 use crate::catalog::history::{self, Refresh};
+use crate::catalog::recompute_reason::RecomputeReason;
 use crate::catalog::stream_table::{self, Status};
 use crate::pg::xact::{self, Failure};
 use crate::pg::{clock, names};
@@ -56,6 +57,7 @@ fn write_down(view: pg_sys::Oid, failure: &Failure, sqlstate: &str, began: Time)
         updated: 0,
         deleted: 0,
         error: Some(&failure.message),
+        reason: None,
     });
     // Anybody may listen. The message may quote data, so it is only in the history.
     alert::send("refresh_failed", view, &[("sqlstate", Value::Text(sqlstate))]);
@@ -68,6 +70,6 @@ fn write_down(view: pg_sys::Oid, failure: &Failure, sqlstate: &str, began: Time)
 /// does that. One attempt; if it fails as well, the marker is there already, and only another change makes for a third.
 fn recompute_next(view: pg_sys::Oid) {
     if stream_table::reinit(view).is_none() {
-        stream_table::set_reinit(view, "a refresh failed");
+        stream_table::set_reinit(view, RecomputeReason::RefreshFailed);
     }
 }

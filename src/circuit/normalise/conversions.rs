@@ -4,11 +4,13 @@
 
 use crate::pg::handle::{Any, Node};
 use crate::pg::query::{self, Query, Target};
+use crate::pg::stack;
 use pgrx::pg_sys;
 
 type SetOperation = Node<pg_sys::SetOperationStmt>;
 
 pub fn convert(query: Query) -> Query {
+    stack::check();
     query.inner().into_iter().for_each(|inner| {
         convert(inner);
     });
@@ -20,6 +22,7 @@ pub fn convert(query: Query) -> Query {
 
 /// `path` holds the operations from the top to this one: a leg is converted to the type of each in turn, lowest first.
 fn convert_below(query: Query, operation: SetOperation, path: &mut Vec<SetOperation>) {
+    stack::check();
     path.push(operation);
     for side in [operation.child(|op| op.larg), operation.child(|op| op.rarg)].into_iter().flatten() {
         match side.cast::<pg_sys::RangeTblRef>() {

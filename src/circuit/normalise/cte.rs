@@ -2,11 +2,13 @@
 
 use crate::pg::handle::Node;
 use crate::pg::query::{self, Query};
+use crate::pg::stack;
 use crate::pg::walk::{self, Scope, Visit};
 use pgrx::pg_sys;
 
 /// Inlines the CTEs of every level, inner levels first; recursive ones stay.
 pub fn inline(query: Query) -> Query {
+    stack::check();
     query.inner().into_iter().for_each(|inner| {
         inline(inner);
     });

@@ -2,6 +2,7 @@
 
 use crate::pg::handle::{Any, Node, to_list};
 use crate::pg::query::{self, Query};
+use crate::pg::stack;
 use pgrx::pg_sys;
 
 type SetOperation = Node<pg_sys::SetOperationStmt>;
@@ -27,10 +28,12 @@ pub fn over_union_all(query: Query) -> Query {
 
 /// Whether the whole tree is made of UNION and UNION ALL.
 fn is_union(operation: SetOperation) -> bool {
+    stack::check();
     operation.op == pg_sys::SetOperation::SETOP_UNION && sides(operation).into_iter().all(is_union)
 }
 
 fn keep_duplicates(mut operation: SetOperation) {
+    stack::check();
     operation.all = true;
     operation.groupClauses = std::ptr::null_mut();
     sides(operation).into_iter().for_each(keep_duplicates);

@@ -2,9 +2,11 @@
 
 use crate::pg::handle::Any;
 use crate::pg::query::Query;
+use crate::pg::stack;
 use pgrx::pg_sys;
 
 pub fn flatten(mut query: Query) -> Query {
+    stack::check();
     if query.hasGroupRTE && query.groupingSets.is_null() {
         query.flatten_groups();
     }

@@ -4,10 +4,12 @@
 use super::distinct;
 use crate::pg::handle::{Any, Node};
 use crate::pg::query::{self, Entry, Query, Target};
+use crate::pg::stack;
 use crate::pg::walk::{self, Scope};
 use pgrx::pg_sys;
 
 pub fn grouping(query: Query) -> Query {
+    stack::check();
     let Some(mut entry) = only_subquery(query) else { return query };
     let inner = entry.child(|entry| entry.subquery).expect("a subquery entry has a query");
     let inner = grouping(distinct::as_grouping(distinct::over_union_all(inner)));

@@ -4,9 +4,11 @@ use crate::pg::facts;
 use crate::pg::handle::{Any, Node};
 use crate::pg::identity::AsOwner;
 use crate::pg::query::{self, Query};
+use crate::pg::stack;
 use pgrx::pg_sys;
 
 pub fn drop_idle(mut query: Query, owner: &AsOwner) -> Query {
+    stack::check();
     if query.child(|query| query.limitCount).is_some_and(|count| is_null(count, owner)) {
         query.limitCount = std::ptr::null_mut();
     }

@@ -3,6 +3,7 @@
 use crate::circuit::aggregate;
 use crate::pg::handle::Node;
 use crate::pg::query::Query;
+use crate::pg::stack;
 use crate::pg::walk::{self, Scope};
 use pgrx::pg_sys;
 
@@ -13,6 +14,7 @@ pub fn drop_irrelevant(query: Query) -> Query {
 }
 
 fn drop_at(query: Query, seen: bool) {
+    stack::check();
     if !seen && !looks_at_its_order(query) {
         drop_order(query);
     }

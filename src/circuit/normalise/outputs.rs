@@ -2,6 +2,7 @@
 
 use crate::pg::handle::{Any, Node};
 use crate::pg::query::{self, Query};
+use crate::pg::stack;
 use crate::pg::walk::{self, Scope};
 use pgrx::pg_sys;
 use std::collections::BTreeSet;
@@ -15,6 +16,7 @@ pub fn trim(query: Query) -> Query {
 }
 
 fn trim_to(query: Query, needed: &Needed) {
+    stack::check();
     match query.set_operation() {
         Some(top) => {
             // Duplicates are recognised by whole rows.
@@ -26,6 +28,7 @@ fn trim_to(query: Query, needed: &Needed) {
 }
 
 fn is_union_all(node: Any) -> bool {
+    stack::check();
     node.cast::<pg_sys::SetOperationStmt>().is_none_or(|operation| {
         operation.all
             && operation.op == pg_sys::SetOperation::SETOP_UNION

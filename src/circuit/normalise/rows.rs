@@ -6,10 +6,12 @@
 use crate::pg::handle::{Any, Node};
 use crate::pg::query::{self, Entry, Query};
 use crate::pg::relation::Relation;
+use crate::pg::stack;
 use crate::pg::walk::{self, Scope};
 use pgrx::pg_sys;
 
 pub fn spell_out(mut query: Query) -> Query {
+    stack::check();
     let entries = query.entries();
     let whole_row = |node: Any, depth: u32| -> Option<(Node<pg_sys::Var>, Entry)> {
         let var: Node<pg_sys::Var> = node.cast()?;
