@@ -90,7 +90,7 @@ pub fn run(
         _ => member.entry.clone(),
     };
     // What was committed between such a snapshot and the begin of capture is in neither the contents nor a buffer.
-    let due = old.as_ref().and_then(|_| stream_table::reinit(view));
+    let due = due(row);
     let again = (old.is_none() || due.is_some()) && new.is_outdated();
     // Nor does such a snapshot see all the rows that somebody else's REFRESH left in a view just adopted.
     let again = again || (old.is_none() && snapshot::is_kept() && names::is_populated(view));
@@ -109,6 +109,7 @@ pub fn run(
         Some(_) if due.is_some() => (Work::Recompute(Recompute::Reinitialize, None), None),
         Some(frontier) => decide(&entry, row, frontier, snapshot),
     };
+    let unreadable = seen.as_ref().is_some_and(|seen| seen.unreadable);
     if matches!(work, Work::Nothing) {
         return Outcome::new(Action::NoData, apply::Counters::default());
     }
@@ -121,7 +122,8 @@ pub fn run(
         perform(&entry, &work, old.as_ref(), snapshot, target != pg_sys::InvalidOid, probe)
     });
     if outcome.action == Action::Reinitialize && outcome.reason.is_none() {
-        outcome.reason = if replaced { Some("its rows may have been replaced".to_owned()) } else { due };
+        let unreadable = unreadable.then(|| "changes of its sources were stored in another format".to_owned());
+        outcome.reason = if replaced { Some("its rows may have been replaced".to_owned()) } else { due.or(unreadable) };
     }
     snapshot.advance();
     stream_table::set_frontier(view, &new.to_bytes(), taken);
@@ -129,6 +131,14 @@ pub fn run(
         stream_table::set_reinit(view, "computed at a snapshot from before capture or adoption");
     }
     outcome
+}
+
+/// Why the contents must be computed anew, if they must.
+pub fn due(row: &StreamTable) -> Option<String> {
+    let frontier = row.frontier.as_deref()?;
+    let unreadable =
+        || Frontier::readable(frontier).is_none().then(|| "its frontier was stored in another format".to_owned());
+    stream_table::reinit(row.relid).or_else(unreadable)
 }
 
 /// Rows of unknown age are compared with the query, as far as there are any.
@@ -151,7 +161,10 @@ fn decide(
         return (Work::Recompute(Recompute::Always, None), None);
     }
     let pending = pending(entry, frontier, snapshot);
-    let work = choose(entry, &pending);
+    let work = match pending.unreadable {
+        true => Work::Recompute(Recompute::Reinitialize, None),
+        false => choose(entry, &pending),
+    };
     (work, Some(pending))
 }
 
@@ -172,17 +185,21 @@ fn choose(entry: &Entry, pending: &PendingChanges) -> Work {
 struct PendingChanges {
     /// Versions per source.
     versions: SmallVec<[(pg_sys::Oid, u64); 8]>,
+    /// Some of them cannot be read.
+    unreadable: bool,
     /// Of the frontier after it (Frontier::horizon).
     horizon: u64,
     beginnings: Vec<Beginning>,
 }
 
 fn pending(entry: &Entry, frontier: &Frontier, snapshot: WaveSnapshot) -> PendingChanges {
-    let mut found = PendingChanges { versions: SmallVec::new(), horizon: u64::MAX, beginnings: vec![] };
+    let mut found =
+        PendingChanges { versions: SmallVec::new(), unreadable: false, horizon: u64::MAX, beginnings: vec![] };
     let xmin = Frontier::now(snapshot).xmin();
     for source in entry.circuit.sources.iter().filter(|source| source.capturable) {
         let pending = Pending::count(source.relid, frontier, snapshot.as_ptr(), xmin);
         found.versions.push((source.relid, pending.versions));
+        found.unreadable |= pending.unreadable;
         found.horizon = found.horizon.min(pending.horizon);
         found.beginnings.extend(pending.beginnings);
     }
@@ -343,7 +360,7 @@ pub fn preview(view: pg_sys::Oid, probe: &mut Probe) {
 fn preview_plan(entry: &Entry, view: pg_sys::Oid, snapshot: WaveSnapshot) -> (Rc<Plan>, Option<Costs>) {
     let Some(row) = stream_table::get(view) else { not_a_stream_table(view) };
     let Some(frontier) = row.frontier.as_deref().map(Frontier::stored) else { return (full_plan(entry), None) };
-    if stream_table::reinit(view).is_some() {
+    if due(&row).is_some() {
         return (full_plan(entry), None);
     }
     match decide(entry, &row, &frontier, snapshot).0 {

@@ -132,14 +132,25 @@ fn attach_circuit(circuit: &Circuit, options: &Options) -> bool {
         for source in circuit.sources.iter().filter(|source| source.capturable) {
             capture::install(source.relid, &source.columns);
         }
-        for (number, block) in circuit.blocks.iter().enumerate() {
-            if let Operator::Accumulate(spec) = &block.operator {
-                state::create(circuit.view, number as i16, &accumulate::layout(spec));
-            }
-        }
+        create_state(circuit);
     }
     stream_table::set_captured(circuit.view, captured);
     captured
+}
+
+fn create_state(circuit: &Circuit) {
+    for (number, block) in circuit.blocks.iter().enumerate() {
+        if let Operator::Accumulate(spec) = &block.operator {
+            state::create(circuit.view, number as i16, &accumulate::layout(spec));
+        }
+    }
+}
+
+/// Puts empty state tables of the present format in the place of others. The contents are recomputed by the next refresh.
+pub fn renew_state(view: pg_sys::Oid) {
+    state::drop_all(view);
+    create_state(&circuit_of(view));
+    stream_table::set_reinit(view, "its state was stored in another format");
 }
 
 /// The reverse of `attach`, for a view that has no rows any more or is going away.

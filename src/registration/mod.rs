@@ -7,4 +7,4 @@ pub mod options;
 mod pinned;
 pub mod refusal;
 
-pub use life::{attach, detach, forget, refuse_cycles, register, release, resync, resync_dependants};
+pub use life::{attach, detach, forget, refuse_cycles, register, release, renew_state, resync, resync_dependants};
