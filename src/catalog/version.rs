@@ -41,11 +41,12 @@ pub fn found() -> i32 {
 }
 
 fn read() -> i32 {
-    match INSTALLATION.find() {
-        None => FIRST,
-        // Somebody has emptied it: it fits nothing.
-        Some(_) => INSTALLATION.open_for_read().all().first().map_or(0, |row| row.must(VERSION)),
-    }
+    let Some(relid) = INSTALLATION.find() else { return FIRST };
+    // Somebody who has emptied it has made it fit nothing.
+    let version = INSTALLATION.open_for_read().all().first().map_or(0, |row| row.must(VERSION));
+    // Who only looks keeps no update waiting.
+    names::unlock(relid, pg_sys::AccessShareLock);
+    version
 }
 
 /// The library and the SQL objects of a database do not fit.

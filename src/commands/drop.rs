@@ -57,6 +57,7 @@ pub fn before(call: &Call) -> Verdict {
     let goes = drops_extension(call, EXTENSION) && privilege::owns_extension(EXTENSION, identity::current_user());
     let mut owners = drop_owned_roles(call).into_iter().filter(|role| privilege::has_rights_of(*role));
     if goes || owners.any(|role| names::extension_owner(EXTENSION) == Some(role)) {
+        privilege::require_writable(if goes { "DROP EXTENSION" } else { "DROP OWNED" });
         release_all();
     }
     Verdict::Pass

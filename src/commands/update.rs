@@ -15,6 +15,7 @@ pub fn before(call: &Call) -> Verdict {
     if !updates_extension(call, EXTENSION) || !privilege::owns_extension(EXTENSION, identity::current_user()) {
         return Verdict::Pass;
     }
+    privilege::require_writable("ALTER EXTENSION");
     version::exclude();
     Verdict::Core(None, Box::new(|_| updated()))
 }
