@@ -12,6 +12,7 @@ use File::Path qw(make_path);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(usleep);
 use Trickle;
 
 # The library with more scripts beside those it is installed with.
@@ -298,6 +299,23 @@ sub update_under_load
 	return;
 }
 
+my $listener;
+
+# psql shows what it has been told whenever it has run something.
+sub hear
+{
+	my ($expected, $message) = @_;
+	my $heard = '';
+	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
+	{
+		$heard .= $listener->query_safe('SELECT') . "\n";
+		return pass($message) if $heard =~ $expected;
+		usleep(100_000);
+	}
+	diag($heard);
+	return fail($message);
+}
+
 sub wait_for_log
 {
 	my ($pattern, $offset, $message) = @_;
@@ -319,9 +337,11 @@ is($node->safe_psql('release', 'SELECT pgtrickle.version()'), $version, 'the ver
 $node->safe_psql('old', "CREATE EXTENSION pg_trickle; $source");
 wait_until_fresh($node, 'old');
 my $log = -s $node->logfile;
+$listener = $node->background_psql('old');
+$listener->query_safe('LISTEN pg_trickle_alert');
 $node->safe_psql('old', q{ALTER EXTENSION pg_trickle UPDATE TO '0.1.0'});
 compare('old', 'release', 'the objects that the test works with are those of 0.1.0');
-wait_for_log(qr/\[.*\] WARNING:  the SQL objects of extension "pg_trickle" are older than its library|WARNING:  the SQL objects of extension "pg_trickle" are older than its library/,
+wait_for_log(qr/WARNING:  the SQL objects of extension "pg_trickle" are older than its library/,
 	$log, 'the scheduler says that it pauses');
 all_refused('old', $update);
 is($node->safe_psql('old', q{SELECT severity FROM pgtrickle.health_check() WHERE check_name = 'scheduler'}), 'ERROR', 'health_check shows it');
@@ -350,6 +370,9 @@ update_under_load('old', 'ALTER EXTENSION pg_trickle UPDATE', long => 1);
 $known->query('SELECT pgtrickle.refresh_stream_table($$totals$$)');
 is($known->{stderr}, '', '... goes on after the update');
 $known->quit;
+hear(qr/"event": "versions_differ", "detail": "The catalog version of this database is 1;.*"hint": "Execute ALTER EXTENSION.*"event": "versions_agree"/s,
+	'who listens is told of both');
+$listener->quit;
 compare('old', 'fresh', 'an update leaves what CREATE EXTENSION makes');
 wait_until_fresh($node, 'old');
 views_agree($node, 'stream tables of 0.1.0 are exact after the update', dbname => 'old');
