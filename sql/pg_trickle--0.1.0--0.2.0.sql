@@ -17,3 +17,75 @@ ALTER TABLE pgtrickle.pgt_refresh_history ADD COLUMN reason text;
 
 -- Column shape of pgtrickle_internal.source is made in another way. Nothing reads it before the next DDL of that table, which
 -- then finds a changed definition and has the readers recomputed once.
+-- State tables have the format that the library which made them gave them: 0 is that of 0.1.0.
+ALTER TABLE pgtrickle_internal.state ADD COLUMN format smallint NOT NULL DEFAULT 0;
+ALTER TABLE pgtrickle_internal.state ALTER COLUMN format DROP DEFAULT;
+
+-- Whether the library and these objects fit, and what each of them is.
+CREATE FUNCTION pgtrickle_internal.versions() RETURNS TABLE (fits boolean, detail text)
+    LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'versions_wrapper';
+
+CREATE OR REPLACE FUNCTION pgtrickle.health_check() RETURNS TABLE (check_name text, severity text, detail text)
+    LANGUAGE sql STABLE
+BEGIN ATOMIC
+    WITH st AS (
+        SELECT format('%I.%I', pgt_schema, pgt_name) AS name, status, consecutive_errors, waits_for
+          FROM pgtrickle.pgt_stream_tables
+         ORDER BY pgt_id
+    ), named AS (
+        SELECT count(*) AS total,
+               string_agg(name, ', ') FILTER (WHERE status = 'ERROR') AS failed,
+               string_agg(name, ', ') FILTER (WHERE status = 'ACTIVE' AND consecutive_errors > 0) AS failing,
+               string_agg(name, ', ') FILTER (WHERE status = 'SUSPENDED') AS suspended,
+               string_agg(name, ', ') FILTER (WHERE status = 'INITIALIZING') AS empty,
+               string_agg(format('%s (for %s)', name, array_to_string(waits_for, ', ')), '; ')
+                   FILTER (WHERE waits_for IS NOT NULL) AS waiting
+          FROM st
+    ), capture AS (
+        SELECT string_agg(source_table, ', ') FILTER (WHERE alert LIKE 'TRIGGERS%') AS uncaptured,
+               string_agg(format('%s (%s)', source_table, pg_catalog.pg_size_pretty(buffer_bytes)), ', ')
+                   FILTER (WHERE alert = 'BUFFER_GROWTH') AS grown
+          FROM pgtrickle.check_cdc_health()
+    ), scheduler AS (
+        SELECT pgtrickle_internal.scheduler_running() AS running,
+               pgtrickle_internal.paused_since() AS paused,
+               pg_catalog.pg_is_in_recovery() AS standby,
+               current_setting('pg_trickle.enabled')::boolean AS enabled,
+               clock_timestamp() - pgtrickle_internal.overdue_since() AS late
+    )
+    SELECT 'scheduler',
+           CASE WHEN total = 0 OR standby THEN 'OK'
+                WHEN paused IS NOT NULL OR NOT enabled THEN 'WARNING'
+                WHEN NOT running THEN 'ERROR'
+                ELSE 'OK' END,
+           CASE WHEN standby THEN 'a standby does not refresh'
+                WHEN NOT enabled THEN 'pg_trickle.enabled is off'
+                WHEN paused IS NOT NULL THEN format('paused since %s: pgtrickle.resume_all() goes on', paused)
+                WHEN running THEN 'running'
+                WHEN total = 0 THEN 'no stream tables'
+                ELSE 'not running: see the server''s log' END
+      FROM scheduler, named
+    UNION ALL
+    SELECT 'versions', CASE WHEN fits THEN 'OK' ELSE 'ERROR' END, v.detail FROM pgtrickle_internal.versions() v
+    UNION ALL
+    SELECT 'overdue refreshes',
+           CASE WHEN late > interval '10 s' THEN 'WARNING' ELSE 'OK' END,
+           CASE WHEN late > interval '10 s'
+                THEN format('the oldest waits for %s: pg_trickle.max_parallel_refreshes, max_worker_processes', date_trunc('second', late))
+                ELSE 'none' END
+      FROM scheduler
+    UNION ALL SELECT 'failed stream tables', CASE WHEN failed IS NULL THEN 'OK' ELSE 'ERROR' END, coalesce(failed, 'none') FROM named
+    UNION ALL SELECT 'failing stream tables', CASE WHEN failing IS NULL THEN 'OK' ELSE 'WARNING' END, coalesce(failing, 'none') FROM named
+    UNION ALL SELECT 'suspended stream tables', CASE WHEN suspended IS NULL THEN 'OK' ELSE 'WARNING' END, coalesce(suspended, 'none') FROM named
+    UNION ALL SELECT 'empty stream tables', CASE WHEN empty IS NULL THEN 'OK' ELSE 'WARNING' END, coalesce(empty, 'none') FROM named
+    UNION ALL SELECT 'waiting stream tables', CASE WHEN waiting IS NULL THEN 'OK' ELSE 'WARNING' END, coalesce(waiting, 'none') FROM named
+    UNION ALL SELECT 'capture', CASE WHEN uncaptured IS NULL THEN 'OK' ELSE 'ERROR' END,
+           coalesce('triggers missing or disabled: ' || uncaptured, 'complete') FROM capture
+    UNION ALL SELECT 'change buffers', CASE WHEN grown IS NULL THEN 'OK' ELSE 'WARNING' END,
+           coalesce('larger than their tables: ' || grown, 'small') FROM capture;
+END;
+
+-- What 0.1.0 computed, it may have computed as somebody else or under other settings: every view is computed anew once.
+INSERT INTO pgtrickle_internal.reinit (view, reason)
+    SELECT relid, 'FORMAT_CHANGED: What is stored for it has the format of another release.'
+      FROM pgtrickle_internal.stream_table WHERE frontier IS NOT NULL;

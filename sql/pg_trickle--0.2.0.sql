@@ -94,9 +94,10 @@ CREATE TABLE pgtrickle_internal.paused (since timestamptz NOT NULL);
 
 -- State tables of stateful blocks.
 CREATE TABLE pgtrickle_internal.state (
-    view  oid      NOT NULL,
-    block smallint NOT NULL,
-    relid oid      NOT NULL,
+    view   oid      NOT NULL,
+    block  smallint NOT NULL,
+    relid  oid      NOT NULL,
+    format smallint NOT NULL, -- of its columns and values
     PRIMARY KEY (view, block)
 );
 
@@ -523,6 +524,10 @@ CREATE FUNCTION pgtrickle_internal.paused_since() RETURNS timestamptz
 CREATE FUNCTION pgtrickle_internal.overdue_since() RETURNS timestamptz
     LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'overdue_since_wrapper';
 
+-- Whether the library and these objects fit, and what each of them is.
+CREATE FUNCTION pgtrickle_internal.versions() RETURNS TABLE (fits boolean, detail text)
+    LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'versions_wrapper';
+
 CREATE FUNCTION pgtrickle.health_check() RETURNS TABLE (check_name text, severity text, detail text)
     LANGUAGE sql STABLE
 BEGIN ATOMIC
@@ -563,6 +568,8 @@ BEGIN ATOMIC
                 WHEN total = 0 THEN 'no stream tables'
                 ELSE 'not running: see the server''s log' END
       FROM scheduler, named
+    UNION ALL
+    SELECT 'versions', CASE WHEN fits THEN 'OK' ELSE 'ERROR' END, v.detail FROM pgtrickle_internal.versions() v
     UNION ALL
     SELECT 'overdue refreshes',
            CASE WHEN late > interval '10 s' THEN 'WARNING' ELSE 'OK' END,

@@ -55,8 +55,16 @@ pub mod observe;
 pub mod commands;
 
 use pgrx::pg_guard;
+use std::ffi::CStr;
 
-pgrx::pg_module_magic!(name, version);
+/// The version of the package, for pg_get_loaded_modules().
+const VERSION: &CStr = match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_VERSION"), "\0").as_bytes()) {
+    Ok(version) => version,
+    Err(_) => panic!("the version of the package contains a null character"),
+};
+
+// Both are given: the macro's short form puts the version in the place of the name.
+pgrx::pg_module_magic!(name = c"pg_trickle", version = VERSION);
 
 /// Hooks are registered only when the server preloads the library; loaded later it answers with an error that says so.
 #[pg_guard]

@@ -2,7 +2,7 @@
 
 -- Nothing yet.
 SELECT * FROM pgtrickle.quick_health;
-SELECT * FROM pgtrickle.health_check();
+SELECT * FROM pgtrickle.health_check() WHERE check_name <> 'versions';
 SELECT * FROM pgtrickle.pgt_status();
 SELECT * FROM pgtrickle.st_refresh_stats();
 SELECT * FROM pgtrickle.refresh_timeline();

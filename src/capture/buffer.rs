@@ -3,7 +3,7 @@
 //! A buffer row holds what one statement did to one source, as much as fits a page, as a Z-set of row versions:
 //!
 //! ```text
-//! xid xid8      top-level transaction
+//! xid xid8      top-level transaction; the top byte is the format of the row
 //! cid int4      command that wrote this row
 //! rows bytea    STORAGE PLAIN: minimal tuples back to back, each MAXALIGNed, in the source's row layout
 //! wide bytea    one minimal tuple too large for a page, behind 4 bytes of padding; toasted by the server
@@ -13,12 +13,21 @@
 //! The fixed columns put the first tuple at a multiple of 8, on the page and in memory. Captured columns only; others
 //! are null. No value is toasted outside `wide`. Rows are never updated; a whole segment is truncated at a time.
 //!
+//! A server gets another library while rows of the former one wait in its buffers. Whatever their format, `xid` and `cid`
+//! are where they are here: so rows of any format are known to be seen or pending, and their segment is trimmed. What
+//! is behind `cid` is read of the present format only; a pending row of another one makes its readers recompute.
+//!
 //! Writing ignores logical decoding: nobody replicates a change buffer.
 
 use super::walk::{PATIENCE, REACH};
 use crate::pg::server;
 use pgrx::{pg_sys, varlena};
 use std::cell::Cell;
+
+/// The format of a row, above the bits of a transaction id. Release 0.1.0 wrote the present one.
+const FORMAT: u64 = 0;
+const FORMAT_SHIFT: u32 = 56;
+const XID: u64 = (1 << FORMAT_SHIFT) - 1;
 
 /// Bit of `t_len` that marks a version of weight -1.
 pub const NEGATIVE: u32 = 1 << 31;
@@ -39,8 +48,9 @@ pub const WIDE_OFFSET: usize = 4 + WIDE_PADDING;
 #[repr(C, align(8))]
 pub struct RowHead {
     tuple: [u8; HEADER as usize],
-    pub xid: u64,
-    pub cid: u32,
+    /// With the format.
+    xid: u64,
+    cid: u32,
     /// The varlena header of `rows` or `wide`.
     payload: [u8; 4],
 }
@@ -228,7 +238,7 @@ impl Writer {
             (*header).t_infomask = (pg_sys::HEAP_HASNULL | pg_sys::HEAP_HASVARWIDTH) as u16;
             (*header).t_hoff = HEADER;
             row.cast::<u8>().add(HEADER as usize - 1).write(present);
-            (*row).xid = self.xid;
+            (*row).xid = self.xid | FORMAT << FORMAT_SHIFT;
             (*row).cid = self.cid;
             varlena::set_varsize_4b((&raw mut (*row).payload).cast(), (payload + 4) as i32);
             let mut tuple = pg_sys::HeapTupleData {
@@ -286,7 +296,13 @@ impl StoredRow {
 
     pub fn xid(self) -> u64 {
         // SAFETY: alive by contract of `of`; heap tuples are MAXALIGNed.
-        unsafe { (*self.0).xid }
+        unsafe { (*self.0).xid & XID }
+    }
+
+    /// It is of the present format. Of another one, only transaction and command are known.
+    pub fn is_readable(self) -> bool {
+        // SAFETY: as above.
+        unsafe { (*self.0).xid >> FORMAT_SHIFT == FORMAT }
     }
 
     pub fn cid(self) -> u32 {

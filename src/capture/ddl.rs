@@ -111,8 +111,7 @@ fn recompute(source: &Source, reason: RecomputeReason) {
 /// Marks the views for which changes of `source` are pending.
 fn recompute_pending(source: &Source, reason: RecomputeReason) {
     for view in dependency::dependants_of(source.relid) {
-        let frontier = stream_table::get(view).and_then(|view| view.frontier);
-        if frontier.is_some_and(|frontier| is_pending(source, &frontier)) {
+        if stream_table::frontier(view).is_some_and(|frontier| is_pending(source, &frontier)) {
             stream_table::set_reinit(view, reason);
         }
     }

@@ -39,10 +39,18 @@ pub struct Beginning {
     pub fence: u64,
 }
 
-/// The stored bytes are not a frontier.
+/// Why stored bytes are no frontier.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Malformed;
+pub enum Unreadable {
+    /// Another release of the library wrote them.
+    Format(u8),
+    Malformed,
+}
+use Unreadable::Malformed;
 
+/// The format of stored frontiers, their first byte. Release 0.1.0 wrote the same without that byte: its frontiers have a
+/// length that is a multiple of 8, and no later format may have one.
+const FORMAT: u8 = 1;
 const HEADER: usize = 40;
 const BEGINNING: usize = 32;
 
@@ -126,11 +134,17 @@ impl Frontier {
         })
     }
 
-    /// The form kept in the catalog: little-endian xmin, xmax, own xid (0: none), horizon, own command, count, running,
-    /// beginnings.
+    /// That of a view which contains nothing.
+    pub fn nothing() -> Self {
+        Self::new(0, 0, [], None)
+    }
+
+    /// The form kept in the catalog: the format, then little-endian xmin, xmax, own xid (0: none), horizon, own command, count,
+    /// running, beginnings.
     pub fn to_bytes(&self) -> Vec<u8> {
         let (own_xid, own_cid) = self.own.unwrap_or((0, 0));
-        let mut bytes = Vec::with_capacity(HEADER + 8 * self.running.len());
+        let mut bytes = Vec::with_capacity(1 + HEADER + 8 * self.running.len() + BEGINNING * self.beginnings.len());
+        bytes.push(FORMAT);
         for word in [self.xmin, self.xmax, own_xid, self.horizon] {
             bytes.extend(word.to_le_bytes());
         }
@@ -141,7 +155,16 @@ impl Frontier {
         bytes
     }
 
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Malformed> {
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Unreadable> {
+        match bytes {
+            bytes if bytes.len().is_multiple_of(8) => Self::body(bytes),
+            [FORMAT, body @ ..] => Self::body(body),
+            [format, ..] => Err(Unreadable::Format(*format)),
+            [] => Err(Malformed),
+        }
+    }
+
+    fn body(bytes: &[u8]) -> Result<Self, Unreadable> {
         let (header, rest) = bytes.split_at_checked(HEADER).ok_or(Malformed)?;
         let word = |at: usize| u64::from_le_bytes(header[at..at + 8].try_into().expect("eight bytes"));
         let half = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().expect("four bytes"));
@@ -190,7 +213,7 @@ impl Beginning {
 
 #[cfg(test)]
 mod tests {
-    use super::{Beginning, Frontier};
+    use super::{Beginning, FORMAT, Frontier, HEADER, Unreadable, Unreadable::Malformed};
 
     fn frontier(xmin: u64, xmax: u64, running: &[u64]) -> Frontier {
         Frontier::new(xmin, xmax, running.iter().copied(), None)
@@ -291,14 +314,36 @@ mod tests {
             let f = f.with_beginnings([beginning(1), beginning(2), beginning(3)]);
             assert_eq!(Frontier::from_bytes(&f.to_bytes()), Ok(f));
         }
-        assert!(Frontier::from_bytes(&[]).is_err());
-        assert!(Frontier::from_bytes(&[0; HEADER_AND_ONE - 7]).is_err());
-        let mut cut = frontier(1, 9, &[3, 4]).to_bytes();
-        cut.truncate(HEADER_AND_ONE);
-        assert!(Frontier::from_bytes(&cut).is_err());
     }
 
-    const HEADER_AND_ONE: usize = super::HEADER + 8;
+    #[test]
+    fn other_bytes_are_refused() {
+        assert_eq!(Frontier::from_bytes(&[]), Err(Malformed));
+        assert_eq!(Frontier::from_bytes(&[0; HEADER - 8]), Err(Malformed));
+        let whole = frontier(1, 9, &[3, 4]).to_bytes();
+        assert_eq!(Frontier::from_bytes(&whole[..whole.len() - 8]), Err(Malformed));
+        assert_eq!(Frontier::from_bytes(&whole[..1]), Err(Malformed));
+    }
+
+    #[test]
+    fn formats_are_told_apart() {
+        let f = Frontier::new(10, 20, [12, 15], Some((14, 3))).with_horizon(7);
+        let bytes = f.to_bytes();
+        assert_eq!(Frontier::from_bytes(&bytes[1..]), Ok(f), "release 0.1.0");
+        for format in (0..=255).filter(|format| *format != FORMAT) {
+            let mut other = bytes.clone();
+            other[0] = format;
+            assert_eq!(Frontier::from_bytes(&other), Err(Unreadable::Format(format)));
+            assert_eq!(Frontier::from_bytes(&other[..3]), Err(Unreadable::Format(format)));
+        }
+    }
+
+    #[test]
+    fn nothing_covers_nothing() {
+        let nothing = Frontier::nothing();
+        assert!([0, 1, 5, u64::MAX].iter().all(|&xid| !nothing.covers(xid, 0)));
+        assert!(nothing.precedes(&frontier(3, 3, &[])));
+    }
 
     #[test]
     fn text_is_pg_snapshot() {

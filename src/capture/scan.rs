@@ -13,8 +13,9 @@
 use super::buffer::{CAPACITY, NEGATIVE, WIDE_OFFSET, max_align};
 use super::frontier::{Beginning, Frontier};
 use super::walk::Walk;
+use crate::error::error;
 use crate::pg::server;
-use pgrx::pg_sys;
+use pgrx::{PgSqlErrorCode, pg_sys};
 use smallvec::SmallVec;
 use std::mem::MaybeUninit;
 use std::ptr::null_mut;
@@ -79,6 +80,9 @@ impl BufferScan {
             self.base = self.batch.as_mut_ptr().cast();
             // SAFETY: the batch has BATCH bytes; nothing in the closure has a destructor or panics.
             (self.end, self.wide) = unsafe { server::guarded(|| self.walk.collect(self.base, self.context)) };
+            if self.walk.met_unreadable {
+                unreadable()
+            }
         }
         if self.end == 0 && !self.wide.is_null() {
             self.returned = std::mem::replace(&mut self.wide, null_mut());
@@ -114,6 +118,14 @@ impl BufferScan {
     }
 }
 
+/// Who reads versions has counted them before, at the same snapshot.
+fn unreadable() -> ! {
+    error(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "a change buffer holds rows of an unknown format")
+        .detail("Another version of the library has written them.")
+        .hint("REFRESH MATERIALIZED VIEW computes the stream tables that read them anew.")
+        .raise()
+}
+
 /// What is pending for a view from one source.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pending {
@@ -123,6 +135,8 @@ pub struct Pending {
     pub bytes: u64,
     /// How many of them are too wide for a page.
     pub wide: u64,
+    /// Some of it was written by another release, in a format that this one does not know: the view must be recomputed.
+    pub unreadable: bool,
     /// The horizon of a frontier that contains them (Frontier::horizon), and what it knows of the segments' beginnings.
     pub horizon: u64,
     pub beginnings: SmallVec<[Beginning; 2]>,
@@ -135,8 +149,9 @@ impl Pending {
         // SAFETY: nothing in the closure has a destructor or panics.
         let Counted { versions, bytes, wide } = unsafe { server::guarded(|| walk.count()) };
         let (horizon, beginnings) = (walk.horizon(), walk.beginnings(xmin));
+        let unreadable = walk.met_unreadable;
         walk.end();
-        Self { versions, bytes, wide, horizon, beginnings }
+        Self { versions, bytes, wide, unreadable, horizon, beginnings }
     }
 
     /// Counts what is pending now.
@@ -170,6 +185,10 @@ impl Walk {
         unsafe {
             while used + CAPACITY <= BATCH {
                 let Some(row) = self.next_pending() else { break };
+                if !row.is_readable() {
+                    self.met_unreadable = true;
+                    break;
+                }
                 if row.is_wide() {
                     let old = pg_sys::CurrentMemoryContext;
                     pg_sys::CurrentMemoryContext = context;
@@ -189,6 +208,11 @@ impl Walk {
         let mut pending = Counted::default();
         // SAFETY: inside a guard.
         while let Some(row) = unsafe { self.next_pending() } {
+            if !row.is_readable() {
+                self.met_unreadable = true;
+                pending.versions += 1;
+                continue;
+            }
             if row.is_wide() {
                 pending.wide += 1;
                 pending.versions += 1;

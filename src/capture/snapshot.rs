@@ -1,6 +1,6 @@
 //! The frontier a server snapshot stands for.
 
-use super::frontier::Frontier;
+use super::frontier::{Frontier, Unreadable};
 use crate::error::cannot_happen;
 use crate::pg::snapshot::WaveSnapshot;
 use pgrx::pg_sys;
@@ -38,9 +38,18 @@ impl Frontier {
         }
     }
 
-    /// As it stands in the catalog.
+    /// As it stands in the catalog; `nothing` when another release wrote it, which makes a recompute due.
     pub fn stored(bytes: &[u8]) -> Self {
-        Self::from_bytes(bytes).unwrap_or_else(|_| cannot_happen("a stored frontier is malformed"))
+        Self::readable(bytes).unwrap_or_else(Self::nothing)
+    }
+
+    /// As it stands in the catalog; None when it is of a format that this release does not know.
+    pub fn readable(bytes: &[u8]) -> Option<Self> {
+        match Self::from_bytes(bytes) {
+            Ok(frontier) => Some(frontier),
+            Err(Unreadable::Format(_)) => None,
+            Err(Unreadable::Malformed) => cannot_happen("a stored frontier is malformed"),
+        }
     }
 
     /// Also seen: everything this transaction has done up to and including the current command, whose number no later

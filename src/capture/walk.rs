@@ -47,6 +47,8 @@ pub struct Walk {
     at: usize,
     /// See above; final once the walk is through.
     horizon: u64,
+    /// Its reader has met a row of an unknown format.
+    pub met_unreadable: bool,
 }
 
 /// How far from the end of a segment, in pages, a transaction may begin to write.
@@ -107,6 +109,7 @@ impl Walk {
             count: 0,
             at: 0,
             horizon,
+            met_unreadable: false,
         }
     }
 

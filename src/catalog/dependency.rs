@@ -48,8 +48,7 @@ pub fn dependants_of(source: pg_sys::Oid) -> Vec<pg_sys::Oid> {
 
 /// The stream tables that read the captured changes of a relation directly.
 pub fn readers_of(source: pg_sys::Oid) -> Vec<pg_sys::Oid> {
-    let captured = |view: &pg_sys::Oid| stream_table::get(*view).is_some_and(|st| st.captured);
-    dependants_of(source).into_iter().filter(captured).collect()
+    dependants_of(source).into_iter().filter(|view| stream_table::is_captured(*view)).collect()
 }
 
 /// Every (view, source) pair in no order.

@@ -1,8 +1,9 @@
 //! What the extension remembers: typed rows in, typed rows out.
 //!
 //! The tables live in schema pgtrickle_internal, the history in pgtrickle. The oids of relations are looked up once per
-//! backend and forgotten whenever any schema is created or dropped, or the relation changes: REINDEX CONCURRENTLY puts
-//! another in the place of an index. So look indexes up when their table is open, and locked.
+//! backend and forgotten whenever any schema or extension is created, altered or dropped, or the relation changes: REINDEX
+//! CONCURRENTLY puts another in the place of an index. So look indexes up when their table is open, and locked. The
+//! version of the SQL objects (`version`) is cached in the same way.
 
 pub mod control;
 pub mod dependency;
@@ -11,6 +12,7 @@ pub mod recompute_reason;
 pub mod source;
 pub mod state;
 pub mod stream_table;
+pub mod version;
 
 use crate::error::cannot_happen;
 use crate::pg::catalog_table::CatalogTable;
@@ -52,10 +54,14 @@ macro_rules! relations {
         fn forget() {
             INTERNAL_OID.set(None);
             PUBLIC_OID.set(None);
+            version::forget();
             forget_relation(pg_sys::InvalidOid);
         }
         /// All of them, if none is named.
         fn forget_relation(relid: pg_sys::Oid) {
+            if relid == INSTALLATION.cached.get() {
+                version::forget();
+            }
             $(if relid == pg_sys::InvalidOid || relid == $id.cached.get() {
                 $id.cached.set(pg_sys::InvalidOid);
             })*
@@ -77,6 +83,7 @@ relations! {
     STATE = INTERNAL, "state";
     STATE_KEY = INTERNAL, "state_pkey";
     PAUSED = INTERNAL, "paused";
+    INSTALLATION = INTERNAL, "installation";
     HISTORY = PUBLIC, "pgt_refresh_history";
     HISTORY_KEY = PUBLIC, "pgt_refresh_history_pkey";
     HISTORY_ID = INTERNAL, "refresh_id";
@@ -130,7 +137,7 @@ pub fn schema() -> pg_sys::Oid {
     INTERNAL.find().unwrap_or_else(|| cannot_happen(format!("schema {} is missing", INTERNAL.name)))
 }
 
-/// Forgets cached oids when a schema comes or goes, or the relation becomes another.
+/// Forgets what is cached when a schema or an extension comes, changes or goes, or the relation becomes another.
 pub fn register() {
     names::on_change(forget, forget_relation);
 }

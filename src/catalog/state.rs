@@ -14,6 +14,11 @@ use pgrx::pg_sys;
 const VIEW: i16 = 1;
 const BLOCK: i16 = 2;
 const RELID: i16 = 3;
+const FORMAT_OF: i16 = 4;
+
+/// What the tables and the values in them look like. To be raised with any change of that: what has another format is
+/// made anew by the next refresh. Those of release 0.1.0 have 0.
+const FORMAT: i16 = 1;
 
 const FILLFACTOR: (&str, &str) = ("fillfactor", "70");
 
@@ -33,13 +38,18 @@ pub fn create(view: pg_sys::Oid, block: i16, layout: &Layout) -> pg_sys::Oid {
     if !layout.key.is_empty() {
         internal_table::create_index(relid, &layout.key, layout.unique);
     }
-    STATE.open_for_write().insert(&[value(view), value(block), value(relid)]);
+    STATE.open_for_write().insert(&[value(view), value(block), value(relid), value(FORMAT)]);
     relid
 }
 
 /// The state table of a block.
 pub fn get(view: pg_sys::Oid, block: i16) -> Option<pg_sys::Oid> {
     rows(view).into_iter().find(|row| row.must::<i16>(BLOCK) == block).map(|row| row.must(RELID))
+}
+
+/// The state tables of a view, if it has any, are of the present format.
+pub fn are_readable(view: pg_sys::Oid) -> bool {
+    rows(view).iter().all(|row| row.get(FORMAT_OF) == Some(FORMAT))
 }
 
 /// Forgets all groups of a view, before its whole contents are computed anew.

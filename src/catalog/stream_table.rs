@@ -153,6 +153,27 @@ pub fn none() -> bool {
     STREAM_TABLE.find().is_none() || STREAM_TABLE.open_for_read().is_empty()
 }
 
+/// The oids of all stream tables of this database, in order of creation. Relies on no more of the rows.
+pub fn views() -> Vec<pg_sys::Oid> {
+    if STREAM_TABLE.find().is_none() {
+        return Vec::new();
+    }
+    let key = |row: &Row| (row.must::<i64>(column::ID), row.must(column::RELID));
+    let mut views: Vec<(i64, pg_sys::Oid)> = STREAM_TABLE.open_for_read().all().iter().map(key).collect();
+    views.sort_unstable_by_key(|&(id, _)| id);
+    views.into_iter().map(|(_, view)| view).collect()
+}
+
+/// Changes of its sources are captured for it.
+pub fn is_captured(relid: pg_sys::Oid) -> bool {
+    row_of(relid).is_some_and(|row| row.must(column::CAPTURED))
+}
+
+/// How far it got, encoded; None while it is unpopulated.
+pub fn frontier(relid: pg_sys::Oid) -> Option<Vec<u8>> {
+    row_of(relid)?.get(column::FRONTIER)
+}
+
 /// Every stream table of this database, in order of creation.
 pub fn all() -> Vec<StreamTable> {
     if STREAM_TABLE.find().is_none() {

@@ -3,7 +3,7 @@
 //! The server checks all parameters of the view when it changes any, so ours are taken out of pg_class first and put
 //! back, as changed, afterwards. When the statement fails, so does all of it.
 
-use crate::catalog::stream_table;
+use crate::catalog::{stream_table, version};
 use crate::error::{Report, error};
 use crate::pg::statement::{AlterRelation, OptionChange};
 use crate::pg::utility::{Call, Verdict};
@@ -26,7 +26,11 @@ pub fn before(call: &Call) -> Option<Verdict> {
         // The server says that there is no such relation.
         None => ours.then(|| server_part(&alter, |_| ())),
         Some(relid) if ours && !names::is_materialized_view(relid) => wrong_kind(relid).raise(),
-        Some(relid) if ours || stream_table::exists(relid) => Some(change(&alter, &changes)),
+        Some(_) if ours => {
+            version::require();
+            Some(change(&alter, &changes))
+        }
+        Some(relid) if stream_table::exists(relid) => Some(change(&alter, &changes)),
         Some(_) => None,
     }
 }

@@ -3,7 +3,7 @@
 //! The server creates the view without our options and without data; then the view is registered and populated as a
 //! refresh would.
 
-use crate::catalog;
+use crate::catalog::{self, version};
 use crate::error::error;
 use crate::pg;
 use crate::pg::statement::CreateView;
@@ -22,6 +22,7 @@ pub fn before(call: &Call) -> Verdict {
         return Verdict::Pass;
     }
     require_extension();
+    version::require();
     let mut stored = Stored::default();
     stored.apply(&options);
     let exists = create.relation().find_where_created().is_some();

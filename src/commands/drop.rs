@@ -6,7 +6,7 @@
 
 use super::source_ddl;
 use crate::capture;
-use crate::catalog::{self, source, stream_table};
+use crate::catalog::{self, source, stream_table, version};
 use crate::pg::statement::{drop_owned_roles, drops_extension};
 use crate::pg::utility::{Call, Verdict};
 use crate::pg::{identity, names, privilege};
@@ -14,7 +14,7 @@ use crate::registration;
 use pgrx::pg_sys;
 use std::cell::Cell;
 
-const EXTENSION: &str = "pg_trickle";
+pub const EXTENSION: &str = "pg_trickle";
 
 thread_local!(static DROPPED: Cell<bool> = const { Cell::new(false) });
 
@@ -47,7 +47,7 @@ pub fn sweep() {
         return;
     }
     let gone = |relid: &pg_sys::Oid| names::kind(*relid).is_none();
-    let views: Vec<_> = stream_table::all().into_iter().map(|st| st.relid).filter(gone).collect();
+    let views: Vec<_> = stream_table::views().into_iter().filter(gone).collect();
     registration::forget(&views);
     // All of them: of two sessions that each dropped one of the last two readers neither could do it.
     source::all().into_iter().for_each(|source| capture::uninstall(source.relid));
@@ -57,15 +57,17 @@ pub fn before(call: &Call) -> Verdict {
     let goes = drops_extension(call, EXTENSION) && privilege::owns_extension(EXTENSION, identity::current_user());
     let mut owners = drop_owned_roles(call).into_iter().filter(|role| privilege::has_rights_of(*role));
     if goes || owners.any(|role| names::extension_owner(EXTENSION) == Some(role)) {
+        privilege::require_writable(if goes { "DROP EXTENSION" } else { "DROP OWNED" });
         release_all();
     }
     Verdict::Pass
 }
 
-/// Downstream first, so that nobody is resynced in vain.
+/// Whatever version the SQL objects have. Downstream first, so that nobody is resynced in vain.
 fn release_all() {
-    for st in stream_table::all().into_iter().rev() {
-        names::lock(st.relid, pg_sys::AccessExclusiveLock);
-        registration::release(st.relid);
+    version::exclude();
+    for view in stream_table::views().into_iter().rev() {
+        names::lock(view, pg_sys::AccessExclusiveLock);
+        registration::release(view);
     }
 }

@@ -2,15 +2,14 @@
 //!
 //! Each builds the statement a user could have written and has the server execute it, so there is one path.
 
-use crate::catalog::control;
 use crate::catalog::stream_table::{self, Status};
+use crate::catalog::{control, version};
 use crate::error::error;
 use crate::pg::names::{Permission, RangeVar};
 use crate::pg::relation::Relation;
 use crate::pg::{execute, names, privilege, query};
 use crate::registration::named::stream_table_named;
 use crate::registration::options::{self, unsupported};
-use crate::settings;
 use pgrx::{PgSqlErrorCode, pg_extern, pg_sys};
 
 /// The arguments of create_stream_table and its siblings.
@@ -69,7 +68,7 @@ fn definition<'a>(
     initialize: Option<bool>,
     cdc_mode: Option<&str>,
 ) -> Definition<'a> {
-    settings::require_preloaded();
+    version::require();
     let given = [("schedule", schedule), ("refresh_mode", refresh_mode), ("cdc_mode", cdc_mode)];
     Definition {
         name: RangeVar::parse(required("name", name)),
@@ -137,7 +136,7 @@ fn alter_stream_table(
     status: Option<&str>,
     cdc_mode: Option<&str>,
 ) {
-    settings::require_preloaded();
+    version::require();
     let name = RangeVar::parse(required("name", name));
     let view = stream_table_named(name);
     let options = checked(&[("schedule", schedule), ("refresh_mode", refresh_mode), ("cdc_mode", cdc_mode)]);
@@ -167,7 +166,7 @@ fn set_status(view: pg_sys::Oid, text: &str) {
 
 #[pg_extern]
 fn resume_stream_table(name: Option<&str>) {
-    settings::require_preloaded();
+    version::require();
     privilege::require_writable("resume_stream_table()");
     let name = RangeVar::parse(required("name", name));
     stream_table_named(name);
@@ -176,21 +175,21 @@ fn resume_stream_table(name: Option<&str>) {
 
 #[pg_extern]
 fn pause_all() {
-    settings::require_preloaded();
+    version::require();
     privilege::require_writable("pause_all()");
     control::set_paused(true);
 }
 
 #[pg_extern]
 fn resume_all() {
-    settings::require_preloaded();
+    version::require();
     privilege::require_writable("resume_all()");
     control::set_paused(false);
 }
 
 #[pg_extern]
 fn drop_stream_table(name: Option<&str>, cascade: Option<bool>) {
-    settings::require_preloaded();
+    version::require();
     let name = RangeVar::parse(required("name", name));
     stream_table_named(name);
     execute::drop_view(name, cascade.unwrap_or(false));
@@ -198,7 +197,7 @@ fn drop_stream_table(name: Option<&str>, cascade: Option<bool>) {
 
 #[pg_extern]
 fn refresh_stream_table(name: Option<&str>) {
-    settings::require_preloaded();
+    version::require();
     let name = RangeVar::parse(required("name", name));
     stream_table_named(name);
     execute::refresh_view(name);
@@ -206,7 +205,7 @@ fn refresh_stream_table(name: Option<&str>) {
 
 #[pg_extern]
 fn stream_table(name: &str) -> pg_sys::Oid {
-    settings::require_preloaded();
+    version::check();
     stream_table_named(RangeVar::parse(name))
 }
 

@@ -1,6 +1,6 @@
 //! Which statements and catalog changes concern us, and who handles each.
 
-use super::{alter, create, drop, redefinition, refresh_stmt, runtime, source_ddl};
+use super::{alter, create, drop, redefinition, refresh_stmt, runtime, source_ddl, update};
 use crate::catalog;
 use crate::pg::utility::{Call, Event, Provider, Verdict, Watcher};
 use crate::wakeup;
@@ -13,7 +13,7 @@ impl Provider for Commands {
         use NodeTag::*;
         let tag = call.tag();
         let ours = matches!(tag, T_CreateTableAsStmt | T_AlterTableStmt | T_RefreshMatViewStmt | T_ExplainStmt);
-        let drops = matches!(tag, T_DropStmt | T_DropOwnedStmt);
+        let drops = matches!(tag, T_DropStmt | T_DropOwnedStmt | T_AlterExtensionStmt);
         let sources = matches!(tag, T_CreateStmt | T_CreateForeignTableStmt | T_RenameStmt | T_IndexStmt | T_ViewStmt);
         ours || drops || sources || redefines(tag) || source_ddl::is_about_subscriptions(tag) || runtime::concerns(call)
     }
@@ -27,6 +27,7 @@ impl Provider for Commands {
             NodeTag::T_RefreshMatViewStmt => refresh_stmt::before(call),
             NodeTag::T_ExplainStmt => refresh_stmt::before_explain(call),
             NodeTag::T_DropStmt | NodeTag::T_DropOwnedStmt => drop::before(call),
+            NodeTag::T_AlterExtensionStmt => update::before(call),
             tag if redefines(tag) => Verdict::Pass,
             _ => source_ddl::before(call),
         }

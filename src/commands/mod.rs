@@ -10,6 +10,7 @@ pub mod redefinition;
 pub mod refresh_stmt;
 pub mod runtime;
 pub mod source_ddl;
+pub mod update;
 pub mod waiting;
 
 use crate::pg::utility;

@@ -2,7 +2,7 @@
 //!
 //! Permissions and errors are those of the server. No refresh of ours blocks readers, so CONCURRENTLY changes nothing.
 
-use crate::catalog::stream_table;
+use crate::catalog::{stream_table, version};
 use crate::pg::names::{self, Permission};
 use crate::pg::privilege;
 use crate::pg::statement::{ExplainRefresh, Refresh};
@@ -32,6 +32,9 @@ fn lock(statement: Refresh) -> Option<pg_sys::Oid> {
     let name = statement.relation();
     loop {
         let expected = requirement(statement, name.find()?);
+        if expected.ours {
+            version::require();
+        }
         let view = name.lock(expected.mode, Permission::Maintain);
         if requirement(statement, view) == expected {
             return expected.ours.then_some(view);
@@ -74,6 +77,7 @@ pub fn before_explain(call: &Call) -> Verdict {
     let Some(explain) = ExplainRefresh::of(call) else { return Verdict::Pass };
     let ours = |relid: &pg_sys::Oid| stream_table::exists(*relid) && !explain.refresh.no_data();
     let Some(view) = explain.refresh.relation().find().filter(ours) else { return Verdict::Pass };
+    version::require();
     let relation = explain.refresh.relation();
     let view = if explain.analyzes() {
         privilege::require_writable("EXPLAIN ANALYZE REFRESH MATERIALIZED VIEW");

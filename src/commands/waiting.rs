@@ -1,7 +1,7 @@
 //! Functions about how fresh a view is: refresh it if it is too old, wait until it is fresh.
 
 use crate::capture::{Frontier, Pending};
-use crate::catalog::{dependency, stream_table};
+use crate::catalog::{dependency, stream_table, version};
 use crate::error::error;
 use crate::observe::functions::has_pending;
 use crate::pg::names::RangeVar;
@@ -11,14 +11,14 @@ use crate::pg::stack;
 use crate::pg::{clock, execute, process};
 use crate::registration::named::stream_table_named;
 use crate::schedule::{SECOND, Time};
-use crate::{settings, wakeup};
+use crate::wakeup;
 use pgrx::{PgSqlErrorCode, pg_extern, pg_sys};
 use std::time::Duration;
 
 /// Whether the view was older than that, with something to bring in, and has been refreshed.
 #[pg_extern]
 fn refresh_if_older(name: &str, seconds: f64) -> bool {
-    settings::require_preloaded();
+    version::check();
     let name = RangeVar::parse(name);
     let view = stream_table_named(name);
     let since = stream_table::get(view).and_then(|row| row.data_timestamp);
@@ -33,7 +33,7 @@ fn refresh_if_older(name: &str, seconds: f64) -> bool {
 /// Whether the view contains, within so many seconds, everything that was committed before the call.
 #[pg_extern]
 fn wait_until_fresh_for(name: &str, seconds: f64) -> bool {
-    settings::require_preloaded();
+    version::check();
     let view = stream_table_named(RangeVar::parse(name));
     if wakeup::has_changes() {
         error(
@@ -77,7 +77,7 @@ fn wait(view: pg_sys::Oid, snapshot: WaveSnapshot, deadline: Time) -> bool {
 fn contains(view: pg_sys::Oid, goal: &Frontier, snapshot: WaveSnapshot) -> bool {
     stack::check();
     let Some(row) = stream_table::get(view) else { return false };
-    let Some(frontier) = row.frontier.as_deref().map(Frontier::stored) else { return false };
+    let Some(frontier) = row.frontier.as_deref().and_then(Frontier::readable) else { return false };
     if goal.precedes(&frontier) {
         return true;
     }

@@ -2,8 +2,8 @@
 
 use super::functions::{captured_sources, waiting};
 use crate::capture::Frontier;
-use crate::catalog::dependency;
 use crate::catalog::stream_table::{self, StreamTable};
+use crate::catalog::{dependency, version};
 use crate::circuit::{self, Circuit, Operator};
 use crate::identity::as_owner_with;
 use crate::pg::explain::Explain;
@@ -13,7 +13,6 @@ use crate::pg::{facts, names, privilege};
 use crate::refresh;
 use crate::registration::named::stream_table_named;
 use crate::registration::options::Stored;
-use crate::settings;
 use pgrx::iter::TableIterator;
 use pgrx::{name, pg_extern, pg_sys};
 
@@ -24,7 +23,7 @@ fn explain_st(
     name: &str,
     with_analyze: bool,
 ) -> TableIterator<'static, (name!(property, &'static str), name!(value, Option<String>))> {
-    settings::require_preloaded();
+    version::check();
     let name = RangeVar::parse(name);
     let view = stream_table_named(name);
     let plan = plan(name, with_analyze);
@@ -57,7 +56,7 @@ fn described(row: &StreamTable) -> Properties {
         ("configured_mode", Some(options.refresh_mode.as_str().to_owned())),
         ("effective_mode", Some(row.effective_mode.clone())),
         ("downgrade_reason", row.downgrade_reason.clone()),
-        ("recompute_due", stream_table::reinit(row.relid)),
+        ("recompute_due", refresh::due(row)),
         ("operator", Some(operator(&circuit))),
         ("key", circuit.key.as_ref().map(|key| columns(row.relid, key))),
         ("frontier", row.frontier.as_deref().map(|frontier| Frontier::stored(frontier).to_text())),

@@ -3,7 +3,7 @@
 use super::{advice, verdict};
 use crate::capture::{Frontier, Pending};
 use crate::catalog::stream_table::{self, StreamTable};
-use crate::catalog::{dependency, source};
+use crate::catalog::{dependency, source, version};
 use crate::circuit;
 use crate::identity;
 use crate::pg::{execute, facts, storage};
@@ -12,15 +12,16 @@ use pgrx::iter::TableIterator;
 use pgrx::{name, pg_extern, pg_sys};
 use std::collections::BTreeSet;
 
-/// A stored frontier, readable.
+/// A stored frontier as pg_snapshot prints; NULL when it is of a format that the library does not know.
 #[pg_extern]
-fn frontier_text(frontier: &[u8]) -> String {
-    Frontier::stored(frontier).to_text()
+fn frontier_text(frontier: &[u8]) -> Option<String> {
+    Frontier::readable(frontier).map(|frontier| frontier.to_text())
 }
 
 /// The view's contents may differ from its query now, expanded through the stream tables it reads.
 #[pg_extern]
 pub fn has_pending(view: pg_sys::Oid) -> bool {
+    version::check();
     let mut seen = BTreeSet::new();
     let mut views = vec![view];
     while let Some(view) = views.pop() {
@@ -35,7 +36,7 @@ pub fn has_pending(view: pg_sys::Oid) -> bool {
 
 /// What the view reads, stream tables as they are, may have changed since it was refreshed.
 fn is_behind(row: &StreamTable) -> bool {
-    let Some(frontier) = row.frontier.as_deref().map(Frontier::stored) else { return true };
+    let Some(frontier) = row.frontier.as_deref().and_then(Frontier::readable) else { return true };
     // Whoever keeps us from looking is about to change it.
     let pending = |source: pg_sys::Oid| {
         source::get(source).is_some() && waiting(source, &frontier).is_none_or(|waiting| waiting.versions > 0)
@@ -66,10 +67,20 @@ pub fn captured_sources(row: &StreamTable) -> Vec<pg_sys::Oid> {
     sources.map(|dependency| dependency.source).collect()
 }
 
-/// A scheduler works in this database.
+/// A scheduler refreshes stream tables in this database.
 #[pg_extern]
 fn scheduler_running() -> bool {
-    wakeup::scheduler_running()
+    wakeup::scheduler_running() && version::mismatch().is_none()
+}
+
+/// Whether the library and the SQL objects of this database fit, and what each of them is.
+#[pg_extern]
+fn versions() -> TableIterator<'static, (name!(fits, bool), name!(detail, String))> {
+    settings::require_preloaded();
+    let (mismatch, found) = (version::mismatch(), version::found());
+    let detail = format!("catalog version {found}; {}", version::library());
+    let hint = mismatch.map(|mismatch| format!(": {}", mismatch.hint())).unwrap_or_default();
+    TableIterator::once((mismatch.is_none(), detail + &hint))
 }
 
 /// What waits in the change buffers for each stream table.
@@ -85,7 +96,7 @@ fn change_buffer_sizes() -> TableIterator<
         name!(buffer_bytes, i64),
     ),
 > {
-    settings::require_preloaded();
+    version::check();
     let mut rows = Vec::new();
     for view in stream_table::all() {
         let Some(frontier) = view.frontier.as_deref().map(Frontier::stored) else { continue };
@@ -103,7 +114,7 @@ fn change_buffer_sizes() -> TableIterator<
 fn validate_query(
     query: &str,
 ) -> TableIterator<'static, (name!(check_name, String), name!(result, String), name!(severity, String))> {
-    settings::require_preloaded();
+    version::check();
     // Names mean what they mean to the caller; rewriting and folding are restricted as those of a view are.
     let query = execute::analyze_query(query);
     let circuit = identity::as_author(|author| circuit::build_query(query, author));

@@ -10,9 +10,8 @@
 //! In a graph of diamonds there are far more paths than nodes. So what a stream table reads is shown where it comes first;
 //! where it comes again, the line says so.
 
-use crate::catalog::{dependency, stream_table};
+use crate::catalog::{dependency, stream_table, version};
 use crate::pg::facts;
-use crate::settings;
 use hashbrown::{HashMap, HashSet};
 use pgrx::iter::TableIterator;
 use pgrx::{name, pg_extern, pg_sys};
@@ -30,7 +29,7 @@ fn dependency_lines() -> TableIterator<
     'static,
     (name!(line, i32), name!(tree_line, String), name!(node, String), name!(relid, pg_sys::Oid), name!(depth, i32)),
 > {
-    settings::require_preloaded();
+    version::check();
     let graph = Graph::read();
     let lines = graph.lines().into_iter().enumerate().map(|(number, line)| {
         let name = graph.names[&line.node].clone();

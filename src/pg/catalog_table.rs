@@ -1,7 +1,8 @@
 //! Native reads and writes of the extension's own small tables, by the routes the server uses for its catalogs.
 
 use super::relation::Relation;
-use pgrx::{FromDatum, IntoDatum, pg_sys};
+use crate::error::{cannot_happen, error};
+use pgrx::{FromDatum, IntoDatum, PgSqlErrorCode, pg_sys};
 
 /// A column value; None is NULL.
 pub type Value = Option<pg_sys::Datum>;
@@ -93,20 +94,34 @@ impl CatalogTable {
         found
     }
 
-    /// Inserts a row of values in column order.
+    /// How many columns the table has.
+    fn width(&self) -> usize {
+        // SAFETY: the relation is open.
+        unsafe { (*self.0.tuple_desc()).natts as usize }
+    }
+
+    /// Inserts a row of values in column order. Columns that the table has beyond them (its SQL is newer than the library)
+    /// stay out of the row, as in rows from before they were added; values beyond the columns (it is older) are dropped.
     pub fn insert(&self, values: &[Value]) {
-        let (mut datums, mut nulls) = split(values);
-        // SAFETY: one value per column of the open relation.
+        let count = values.len().min(self.width());
+        let (mut datums, mut nulls) = split(&values[..count]);
+        // SAFETY: one value per column of the descriptor, which is the open relation's or its beginning.
         unsafe {
-            assert_eq!(values.len(), (*self.0.tuple_desc()).natts as usize);
-            let tuple = pg_sys::heap_form_tuple(self.0.tuple_desc(), datums.as_mut_ptr(), nulls.as_mut_ptr());
+            let desc = match count < self.width() {
+                true => pg_sys::CreateTupleDescTruncatedCopy(self.0.tuple_desc(), count as i32),
+                false => self.0.tuple_desc(),
+            };
+            let tuple = pg_sys::heap_form_tuple(desc, datums.as_mut_ptr(), nulls.as_mut_ptr());
             pg_sys::CatalogTupleInsert(self.0.as_ptr(), tuple);
         }
         command_counter_increment();
     }
 
-    /// Replaces the given columns of a row.
+    /// Replaces the given columns of a row, as far as the table has them.
     pub fn update(&self, row: &Row, changes: &[(i16, Value)]) {
+        let width = self.width();
+        let changes: Vec<(i16, Value)> =
+            changes.iter().copied().filter(|(attno, _)| *attno as usize <= width).collect();
         let mut columns: Vec<i32> = changes.iter().map(|(attno, _)| i32::from(*attno)).collect();
         let values: Vec<Value> = changes.iter().map(|(_, value)| *value).collect();
         let (mut datums, mut nulls) = split(&values);
@@ -133,8 +148,17 @@ impl CatalogTable {
 }
 
 impl Row {
-    /// Column `attno` (1-based), None for NULL.
+    /// The table has a column `attno`; not so one that is added by an update of the extension which is still to come.
+    fn has(&self, attno: i16) -> bool {
+        // SAFETY: a private copy.
+        i32::from(attno) <= unsafe { (*self.desc).natts }
+    }
+
+    /// Column `attno` (1-based), None for NULL and for a column that the table does not have.
     pub fn get<T: FromDatum>(&self, attno: i16) -> Option<T> {
+        if !self.has(attno) {
+            return None;
+        }
         let mut null = false;
         // SAFETY: the tuple matches the descriptor; T is the column's type, as the table's one reader declares.
         unsafe {
@@ -145,7 +169,18 @@ impl Row {
 
     /// A column declared NOT NULL.
     pub fn must<T: FromDatum>(&self, attno: i16) -> T {
-        self.get(attno).unwrap_or_else(|| crate::error::cannot_happen(format!("null in catalog column {attno}")))
+        self.get(attno).unwrap_or_else(|| self.missing(attno))
+    }
+
+    fn missing(&self, attno: i16) -> ! {
+        if self.has(attno) {
+            cannot_happen(format!("null in catalog column {attno}"))
+        }
+        let message = format!("a table of extension \"pg_trickle\" has no column {attno}");
+        error(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, message)
+            .detail("The SQL objects of this database are older than the library.")
+            .hint("Execute ALTER EXTENSION pg_trickle UPDATE in this database.")
+            .raise()
     }
 
     /// This transaction wrote the row.

@@ -177,15 +177,16 @@ type Listener = (fn(), fn(pg_sys::Oid));
 
 thread_local!(static LISTENER: Cell<Option<Listener>> = const { Cell::new(None) });
 
-/// Calls `schema` whenever a schema was created, dropped or changed, and `relation` whenever that relation was, or, with
-/// InvalidOid, any may have been. One listener.
+/// Calls `schema` whenever a schema or an extension was created, dropped or changed (ALTER EXTENSION UPDATE), and `relation`
+/// whenever that relation was, or, with InvalidOid, any may have been. One listener.
 pub fn on_change(schema: fn(), relation: fn(pg_sys::Oid)) {
+    use pg_sys::SysCacheIdentifier::{EXTENSIONNAME, NAMESPACEOID};
     LISTENER.set(Some((schema, relation)));
-    let cache = pg_sys::SysCacheIdentifier::NAMESPACEOID as i32;
     let none = pg_sys::Datum::from(0usize);
     // SAFETY: the callbacks live as long as the library.
     unsafe {
-        pg_sys::CacheRegisterSyscacheCallback(cache, Some(schema_changed), none);
+        pg_sys::CacheRegisterSyscacheCallback(NAMESPACEOID as i32, Some(schema_changed), none);
+        pg_sys::CacheRegisterSyscacheCallback(EXTENSIONNAME as i32, Some(schema_changed), none);
         pg_sys::CacheRegisterRelcacheCallback(Some(relation_changed), none);
     }
 }

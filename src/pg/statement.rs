@@ -309,6 +309,13 @@ pub fn drops_extension(call: &Call, name: &str) -> bool {
     }
 }
 
+/// ALTER EXTENSION `name` UPDATE.
+pub fn updates_extension(call: &Call, name: &str) -> bool {
+    let stmt: *mut pg_sys::AlterExtensionStmt = call.tree();
+    // SAFETY: the statement names an extension.
+    unsafe { is_a(stmt, NodeTag::T_AlterExtensionStmt) && string((*stmt).extname) == name }
+}
+
 /// The roles of DROP OWNED BY.
 pub fn drop_owned_roles(call: &Call) -> Vec<pg_sys::Oid> {
     let stmt: *mut pg_sys::DropOwnedStmt = call.tree();

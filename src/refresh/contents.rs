@@ -30,7 +30,7 @@ impl Contents {
         match row.frontier.as_deref().map(Frontier::stored) {
             None => without_frontier(view, asked),
             Some(_) if row.may_be_replaced() => replaced(view, asked),
-            Some(frontier) => stream_table::reinit(view).map_or(Self::Current(frontier), Self::Due),
+            Some(frontier) => due(row).map_or(Self::Current(frontier), Self::Due),
         }
     }
 
@@ -66,6 +66,13 @@ impl Contents {
             Self::Replaced(None) | Self::Current(_) => false,
         }
     }
+}
+
+/// Why the contents must be computed anew, if they must.
+pub fn due(row: &StreamTable) -> Option<String> {
+    let frontier = row.frontier.as_deref()?;
+    let unreadable = || Frontier::readable(frontier).is_none().then(|| RecomputeReason::FormatChanged.to_string());
+    stream_table::reinit(row.relid).or_else(unreadable)
 }
 
 fn without_frontier(view: pg_sys::Oid, asked: Asked) -> Contents {

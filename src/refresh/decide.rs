@@ -56,7 +56,11 @@ pub fn work(contents: &Contents, entry: &Entry, row: &StreamTable, scope: Scope)
 
 fn continued(frontier: &Frontier, entry: &Entry, scope: Scope) -> (Work, Option<PendingChanges>) {
     let pending = PendingChanges::since(frontier, entry, scope.snapshot);
-    let work = if pending.is_empty() { idle(scope.asked) } else { choose(entry, &pending, scope.owner) };
+    let work = match () {
+        _ if pending.unreadable => Work::Recompute(Recompute::Reinitialize, None),
+        _ if pending.is_empty() => idle(scope.asked),
+        _ => choose(entry, &pending, scope.owner),
+    };
     (work, Some(pending))
 }
 

@@ -29,11 +29,12 @@ pub use entrance::{lock_level, prepare};
 pub use explain::explain;
 
 use crate::capture;
-use crate::catalog::{history, stream_table};
+use crate::catalog::{history, stream_table, version};
 use crate::exec::apply::Counters;
 use crate::pg::{clock, names, progress as pg_progress, snapshot};
 use perform::Probe;
 use pgrx::pg_sys;
+pub use contents::due;
 use scope::Asked;
 use wave::Member;
 
@@ -144,9 +145,14 @@ pub fn refresh(view: pg_sys::Oid, initiator: Initiator) -> Outcome {
 }
 
 /// Refreshes these views, populated ones, and all they read, as the scheduler wants it. None, with nothing done: one of
-/// them is not what it was.
+/// them, or the extension, is not what it was.
 pub fn scheduled(due: &[Due]) -> Option<Refreshed> {
     let _shown = progress::begin(Initiator::Scheduler);
+    // A lock that is not to be had is nobody's fault, and tried again.
+    due.first().into_iter().for_each(|due| progress::locking(due.view));
+    if version::keep().is_some() {
+        return None;
+    }
     for due in due {
         progress::locking(due.view);
         names::lock(due.view, pg_sys::RowExclusiveLock);

@@ -13,6 +13,8 @@ pub type Versions = SmallVec<[(pg_sys::Oid, u64); 8]>;
 /// What is pending for a view.
 pub struct PendingChanges {
     pub versions: Versions,
+    /// Some of them cannot be read.
+    pub unreadable: bool,
     /// Of the frontier after it (Frontier::horizon).
     horizon: u64,
     beginnings: Vec<Beginning>,
@@ -21,11 +23,12 @@ pub struct PendingChanges {
 impl PendingChanges {
     /// What came after `frontier` and `snapshot` sees.
     pub fn since(frontier: &Frontier, entry: &Entry, snapshot: WaveSnapshot) -> Self {
-        let mut found = Self { versions: SmallVec::new(), horizon: u64::MAX, beginnings: vec![] };
+        let mut found = Self { versions: SmallVec::new(), unreadable: false, horizon: u64::MAX, beginnings: vec![] };
         let xmin = Frontier::now(snapshot).xmin();
         for source in entry.circuit.sources.iter().filter(|source| source.capturable) {
             let pending = Pending::count(source.relid, frontier, snapshot.as_ptr(), xmin);
             found.versions.push((source.relid, pending.versions));
+            found.unreadable |= pending.unreadable;
             found.horizon = found.horizon.min(pending.horizon);
             found.beginnings.extend(pending.beginnings);
         }

@@ -6,6 +6,7 @@
 
 use super::{entry, progress};
 use crate::capture;
+use crate::catalog::state;
 use crate::catalog::stream_table::{self, StreamTable};
 use crate::pg::names;
 use crate::plan::cache::{self, Entry};
@@ -127,14 +128,21 @@ fn locked_upstream(entry: &Entry, order: &[(usize, pg_sys::Oid)]) -> bool {
     upstream(entry).all(|source| order.iter().any(|&(_, oid)| oid == source))
 }
 
-/// Follows a query that became another one, say because a plain view below it was replaced. True if it had to.
+/// Follows a query that became another one, say because a plain view below it was replaced, and a library that keeps its state in
+/// another format. True if it had to.
 fn resync(member: &Member) -> bool {
     let stale = member.row.fingerprint != member.entry.circuit.fingerprint;
+    let unreadable = !stale && member.entry.target.state.is_some() && !state::are_readable(member.view);
     if stale {
         registration::resync(member.view);
+    }
+    if unreadable {
+        registration::renew_state(member.view);
+    }
+    if stale || unreadable {
         cache::forget(member.view);
     }
-    stale
+    stale || unreadable
 }
 
 /// Excludes other refreshes of these views, and nobody else, until the end of the transaction.

@@ -161,12 +161,23 @@ fn attach_circuit(circuit: &Circuit, options: &Options) -> bool {
         for source in sources {
             capture::install(source.relid, &source.columns);
         }
-        for (number, layout) in layouts(circuit) {
-            state::create(circuit.view, number, &layout);
-        }
+        create_state(circuit);
     }
     stream_table::set_captured(circuit.view, captured);
     captured
+}
+
+fn create_state(circuit: &Circuit) {
+    for (number, layout) in layouts(circuit) {
+        state::create(circuit.view, number, &layout);
+    }
+}
+
+/// Puts empty state tables of the present format in the place of others. The contents are recomputed by the next refresh.
+pub fn renew_state(view: pg_sys::Oid) {
+    state::drop_all(view);
+    create_state(&circuit_of(view));
+    stream_table::set_reinit(view, RecomputeReason::FormatChanged);
 }
 
 /// The state tables of its blocks.

@@ -23,6 +23,12 @@ pub fn send(event: &str, view: pg_sys::Oid, details: &[(&str, Value)]) {
     notify::notify(ALERT, &object(start.iter().chain(details)));
 }
 
+/// Something about the whole database.
+pub fn send_of_database(event: &str, details: &[(&str, Value)]) {
+    let start = [("event", Value::Text(event))];
+    notify::notify(ALERT, &object(start.iter().chain(details)));
+}
+
 /// A refresh has changed rows of a view that wants this told.
 pub fn refreshed(step: &Step) {
     let Some(name) = facts::try_relation_name(step.view) else { return };

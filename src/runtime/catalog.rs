@@ -1,6 +1,7 @@
 //! What the scheduler reads of the catalog when stream tables came, went or were set otherwise.
 
 use crate::catalog::stream_table::{self, Status, StreamTable};
+use crate::catalog::version::{self, Mismatch};
 use crate::catalog::{self, control, dependency};
 use crate::error::cannot_happen;
 use crate::registration::options::Stored;
@@ -41,6 +42,8 @@ pub struct Picture {
     pub health: Vec<Health>,
     pub last: Vec<Option<Time>>,
     pub paused: bool,
+    /// The SQL objects are not those of the library: nothing is known, and nothing refreshed.
+    pub mismatch: Option<Mismatch>,
 }
 
 /// None: the extension is not there.
@@ -48,11 +51,15 @@ pub fn read() -> Option<Picture> {
     if !catalog::installed() {
         return None;
     }
+    if let Some(mismatch) = version::mismatch() {
+        return Some(Picture { nodes: vec![], health: vec![], last: vec![], paused: true, mismatch: Some(mismatch) });
+    }
     let mut sources: HashMap<u32, Vec<u32>> = HashMap::new();
     for (view, dependency) in dependency::all() {
         sources.entry(view.to_u32()).or_default().push(dependency.source.to_u32());
     }
-    let mut picture = Picture { nodes: vec![], health: vec![], last: vec![], paused: control::paused() };
+    let mut picture =
+        Picture { nodes: vec![], health: vec![], last: vec![], paused: control::paused(), mismatch: None };
     for row in stream_table::all() {
         let text = Stored::read(row.relid).options().schedule;
         let schedule = spec::parse(&text).unwrap_or_else(|_| cannot_happen("a stored schedule is malformed"));

@@ -5,6 +5,7 @@ use super::catalog::{self, Picture};
 use super::pool::{self, Ending, Pool};
 use super::views::Views;
 use super::watch::{self, Watch};
+use crate::catalog::version::Mismatch;
 use crate::pg::process;
 use crate::pg::shared::{self, BITS, Database, Shared, WAVE, WORDS};
 use crate::pg::{clock, xact};
@@ -91,6 +92,8 @@ struct Scheduler {
     pool: Pool,
     views: Views,
     watch: Watch,
+    /// The SQL objects do not fit, as has been told.
+    mismatch: Option<Mismatch>,
     /// Of the catalog as `views` has it; None: to be read again in any case.
     generation: Option<u64>,
     read_again: Time,
@@ -103,6 +106,8 @@ impl Scheduler {
     fn new(shared: Shared, place: &'static Database, database: u32) -> Option<Self> {
         let generation = place.generation.load(SeqCst);
         let picture = read().unwrap_or_else(|failure| failure.report().raise())?;
+        watch::versions(None, picture.mismatch);
+        let mismatch = picture.mismatch;
         let views = Views::new(picture, clock::now());
         let pool = Pool::new(shared, database);
         Some(Self {
@@ -110,6 +115,7 @@ impl Scheduler {
             pool,
             views,
             watch: Watch::new(),
+            mismatch,
             generation: Some(generation),
             read_again: Time::MIN,
             seen: [0; WORDS],
@@ -174,6 +180,8 @@ impl Scheduler {
         match read() {
             Ok(None) => return false,
             Ok(Some(picture)) => {
+                watch::versions(self.mismatch, picture.mismatch);
+                self.mismatch = picture.mismatch;
                 let views = self.views.follow(picture, now);
                 watch::resumed(&self.views.resumed(&views));
                 self.views = views;

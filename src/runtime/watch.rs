@@ -1,11 +1,12 @@
-//! What goes wrong without a refresh failing, and is told all the same: data that get old, change buffers that grow, and
-//! stream tables that go on after they had stopped.
+//! What goes wrong without a refresh failing, and is told all the same: data that get old, change buffers that grow,
+//! stream tables that go on after they had stopped, and SQL objects that do not fit the library.
 //!
 //! An alert is sent once: again about the same view after it has been refreshed, about the same buffer when it has doubled.
 
 use super::alert::{self, Value};
 use super::views::Views;
 use crate::capture::{self, Grown};
+use crate::catalog::version::Mismatch;
 use crate::catalog::{dependency, stream_table};
 use crate::pg::{facts, xact};
 use crate::schedule::{SECOND, Time};
@@ -69,6 +70,22 @@ impl Watch {
 pub fn resumed(views: &[u32]) {
     if !views.is_empty() {
         report(|| views.iter().for_each(|&view| alert::send("resumed", view.into(), &[])));
+    }
+}
+
+/// The library and the SQL objects do not fit any more, or fit again.
+pub fn versions(before: Option<Mismatch>, now: Option<Mismatch>) {
+    if before == now {
+        return;
+    }
+    match now {
+        Some(mismatch) => {
+            mismatch.report().warn();
+            let detail = mismatch.detail();
+            let details = [("detail", Value::Text(&detail)), ("hint", Value::Text(mismatch.hint()))];
+            report(|| alert::send_of_database("versions_differ", &details));
+        }
+        None => report(|| alert::send_of_database("versions_agree", &[])),
     }
 }
 
