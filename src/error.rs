@@ -1,8 +1,7 @@
 //! Errors in three parts, as PostgreSQL writes them: message, DETAIL, HINT, with a SQLSTATE.
 
-use pgrx::pg_sys::panic::{CaughtError, ErrorReport};
-use pgrx::{PgLogLevel, PgSqlErrorCode, PgTryBuilder};
-use std::panic::AssertUnwindSafe;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{PgLogLevel, PgSqlErrorCode};
 
 /// An error under construction. Messages are lower case without a full stop; DETAIL and HINT are sentences.
 #[must_use = "an error that is not raised is swallowed"]
@@ -44,24 +43,6 @@ impl Report {
     pub fn notice(self) {
         self.0.report(PgLogLevel::NOTICE);
     }
-}
-
-/// Runs `work`. An error over values that it raises without a HINT gets this one.
-pub fn advise<R>(hint: &str, work: impl FnOnce() -> R) -> R {
-    PgTryBuilder::new(AssertUnwindSafe(work))
-        .catch_others(|caught| match &caught {
-            CaughtError::PostgresError(report) | CaughtError::ErrorReport(report)
-                if is_over_values(report.sql_error_code()) && report.hint().is_none() =>
-            {
-                let advised = error(report.sql_error_code(), report.message().to_owned()).hint(hint);
-                match report.detail() {
-                    Some(detail) => advised.detail(detail).raise(),
-                    None => advised.raise(),
-                }
-            }
-            _ => caught.rethrow(),
-        })
-        .execute()
 }
 
 /// An expression may have raised this over the values it met: data exceptions, constraints of domains, errors of

@@ -61,6 +61,7 @@ pgrx::pg_module_magic!(name, version);
 /// Hooks are registered only when the server preloads the library; loaded later it answers with an error that says so.
 #[pg_guard]
 extern "C-unwind" fn _PG_init() {
+    pg::elog::register();
     if pg::preloading() {
         settings::register();
         wakeup::register();

@@ -1,6 +1,6 @@
 //! Transactions: begun by background processes, watched at their end in every backend; subtransactions.
 
-use super::snapshot;
+use super::{elog, snapshot};
 use crate::error::Report;
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::{PgSqlErrorCode, PgTryBuilder, pg_sys};
@@ -58,11 +58,42 @@ pub struct Failure {
     pub message: String,
     detail: Option<String>,
     hint: Option<String>,
+    context: Option<String>,
 }
 
 impl Failure {
-    /// The same as an error to report.
-    pub fn report(&self) -> Report {
+    pub fn raise(&self) -> ! {
+        self.within(|report| report.raise())
+    }
+
+    pub fn warn(&self) {
+        self.within(Report::warn);
+    }
+
+    /// To the server's log.
+    pub fn log(&self) {
+        self.within(Report::log);
+    }
+
+    /// Message, DETAIL and CONTEXT, as the server's log shows them.
+    pub fn text(&self) -> String {
+        let mut text = self.message.clone();
+        for (title, part) in [("DETAIL", &self.detail), ("CONTEXT", &self.context)] {
+            if let Some(part) = part {
+                text += &format!("\n{title}:  {part}");
+            }
+        }
+        text
+    }
+
+    fn within<R>(&self, act: impl FnOnce(Report) -> R) -> R {
+        match &self.context {
+            Some(context) => elog::within(context, || act(self.report())),
+            None => act(self.report()),
+        }
+    }
+
+    fn report(&self) -> Report {
         let mut report = crate::error::error(self.code, self.message.clone());
         if let Some(detail) = &self.detail {
             report = report.detail(detail.clone());
@@ -87,7 +118,11 @@ pub fn run<R>(work: impl FnOnce() -> R) -> Result<R, Failure> {
         unsafe { pg_sys::CommitTransactionCommand() };
         Ok(result)
     }))
-    .catch_others(|error| Err(failure(&error)))
+    .catch_others(|error| {
+        let failure = failure(&error);
+        elog::forget(&error);
+        Err(failure)
+    })
     .execute();
     if result.is_err() {
         // SAFETY: whatever state the error left is cleaned up.
@@ -126,7 +161,11 @@ pub fn attempt<R>(forgiven: fn(PgSqlErrorCode) -> bool, work: impl FnOnce() -> R
         unsafe { pg_sys::RollbackAndReleaseCurrentSubTransaction() };
         restore();
         let failure = failure(&caught);
-        if forgiven(failure.code) { Err(failure) } else { caught.rethrow() }
+        if !forgiven(failure.code) {
+            caught.rethrow()
+        }
+        elog::forget(&caught);
+        Err(failure)
     })
     .execute()
 }
@@ -140,6 +179,7 @@ fn failure(error: &CaughtError) -> Failure {
         message: report.message().to_owned(),
         detail: report.detail().map(str::to_owned),
         hint: report.hint().map(str::to_owned),
+        context: elog::context(error),
     }
 }
 

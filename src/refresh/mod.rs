@@ -23,7 +23,7 @@ pub use explain::explain;
 use crate::capture;
 use crate::catalog::{history, stream_table};
 use crate::exec::apply::Counters;
-use crate::pg::{clock, names, progress as pg_progress, snapshot};
+use crate::pg::{clock, elog, facts, names, progress as pg_progress, snapshot};
 use pgrx::pg_sys;
 use step::Probe;
 use wave::Member;
@@ -165,7 +165,8 @@ fn run(wave: &[Member], target: Option<pg_sys::Oid>, mut probe: Option<&mut Prob
         let step = |member: &Member| {
             let started = clock::now();
             let probe = probe.as_deref_mut().filter(|_| target == Some(member.view));
-            let outcome = step::run(member, target, snapshot, taken, probe);
+            let context = format!("refresh of materialized view \"{}\"", facts::relation_name(member.view));
+            let outcome = elog::within(&context, || step::run(member, target, snapshot, taken, probe));
             pg_progress::view_done();
             let before = member.row.data_timestamp;
             Step { view: member.view, outcome, started, ended: clock::now(), before }

@@ -9,10 +9,11 @@ use crate::capture::frontier::{Beginning, Frontier};
 use crate::catalog::dependency;
 use crate::catalog::stream_table::{self, StreamTable};
 use crate::circuit;
-use crate::error::{advise, cannot_happen, error, is_over_values};
+use crate::error::{cannot_happen, error, is_over_values};
 use crate::exec::run::{Execution, Purpose, Run};
 use crate::exec::{apply, mismatch};
 use crate::identity::{as_owner, as_owner_with};
+use crate::pg::elog::advise;
 use crate::pg::names;
 use crate::pg::progress::{self as pg_progress, Phase};
 use crate::pg::relation::Relation;
@@ -256,7 +257,7 @@ fn perform(
                 }
             }
         }
-        Work::Delta(..) => advise(BEYOND_QUERY, || execute(&plan, &run, costs, probe)),
+        Work::Delta(..) => advise(BEYOND_QUERY, is_over_values, || execute(&plan, &run, costs, probe)),
         _ => execute(&plan, &run, costs, probe),
     };
     if let Some(what) = mismatch::take() {
