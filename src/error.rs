@@ -46,10 +46,10 @@ impl Report {
 }
 
 /// An expression may have raised this over the values it met: data exceptions, constraints of domains, errors of
-/// functions in other languages, limits of values, RAISE.
-pub fn is_over_values(code: PgSqlErrorCode) -> bool {
+/// functions in other languages, limits of values, RAISE, also with an SQLSTATE that the server does not have.
+pub fn is_over_values(code: i32) -> bool {
     // ERRCODE_TO_CATEGORY
-    const CLASS: isize = (1 << 12) - 1;
+    const CLASS: i32 = (1 << 12) - 1;
     let classes = [
         PgSqlErrorCode::ERRCODE_DATA_EXCEPTION,
         PgSqlErrorCode::ERRCODE_EXTERNAL_ROUTINE_EXCEPTION,
@@ -58,7 +58,8 @@ pub fn is_over_values(code: PgSqlErrorCode) -> bool {
         PgSqlErrorCode::ERRCODE_PLPGSQL_ERROR,
     ];
     let of_domains = [PgSqlErrorCode::ERRCODE_CHECK_VIOLATION, PgSqlErrorCode::ERRCODE_NOT_NULL_VIOLATION];
-    of_domains.contains(&code) || classes.iter().any(|&class| class as isize == code as isize & CLASS)
+    let known = PgSqlErrorCode::from(code);
+    known as i32 != code || of_domains.contains(&known) || classes.iter().any(|&class| class as i32 == code & CLASS)
 }
 
 /// A condition our own invariants exclude; the counterpart of `elog(ERROR)`.

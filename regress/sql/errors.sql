@@ -99,6 +99,12 @@ SELECT name, field, plain, left(ours, 30) AS ours FROM cases, differences(name) 
 SET pg_trickle.refresh_strategy = full;
 SELECT name, d.* FROM cases, differences(name) d ORDER BY n, field;
 RESET pg_trickle.refresh_strategy;
+-- A delta that fails with an SQLSTATE of the user's own, over a row that came and went.
+INSERT INTO t VALUES (104, 1, '1');
+DELETE FROM t WHERE id = 100;
+REFRESH MATERIALIZED VIEW function_raise;
+SELECT count(*) FROM function_raise;
+INSERT INTO t VALUES (100, 0, 'x');
 -- At population: the whole of it.
 CREATE MATERIALIZED VIEW plain_new AS SELECT id, share(a) AS x FROM t;
 CREATE MATERIALIZED VIEW new WITH (pg_trickle.incremental) AS SELECT id, share(a) AS x FROM t;

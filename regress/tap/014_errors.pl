@@ -14,7 +14,7 @@ $node->safe_psql('postgres', q{
 	CREATE FUNCTION share(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$
 	BEGIN
 		IF $1 = 0 THEN
-			RAISE EXCEPTION 'zero is refused' USING DETAIL = 'It is the number of nothing.', ERRCODE = '22012';
+			RAISE EXCEPTION 'zero is refused' USING DETAIL = 'It is the number of nothing.', ERRCODE = 'UX001';
 		END IF;
 		RETURN 1000 / $1;
 	END $$;
@@ -31,7 +31,7 @@ sub error_of
 	return $err =~ s/^psql:<stdin>:\d+: //mgr;
 }
 my @statements = (
-	[ 'a refresh', 'REFRESH MATERIALIZED VIEW shares', qr/\AERROR:  22012: zero is refused\nDETAIL:  It is the number of nothing\.\nCONTEXT:  PL\/pgSQL function public\.share\(integer\) line 4 at RAISE\nrefresh of materialized view "public.shares"\nLOCATION:  exec_stmt_raise, pl_exec.c:\d+\z/ ],
+	[ 'a refresh', 'REFRESH MATERIALIZED VIEW shares', qr/\AERROR:  UX001: zero is refused\nDETAIL:  It is the number of nothing\.\nCONTEXT:  PL\/pgSQL function public\.share\(integer\) line 4 at RAISE\nrefresh of materialized view "public.shares"\nLOCATION:  exec_stmt_raise, pl_exec.c:\d+\z/ ],
 	[ 'an error without DETAIL', q{SELECT * FROM pgtrickle.validate_query('SELECT nope')}, qr/\AERROR:  42703: column "nope" does not exist\nLINE 1: SELECT nope\n +\^\nQUERY:  SELECT nope\nLOCATION:  errorMissingColumn, parse_relation.c:\d+\z/ ],
 	[ 'an error of ours', q{SELECT pgtrickle.refresh_stream_table('orders')}, qr/\AERROR:  42809: "orders" is not a materialized view\nDETAIL:  Stream tables are materialized views\.\nHINT:  [^\n]*\nLOCATION:  [^\n]*\z/ ],
 	[ 'an error inside a statement of ours', q{CREATE MATERIALIZED VIEW v WITH (pg_trickle.incremental) AS SELECT 1 / (amount - 1) AS x FROM orders}, qr/\AERROR:  22012: division by zero\nCONTEXT:  refresh of materialized view "public.v"\nLOCATION:  int4div, int.c:\d+\z/ ]);

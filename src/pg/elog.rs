@@ -169,6 +169,12 @@ fn kept(caught: &CaughtError) -> Option<Kept> {
     serial(report_of(caught).file()).and_then(|serial| KEEP.with_borrow(|keep| keep.find(serial)))
 }
 
+/// The SQLSTATE, as the server packs it. pgrx has none for those that the server does not define.
+pub fn code(caught: &CaughtError) -> i32 {
+    // SAFETY: an error stays as it is while it is kept.
+    kept(caught).map_or(report_of(caught).sql_error_code() as i32, |kept| unsafe { (*kept.data).sqlerrcode })
+}
+
 /// The CONTEXT of an error of the server.
 pub fn context(caught: &CaughtError) -> Option<String> {
     // SAFETY: an error stays as it is while it is kept; its context is NUL-terminated or null.
@@ -188,11 +194,11 @@ pub fn forget(caught: &CaughtError) {
 }
 
 /// Runs `work`. An error that it raises without a HINT gets this one, if `over` says so of its SQLSTATE.
-pub fn advise<R>(hint: &str, over: fn(pgrx::PgSqlErrorCode) -> bool, work: impl FnOnce() -> R) -> R {
+pub fn advise<R>(hint: &str, over: fn(i32) -> bool, work: impl FnOnce() -> R) -> R {
     PgTryBuilder::new(AssertUnwindSafe(work))
         .catch_others(|caught| {
             let report = report_of(&caught);
-            if report.hint().is_none() && over(report.sql_error_code()) {
+            if report.hint().is_none() && over(code(&caught)) {
                 give(hint, caught)
             }
             caught.rethrow()

@@ -3,7 +3,7 @@
 use super::{elog, snapshot};
 use crate::error::Report;
 use pgrx::pg_sys::panic::CaughtError;
-use pgrx::{PgSqlErrorCode, PgTryBuilder, pg_sys};
+use pgrx::{PgTryBuilder, pg_sys};
 use std::ffi::c_void;
 use std::panic::AssertUnwindSafe;
 
@@ -54,7 +54,8 @@ unsafe extern "C-unwind" fn ended<L: Listener>(event: pg_sys::XactEvent::Type, _
 
 /// Why a transaction or an attempt failed.
 pub struct Failure {
-    pub code: PgSqlErrorCode,
+    /// As the server packs it.
+    pub code: i32,
     pub message: String,
     detail: Option<String>,
     hint: Option<String>,
@@ -94,7 +95,7 @@ impl Failure {
     }
 
     fn report(&self) -> Report {
-        let mut report = crate::error::error(self.code, self.message.clone());
+        let mut report = crate::error::error(self.code.into(), self.message.clone());
         if let Some(detail) = &self.detail {
             report = report.detail(detail.clone());
         }
@@ -134,7 +135,7 @@ pub fn run<R>(work: impl FnOnce() -> R) -> Result<R, Failure> {
 /// Runs `work` in a subtransaction. An error undoes it, and is returned if `forgiven`.
 ///
 /// As PL/pgSQL does it for EXCEPTION. What `work` has allocated stays until the current memory context goes.
-pub fn attempt<R>(forgiven: fn(PgSqlErrorCode) -> bool, work: impl FnOnce() -> R) -> Result<R, Failure> {
+pub fn attempt<R>(forgiven: fn(i32) -> bool, work: impl FnOnce() -> R) -> Result<R, Failure> {
     // SAFETY: plain globals.
     let (context, owner) = unsafe { (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner) };
     let restore = || {
@@ -175,7 +176,7 @@ fn failure(error: &CaughtError) -> Failure {
     | CaughtError::ErrorReport(report)
     | CaughtError::RustPanic { ereport: report, .. }) = error;
     Failure {
-        code: report.sql_error_code(),
+        code: elog::code(error),
         message: report.message().to_owned(),
         detail: report.detail().map(str::to_owned),
         hint: report.hint().map(str::to_owned),

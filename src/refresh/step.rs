@@ -294,7 +294,7 @@ fn anew(
 /// Whether the query fails as well, it will say itself.
 fn report_failure(entry: &Entry, failure: &Failure) {
     let message = format!("delta of materialized view \"{}\" failed, computing it anew", name(entry.circuit.view));
-    error(failure.code, message).detail(&failure.message).debug();
+    error(failure.code.into(), message).detail(&failure.message).debug();
 }
 
 /// A wrong answer has shown itself (promise 1).

@@ -13,7 +13,7 @@ use pgrx::pg_sys;
 
 /// Says what kind of failure it was. A lock that somebody else holds is none of the view's, and not written down.
 pub fn handle(view: pg_sys::Oid, failure: &Failure, began: Time) -> Class {
-    let sqlstate = retry::unpack(failure.code as i32);
+    let sqlstate = retry::unpack(failure.code);
     let class = retry::classify(&sqlstate);
     if class == Class::Busy || view == pg_sys::InvalidOid {
         return class;
