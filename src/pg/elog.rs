@@ -23,7 +23,7 @@ use pgrx::{PgTryBuilder, pg_sys};
 use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::panic::{self, AssertUnwindSafe};
-use std::{array, ptr};
+use std::ptr;
 
 /// Errors are held while another one is handled, seldom deeper.
 const MOST: usize = 8;
@@ -68,10 +68,10 @@ impl Keep {
 const MARK: u8 = 1;
 
 fn mark(serial: u64) -> [u8; 24] {
-    let mut digits = array::from_fn(|_| 0);
+    let mut name = [0; 24];
     let text = format!("{}{serial}", MARK as char);
-    digits[..text.len()].copy_from_slice(text.as_bytes());
-    digits
+    name[..text.len()].copy_from_slice(text.as_bytes());
+    name
 }
 
 fn serial(mark: &str) -> Option<u64> {
@@ -224,37 +224,35 @@ fn give(hint: &str, caught: CaughtError) -> ! {
     }
 }
 
-/// An entry of the server's stack of error contexts. It goes with the frame that pushed it.
-struct Callback(Box<pg_sys::ErrorContextCallback>);
+/// An entry of the server's stack of error contexts, boxed. It goes with the frame that pushed it.
+struct Callback(*mut pg_sys::ErrorContextCallback);
 
 impl Callback {
     /// # Safety
     /// `text` outlives the callback.
     unsafe fn push(callback: unsafe extern "C-unwind" fn(*mut c_void), text: &CStr) -> Self {
+        let arg = text.as_ptr().cast_mut().cast();
         // SAFETY: popped by Drop, so callbacks leave in the reverse order; pgrx restores the stack where it catches errors.
         unsafe {
-            let mut entry = Box::new(pg_sys::ErrorContextCallback {
-                previous: pg_sys::error_context_stack,
-                callback: Some(callback),
-                arg: text.as_ptr().cast_mut().cast(),
-            });
-            pg_sys::error_context_stack = &raw mut *entry;
-            Self(entry)
+            let previous = pg_sys::error_context_stack;
+            let entry = pg_sys::ErrorContextCallback { previous, callback: Some(callback), arg };
+            pg_sys::error_context_stack = Box::into_raw(Box::new(entry));
+            Self(pg_sys::error_context_stack)
         }
     }
 }
 
 impl Drop for Callback {
     fn drop(&mut self) {
-        // SAFETY: single-threaded; `previous` was pushed by a frame that is still there.
-        unsafe { pg_sys::error_context_stack = self.0.previous };
+        // SAFETY: boxed by `push` and freed once, when nothing refers to it; `previous` belongs to a frame that is still there.
+        unsafe { pg_sys::error_context_stack = Box::from_raw(self.0).previous };
     }
 }
 
 /// Runs `work`; errors and messages in it have this line in CONTEXT.
 pub fn within<R>(context: &str, work: impl FnOnce() -> R) -> R {
-    // SAFETY: as in `Callback::push`; variadic functions of the server that are called as its own callbacks call them.
     unsafe extern "C-unwind" fn say(text: *mut c_void) {
+        // SAFETY: called by errfinish, with the text that `under` holds.
         unsafe {
             set_errcontext_domain(ptr::null());
             errcontext_msg(c"%s".as_ptr(), text.cast::<c_char>());
@@ -317,4 +315,38 @@ fn throw(report: &ErrorReportWithLevel) -> ! {
 
 fn c_string(text: &str) -> CString {
     CString::new(text.replace('\0', "")).expect("there is no NUL left")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_is_read_as_its_serial_and_a_file_name_is_none() {
+        for n in [1, 42, u64::MAX] {
+            let name = mark(n);
+            let name = CStr::from_bytes_until_nul(&name).unwrap().to_str().unwrap();
+            assert_eq!(serial(name), Some(n));
+        }
+        for name in ["", "elog.c", "42", "\u{1}", "\u{1}x"] {
+            assert_eq!(serial(name), None);
+        }
+    }
+
+    #[test]
+    fn the_oldest_error_goes_when_there_is_no_place() {
+        let mut keep = Keep { last: 0, errors: [None; MOST] };
+        let put = |keep: &mut Keep| {
+            let serial = keep.next();
+            keep.put(Kept { serial, context: ptr::null_mut(), data: ptr::null_mut() }).map(|kept| kept.serial)
+        };
+        for _ in 0..MOST {
+            assert_eq!(put(&mut keep), None);
+        }
+        assert_eq!(keep.take(2).map(|kept| kept.serial), Some(2));
+        assert!(keep.find(2).is_none() && keep.take(2).is_none());
+        assert_eq!(put(&mut keep), None);
+        assert_eq!(put(&mut keep), Some(1));
+        assert_eq!(keep.find(3).map(|kept| kept.serial), Some(3));
+    }
 }
