@@ -63,9 +63,25 @@ const FUNCTIONS: &[&str] = &[
     "tuplestore_select_read_pointer",
     "tuplestore_rescan",
     "tuplestore_gettupleslot",
+    // Called outside any guard, on the way of an error.
+    "AllocSetContextCreateInternal",
+    "FlushErrorState",
+    "MemoryContextDelete",
+    "MemoryContextSetParent",
+    "pstrdup",
+    "ReThrowError",
+    "ThrowErrorData",
 ];
 
+/// Functions of the server that pgrx calls to catch and to raise an error: `__wrap_NAME` in src/pg/elog.rs is called instead.
+const WRAPPED: &[&str] = &["CopyErrorData", "errfinish"];
+
 fn main() {
+    for function in WRAPPED {
+        println!("cargo:rustc-cdylib-link-arg=-Wl,--wrap={function}");
+    }
+    // Ours, whatever other libraries of the server's process export under the same name.
+    println!("cargo:rustc-cdylib-link-arg=-Wl,-Bsymbolic-functions");
     println!("cargo:rerun-if-changed=include/pg_trickle.h");
     println!("cargo:rerun-if-env-changed=PGRX_PG_CONFIG_PATH");
     let pg_config = env::var("PGRX_PG_CONFIG_PATH").unwrap_or_else(|_| "pg_config".into());

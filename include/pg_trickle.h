@@ -27,6 +27,7 @@
 #include "storage/bufmgr.h"
 #include "storage/predicate.h"
 #include "utils/datum.h"
+#include "utils/memutils.h"
 #include "utils/plancache.h"
 #include "utils/queryenvironment.h"
 #include "utils/syscache.h"

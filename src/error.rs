@@ -1,8 +1,7 @@
 //! Errors in three parts, as PostgreSQL writes them: message, DETAIL, HINT, with a SQLSTATE.
 
-use pgrx::pg_sys::panic::{CaughtError, ErrorReport};
-use pgrx::{PgLogLevel, PgSqlErrorCode, PgTryBuilder};
-use std::panic::AssertUnwindSafe;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{PgLogLevel, PgSqlErrorCode};
 
 /// An error under construction. Messages are lower case without a full stop; DETAIL and HINT are sentences.
 #[must_use = "an error that is not raised is swallowed"]
@@ -46,29 +45,11 @@ impl Report {
     }
 }
 
-/// Runs `work`. An error over values that it raises without a HINT gets this one.
-pub fn advise<R>(hint: &str, work: impl FnOnce() -> R) -> R {
-    PgTryBuilder::new(AssertUnwindSafe(work))
-        .catch_others(|caught| match &caught {
-            CaughtError::PostgresError(report) | CaughtError::ErrorReport(report)
-                if is_over_values(report.sql_error_code()) && report.hint().is_none() =>
-            {
-                let advised = error(report.sql_error_code(), report.message().to_owned()).hint(hint);
-                match report.detail() {
-                    Some(detail) => advised.detail(detail).raise(),
-                    None => advised.raise(),
-                }
-            }
-            _ => caught.rethrow(),
-        })
-        .execute()
-}
-
 /// An expression may have raised this over the values it met: data exceptions, constraints of domains, errors of
-/// functions in other languages, limits of values, RAISE.
-pub fn is_over_values(code: PgSqlErrorCode) -> bool {
+/// functions in other languages, limits of values, RAISE, also with an SQLSTATE that the server does not have.
+pub fn is_over_values(code: i32) -> bool {
     // ERRCODE_TO_CATEGORY
-    const CLASS: isize = (1 << 12) - 1;
+    const CLASS: i32 = (1 << 12) - 1;
     let classes = [
         PgSqlErrorCode::ERRCODE_DATA_EXCEPTION,
         PgSqlErrorCode::ERRCODE_EXTERNAL_ROUTINE_EXCEPTION,
@@ -77,7 +58,8 @@ pub fn is_over_values(code: PgSqlErrorCode) -> bool {
         PgSqlErrorCode::ERRCODE_PLPGSQL_ERROR,
     ];
     let of_domains = [PgSqlErrorCode::ERRCODE_CHECK_VIOLATION, PgSqlErrorCode::ERRCODE_NOT_NULL_VIOLATION];
-    of_domains.contains(&code) || classes.iter().any(|&class| class as isize == code as isize & CLASS)
+    let known = PgSqlErrorCode::from(code);
+    known as i32 != code || of_domains.contains(&known) || classes.iter().any(|&class| class as i32 == code & CLASS)
 }
 
 /// A condition our own invariants exclude; the counterpart of `elog(ERROR)`.

@@ -69,6 +69,7 @@ pgrx::pg_module_magic!(name = c"pg_trickle", version = VERSION);
 /// Hooks are registered only when the server preloads the library; loaded later it answers with an error that says so.
 #[pg_guard]
 extern "C-unwind" fn _PG_init() {
+    pg::elog::register();
     if pg::preloading() {
         settings::register();
         wakeup::register();

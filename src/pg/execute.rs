@@ -3,7 +3,7 @@
 use super::names::RangeVar;
 use super::node::{self, cstring, is_a};
 use super::query::Query;
-use super::{catalog_table::command_counter_increment, list};
+use super::{catalog_table::command_counter_increment, elog, list};
 use crate::error::error;
 use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys::{self, NodeTag};
@@ -15,7 +15,10 @@ type Options<'a> = &'a [(String, String)];
 
 /// CREATE MATERIALIZED VIEW [IF NOT EXISTS] `name` WITH (`options`) AS `query` WITH [NO] DATA.
 pub fn create_view(name: RangeVar, query: &str, options: Options, with_data: bool, if_not_exists: bool) {
-    let text = cstring(query);
+    elog::of_query(query, || create(name, cstring(query), options, with_data, if_not_exists));
+}
+
+fn create(name: RangeVar, text: *const c_char, options: Options, with_data: bool, if_not_exists: bool) {
     // SAFETY: the nodes the grammar makes of such a statement.
     unsafe {
         let into: *mut pg_sys::IntoClause = node::make(NodeTag::T_IntoClause);
@@ -35,7 +38,9 @@ pub fn create_view(name: RangeVar, query: &str, options: Options, with_data: boo
 pub fn analyze_query(query: &str) -> Query {
     let text = cstring(query);
     // SAFETY: analysis makes a Query of a SELECT.
-    unsafe { Query::from_raw(analyze(select(text).cast(), text)).expect("analysis returns a query") }
+    elog::of_query(query, || unsafe {
+        Query::from_raw(analyze(select(text).cast(), text)).expect("analysis returns a query")
+    })
 }
 
 /// ALTER MATERIALIZED VIEW `name` SET (`options`).

@@ -5,6 +5,7 @@ pub mod catalog_table;
 pub mod clock;
 pub mod database;
 pub mod depend;
+pub mod elog;
 pub mod execute;
 pub mod explain;
 pub mod facts;

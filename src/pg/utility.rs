@@ -1,7 +1,7 @@
 //! The utility hook: sees every utility statement before and after the server executes it.
 //!
 //! The entry is a plain frame without destructors and the server's own function is called through a raw import, so an
-//! error of the server passes through it with all its fields. Only the provider's functions run under a guard.
+//! error of the server passes through it without becoming a panic. Only the provider's functions run under a guard.
 
 use super::{node, snapshot};
 use pgrx::pg_sys;
@@ -115,7 +115,7 @@ struct Plain {
 }
 
 unsafe extern "C-unwind" {
-    // Not pgrx's binding: that one turns errors into panics and loses fields on the way.
+    // Not pgrx's binding: that one turns errors into panics, for destructors that are not here.
     fn standard_ProcessUtility(
         pstmt: *mut pg_sys::PlannedStmt,
         query_string: *const c_char,

@@ -1,9 +1,9 @@
 //! Transactions: begun by background processes, watched at their end in every backend; subtransactions.
 
-use super::snapshot;
+use super::{elog, snapshot};
 use crate::error::Report;
 use pgrx::pg_sys::panic::CaughtError;
-use pgrx::{PgSqlErrorCode, PgTryBuilder, pg_guard, pg_sys};
+use pgrx::{PgTryBuilder, pg_guard, pg_sys};
 use std::cell::Cell;
 use std::ffi::c_void;
 use std::panic::AssertUnwindSafe;
@@ -83,16 +83,48 @@ unsafe extern "C-unwind" fn postponed<P: Postponed>(event: pg_sys::XactEvent::Ty
 
 /// Why a transaction or an attempt failed.
 pub struct Failure {
-    pub code: PgSqlErrorCode,
+    /// As the server packs it.
+    pub code: i32,
     pub message: String,
     detail: Option<String>,
     hint: Option<String>,
+    context: Option<String>,
 }
 
 impl Failure {
-    /// The same as an error to report.
-    pub fn report(&self) -> Report {
-        let mut report = crate::error::error(self.code, self.message.clone());
+    pub fn raise(&self) -> ! {
+        self.within(|report| report.raise())
+    }
+
+    pub fn warn(&self) {
+        self.within(Report::warn);
+    }
+
+    /// To the server's log.
+    pub fn log(&self) {
+        self.within(Report::log);
+    }
+
+    /// Message, DETAIL and CONTEXT, as the server's log shows them.
+    pub fn text(&self) -> String {
+        let mut text = self.message.clone();
+        for (title, part) in [("DETAIL", &self.detail), ("CONTEXT", &self.context)] {
+            if let Some(part) = part {
+                text += &format!("\n{title}:  {part}");
+            }
+        }
+        text
+    }
+
+    fn within<R>(&self, act: impl FnOnce(Report) -> R) -> R {
+        match &self.context {
+            Some(context) => elog::within(context, || act(self.report())),
+            None => act(self.report()),
+        }
+    }
+
+    fn report(&self) -> Report {
+        let mut report = crate::error::error(self.code.into(), self.message.clone());
         if let Some(detail) = &self.detail {
             report = report.detail(detail.clone());
         }
@@ -116,7 +148,11 @@ pub fn run<R>(work: impl FnOnce() -> R) -> Result<R, Failure> {
         unsafe { pg_sys::CommitTransactionCommand() };
         Ok(result)
     }))
-    .catch_others(|error| Err(failure(&error)))
+    .catch_others(|error| {
+        let failure = failure(&error);
+        elog::forget(&error);
+        Err(failure)
+    })
     .execute();
     if result.is_err() {
         // SAFETY: whatever state the error left is cleaned up.
@@ -128,7 +164,7 @@ pub fn run<R>(work: impl FnOnce() -> R) -> Result<R, Failure> {
 /// Runs `work` in a subtransaction. An error undoes it, and is returned if `forgiven`.
 ///
 /// As PL/pgSQL does it for EXCEPTION. What `work` has allocated stays until the current memory context goes.
-pub fn attempt<R>(forgiven: fn(PgSqlErrorCode) -> bool, work: impl FnOnce() -> R) -> Result<R, Failure> {
+pub fn attempt<R>(forgiven: fn(i32) -> bool, work: impl FnOnce() -> R) -> Result<R, Failure> {
     // SAFETY: plain globals.
     let (context, owner) = unsafe { (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner) };
     let restore = || {
@@ -155,7 +191,11 @@ pub fn attempt<R>(forgiven: fn(PgSqlErrorCode) -> bool, work: impl FnOnce() -> R
         unsafe { pg_sys::RollbackAndReleaseCurrentSubTransaction() };
         restore();
         let failure = failure(&caught);
-        if forgiven(failure.code) { Err(failure) } else { caught.rethrow() }
+        if !forgiven(failure.code) {
+            caught.rethrow()
+        }
+        elog::forget(&caught);
+        Err(failure)
     })
     .execute()
 }
@@ -165,10 +205,11 @@ fn failure(error: &CaughtError) -> Failure {
     | CaughtError::ErrorReport(report)
     | CaughtError::RustPanic { ereport: report, .. }) = error;
     Failure {
-        code: report.sql_error_code(),
+        code: elog::code(error),
         message: report.message().to_owned(),
         detail: report.detail().map(str::to_owned),
         hint: report.hint().map(str::to_owned),
+        context: elog::context(error),
     }
 }
 

@@ -31,7 +31,7 @@ pub use explain::explain;
 use crate::capture;
 use crate::catalog::{history, stream_table, version};
 use crate::exec::apply::Counters;
-use crate::pg::{clock, names, progress as pg_progress, snapshot};
+use crate::pg::{clock, elog, facts, names, progress as pg_progress, snapshot};
 use perform::Probe;
 use pgrx::pg_sys;
 pub use contents::due;
@@ -180,7 +180,9 @@ fn run(wave: &[Member], target: Option<pg_sys::Oid>, mut probe: Option<&mut Prob
         let step = |member: &Member| {
             let started = clock::now();
             let probe = probe.as_deref_mut().filter(|_| target == Some(member.view));
-            let outcome = step::run(member, asked(member.view, target), snapshot, taken, probe);
+            let context = format!("refresh of materialized view \"{}\"", facts::relation_name(member.view));
+            let refresh = || step::run(member, asked(member.view, target), snapshot, taken, probe);
+            let outcome = elog::within(&context, refresh);
             pg_progress::view_done();
             let before = member.row.data_timestamp;
             Step { view: member.view, outcome, started, ended: clock::now(), before }

@@ -8,10 +8,11 @@ use super::{Action, Outcome};
 use crate::capture::frontier::Frontier;
 use crate::catalog::recompute_reason::RecomputeReason;
 use crate::catalog::stream_table;
-use crate::error::{advise, cannot_happen, error, is_over_values};
+use crate::error::{cannot_happen, error, is_over_values};
 use crate::exec::run::{Execution, Purpose, Run};
 use crate::exec::{apply, mismatch};
 use crate::identity::AsOwner;
+use crate::pg::elog::advise;
 use crate::pg::names;
 use crate::pg::progress::{self, Phase};
 use crate::pg::xact::{self, Failure};
@@ -70,7 +71,7 @@ fn delta(
             }
         }
     } else {
-        advise(BEYOND_QUERY, || execute(plan, run, Some(costs), probe, scope.owner))
+        advise(BEYOND_QUERY, is_over_values, || execute(plan, run, Some(costs), probe, scope.owner))
     };
     checked(entry, Action::Differential, counters, scope)
 }
@@ -171,7 +172,7 @@ fn execute(
 /// Whether the query fails as well, it will say itself.
 fn report_failure(entry: &Entry, failure: &Failure) {
     let message = format!("delta of materialized view \"{}\" failed, computing it anew", name(entry.circuit.view));
-    error(failure.code, message).detail(&failure.message).debug();
+    error(failure.code.into(), message).detail(&failure.message).debug();
 }
 
 /// A wrong answer has shown itself (promise 1).

@@ -14,17 +14,17 @@ use pgrx::pg_sys;
 
 /// Says what kind of failure it was. A lock that somebody else holds is none of the view's, and not written down.
 pub fn handle(view: pg_sys::Oid, failure: &Failure, began: Time) -> Class {
-    let sqlstate = retry::unpack(failure.code as i32);
+    let sqlstate = retry::unpack(failure.code);
     let class = retry::classify(&sqlstate);
     if class == Class::Busy || view == pg_sys::InvalidOid {
         return class;
     }
-    failure.report().log();
+    failure.log();
     match xact::run(|| write_down(view, failure, &sqlstate, began)) {
         Ok(()) => class,
         Err(second) => {
             // The view is being altered or dropped. The next failure, if any, is written down.
-            second.report().log();
+            second.log();
             Class::Busy
         }
     }
@@ -33,7 +33,8 @@ pub fn handle(view: pg_sys::Oid, failure: &Failure, began: Time) -> Class {
 fn write_down(view: pg_sys::Oid, failure: &Failure, sqlstate: &str, began: Time) {
     names::lock(view, pg_sys::RowExclusiveLock);
     let Some(row) = stream_table::get(view) else { return };
-    let failures = stream_table::record_error(view, &failure.message) as u32;
+    let text = failure.text();
+    let failures = stream_table::record_error(view, &text) as u32;
     let class = retry::classify(sqlstate);
     let verdict = retry::verdict(class, failures, settings::max_consecutive_errors());
     match verdict {
@@ -56,7 +57,7 @@ fn write_down(view: pg_sys::Oid, failure: &Failure, sqlstate: &str, began: Time)
         inserted: 0,
         updated: 0,
         deleted: 0,
-        error: Some(&failure.message),
+        error: Some(&text),
         reason: None,
     });
     // Anybody may listen. The message may quote data, so it is only in the history.

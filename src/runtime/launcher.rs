@@ -114,7 +114,7 @@ impl Launcher {
         let found = match xact::run(database::all) {
             Ok(found) => found,
             // Ends this process, which the postmaster starts again.
-            Err(failure) => failure.report().raise(),
+            Err(failure) => failure.raise(),
         };
         let found: Vec<u32> = found.into_iter().map(pg_sys::Oid::to_u32).collect();
         let new = found.iter().filter(|oid| !self.known.contains(oid));

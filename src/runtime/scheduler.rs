@@ -105,7 +105,7 @@ impl Scheduler {
     /// None: the extension is not there.
     fn new(shared: Shared, place: &'static Database, database: u32) -> Option<Self> {
         let generation = place.generation.load(SeqCst);
-        let picture = read().unwrap_or_else(|failure| failure.report().raise())?;
+        let picture = read().unwrap_or_else(|failure| failure.raise())?;
         watch::versions(None, picture.mismatch);
         let mismatch = picture.mismatch;
         let views = Views::new(picture, clock::now());
@@ -188,7 +188,7 @@ impl Scheduler {
                 self.generation = Some(generation);
             }
             Err(failure) => {
-                failure.report().warn();
+                failure.warn();
                 self.generation = None;
                 self.read_again = now + AGAIN;
             }

@@ -92,7 +92,7 @@ pub fn versions(before: Option<Mismatch>, now: Option<Mismatch>) {
 /// In a transaction of its own. What cannot be told is in the log; the next time is another one.
 fn report(tell: impl FnOnce()) {
     if let Err(failure) = xact::run(tell) {
-        failure.report().warn();
+        failure.warn();
     }
 }
 
