@@ -4,12 +4,12 @@ use crate::pg::handle::{Any, Node};
 use crate::pg::query::{self, Query};
 use pgrx::pg_sys;
 
-pub fn drop_idle(mut query: Query) -> Query {
+pub fn drop_idle(query: Query) -> Query {
     if query.child(|query| query.limitCount).is_some_and(is_null) {
-        query.limitCount = std::ptr::null_mut();
+        query.set(|query| query.limitCount = std::ptr::null_mut());
     }
     if query.child(|query| query.limitOffset).is_some_and(|offset| is_null(offset) || is_zero(offset)) {
-        query.limitOffset = std::ptr::null_mut();
+        query.set(|query| query.limitOffset = std::ptr::null_mut());
     }
     query.inner().into_iter().for_each(|inner| {
         drop_idle(inner);
@@ -18,12 +18,12 @@ pub fn drop_idle(mut query: Query) -> Query {
 }
 
 fn is_null(limit: Any) -> bool {
-    constant(limit).is_some_and(|limit| limit.constisnull)
+    constant(limit).is_some_and(|limit| limit.get().constisnull)
 }
 
 /// Both limits are of type int8, which is passed by value.
 fn is_zero(limit: Any) -> bool {
-    constant(limit).is_some_and(|limit| !limit.constisnull && limit.constvalue.value() == 0)
+    constant(limit).is_some_and(|limit| !limit.get().constisnull && limit.get().constvalue.value() == 0)
 }
 
 fn constant(limit: Any) -> Option<Node<pg_sys::Const>> {
