@@ -79,6 +79,7 @@ impl BufferScan {
             self.base = self.batch.as_mut_ptr().cast();
             // SAFETY: the batch has BATCH bytes; nothing in the closure has a destructor or panics.
             (self.end, self.wide) = unsafe { server::guarded(|| self.walk.collect(self.base, self.context)) };
+            self.walk.check_sound();
         }
         if self.end == 0 && !self.wide.is_null() {
             self.returned = std::mem::replace(&mut self.wide, null_mut());
@@ -134,6 +135,7 @@ impl Pending {
         let mut walk = Walk::begin(source, frontier, snapshot);
         // SAFETY: nothing in the closure has a destructor or panics.
         let Counted { versions, bytes, wide } = unsafe { server::guarded(|| walk.count()) };
+        walk.check_sound();
         let (horizon, beginnings) = (walk.horizon(), walk.beginnings(xmin));
         walk.end();
         Self { versions, bytes, wide, horizon, beginnings }

@@ -12,6 +12,7 @@ pub mod handle;
 pub mod identity;
 pub mod image;
 pub mod internal_table;
+pub mod interrupt;
 pub mod list;
 pub mod lock;
 pub mod memory;
