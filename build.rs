@@ -23,6 +23,12 @@ const FUNCTIONS: &[&str] = &[
     "has_subclass",
     "find_all_inheritors",
     "NewHeapCreateToastTable",
+    // Called where nothing may raise: in the middle of a commit.
+    "GetCurrentTimestamp",
+    "IsLogicalWorker",
+    "LWLockAcquire",
+    "LWLockRelease",
+    "SetLatch",
     // Called in loops inside one guard.
     "ExecStoreMinimalTuple",
     "ExecStoreVirtualTuple",

@@ -4,8 +4,8 @@ use super::buffer::{Page, Writer};
 use super::image::Image;
 use crate::catalog::source;
 use crate::pg::relation::Relation;
-use crate::pg::server;
 use crate::pg::slot::Slot;
+use crate::pg::{interrupt, server};
 use crate::wakeup;
 use pgrx::pg_sys;
 
@@ -41,6 +41,7 @@ impl DeltaWriter {
             server::guarded(|| {
                 self.writer.next_command();
                 for _ in 0..weight.unsigned_abs() {
+                    interrupt::check_inside_guard();
                     self.image.form(&mut self.writer, slot.as_ptr(), weight);
                 }
             });

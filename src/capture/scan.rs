@@ -83,6 +83,7 @@ impl BufferScan {
             if self.walk.met_unreadable {
                 unreadable()
             }
+            self.walk.check_sound();
         }
         if self.end == 0 && !self.wide.is_null() {
             self.returned = std::mem::replace(&mut self.wide, null_mut());
@@ -148,6 +149,7 @@ impl Pending {
         let mut walk = Walk::begin(source, frontier, snapshot);
         // SAFETY: nothing in the closure has a destructor or panics.
         let Counted { versions, bytes, wide } = unsafe { server::guarded(|| walk.count()) };
+        walk.check_sound();
         let (horizon, beginnings) = (walk.horizon(), walk.beginnings(xmin));
         let unreadable = walk.met_unreadable;
         walk.end();

@@ -12,7 +12,7 @@ use super::cache::{self, Feed};
 use crate::catalog;
 use crate::catalog::recompute_reason::RecomputeReason;
 use crate::error::cannot_happen;
-use crate::pg::server;
+use crate::pg::{interrupt, server};
 use crate::settings;
 use crate::wakeup;
 use pgrx::{pg_guard, pg_sys};
@@ -50,6 +50,8 @@ pub extern "C" fn pg_finfo_pgtrickle_capture() -> &'static pg_sys::Pg_finfo_reco
 unsafe fn capture(data: &pg_sys::TriggerData) {
     // Without our hooks in every session changes would be lost unseen: better no writes than that.
     settings::require_preloaded();
+    // Between the row triggers of a statement the server itself makes no check.
+    interrupt::check();
     let feeds = cache::feeds(data.tg_relation);
     // SAFETY: the trigger's own data.
     unsafe {
@@ -166,9 +168,7 @@ impl Rows {
     unsafe fn next(&self) -> bool {
         // SAFETY: inside a guard.
         unsafe {
-            if pg_sys::InterruptPending != 0 {
-                server::ProcessInterrupts();
-            }
+            interrupt::check_inside_guard();
             server::tuplestore_gettupleslot(self.table, true, false, self.slot)
         }
     }

@@ -29,7 +29,7 @@ use crate::catalog::source;
 use crate::catalog::{dependency, stream_table};
 use crate::pg::relation::Relation;
 use crate::pg::xact::{self, Postponed};
-use crate::pg::{server, snapshot, storage};
+use crate::pg::{interrupt, server, snapshot, storage};
 use pgrx::pg_sys;
 use std::cell::{Cell, RefCell};
 use std::ptr::null_mut;
@@ -120,7 +120,11 @@ fn truncate_if_seen(relid: pg_sys::Oid, segment: &Relation) {
         return;
     }
     let Some(_nobody) = Held::take(segment, pg_sys::AccessExclusiveLock) else { return };
-    if frontiers(relid).iter().all(|now| seen.iter().any(|then| then.precedes(now))) {
+    let checked = |now: &Frontier| {
+        interrupt::check();
+        seen.iter().any(|then| then.precedes(now))
+    };
+    if frontiers(relid).iter().all(checked) {
         truncate(segment);
     }
 }
@@ -141,6 +145,7 @@ fn all_seen(segment: &Relation, frontiers: &[Frontier]) -> bool {
         let scan = pg_sys::heap_beginscan(segment.as_ptr(), snapshot, 0, null_mut(), null_mut(), flags);
         let all = server::guarded(|| {
             loop {
+                interrupt::check_inside_guard();
                 let tuple = server::heap_getnext(scan, pg_sys::ScanDirection::BackwardScanDirection);
                 if tuple.is_null() {
                     return true;

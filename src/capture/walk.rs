@@ -22,10 +22,10 @@
 use super::buffer::StoredRow;
 use super::cache;
 use super::frontier::{Beginning, Frontier};
-use crate::error::cannot_happen;
+use crate::error::{cannot_happen, error};
 use crate::pg::relation::Relation;
-use crate::pg::server;
-use pgrx::pg_sys;
+use crate::pg::{interrupt, server};
+use pgrx::{PgSqlErrorCode, pg_sys};
 use smallvec::SmallVec;
 
 /// Most rows a page can hold (MaxHeapTuplesPerPage): each has a header and a line pointer.
@@ -49,6 +49,8 @@ pub struct Walk {
     horizon: u64,
     /// Its reader has met a row of an unknown format.
     pub met_unreadable: bool,
+    /// A page had more rows than a page can hold, and the walk ended there.
+    damaged: bool,
 }
 
 /// How far from the end of a segment, in pages, a transaction may begin to write.
@@ -69,6 +71,11 @@ struct Segment {
 }
 
 impl Segment {
+    fn oid(&self) -> pg_sys::Oid {
+        // SAFETY: open until the walk ends.
+        unsafe { (*self.relation).rd_id }
+    }
+
     fn first_page(&self) -> u32 {
         self.beginning.map_or(0, |beginning| beginning.closed)
     }
@@ -110,6 +117,7 @@ impl Walk {
             at: 0,
             horizon,
             met_unreadable: false,
+            damaged: false,
         }
     }
 
@@ -141,6 +149,16 @@ impl Walk {
         let after =
             |segment: &Segment| Some(segment.beginning?.after(xmin, segment.last.saturating_sub(REACH), segment.fence));
         self.segments.iter().filter_map(after).collect()
+    }
+
+    /// Raises the error that could not be raised inside the guard. To be called after it.
+    pub fn check_sound(&self) {
+        if self.damaged {
+            let relation = self.segments.get(self.segment).map_or(0, |segment| segment.oid().to_u32());
+            error(PgSqlErrorCode::ERRCODE_DATA_CORRUPTED, "page of a change buffer is damaged")
+                .detail(format!("Block {} of relation {relation} has more rows than a page can hold.", self.block))
+                .raise()
+        }
     }
 
     /// # Safety
@@ -182,6 +200,9 @@ impl Walk {
                     } else {
                         server::ReleaseBuffer(buffer);
                     }
+                    if self.damaged {
+                        return false;
+                    }
                     self.block += 1;
                     if self.buffer != NO_BUFFER {
                         return true;
@@ -199,9 +220,7 @@ impl Walk {
         (self.count, self.at) = (0, 0);
         // SAFETY: inside a guard; the page is pinned, and locked while it is looked at.
         unsafe {
-            if pg_sys::InterruptPending != 0 {
-                server::ProcessInterrupts();
-            }
+            interrupt::check_inside_guard();
             server::LockBuffer(buffer, pg_sys::BUFFER_LOCK_SHARE as i32);
             let lsn = server::BufferGetLSNAtomic(buffer);
             if (lsn == 0 || lsn > self.frontier.horizon()) && !self.note_visible(relation, buffer) {
@@ -243,7 +262,12 @@ impl Walk {
                     server::HeapCheckForSerializableConflictOut(visible, relation, &mut tuple, buffer, snapshot);
                 }
                 if visible {
-                    self.visible[self.count] = offset;
+                    // Nothing here may panic: it would unwind through the guard's frames, with the page locked.
+                    let Some(place) = self.visible.get_mut(self.count) else {
+                        self.damaged = true;
+                        break;
+                    };
+                    *place = offset;
                     self.count += 1;
                 } else {
                     all &= is_aborted(tuple.t_data);

@@ -22,7 +22,7 @@ pub fn cut(query: Query) -> Result<Accumulate, Refusal> {
     let having = query.child(|query| query.havingQual);
     let mut cutter = Cutter::default();
     for clause in query.list::<pg_sys::SortGroupClause>(|query| query.groupClause) {
-        cutter.add_key(query.target_of(clause).expression(), clause.eqop, clause.sortop)?;
+        cutter.add_key(query.target_of(clause).expression(), clause.get().eqop, clause.get().sortop)?;
     }
     for expression in outputs.iter().map(|output| output.expression()).chain(having) {
         cutter.collect(expression)?;
@@ -125,24 +125,26 @@ impl Cutter {
     }
 
     /// Leaves of the query what the template is.
-    fn strip(&self, mut query: Query) {
+    fn strip(&self, query: Query) {
         let column = |(i, &column): (usize, &Any)| query::target(column, i as i16 + 1, &format!("column{}", i + 1));
         query.set_targets(&self.columns.iter().enumerate().map(column).collect::<Vec<_>>());
-        query.hasAggs = false;
-        query.groupClause = std::ptr::null_mut();
-        query.groupDistinct = false;
-        query.havingQual = std::ptr::null_mut();
+        query.set(|query| {
+            query.hasAggs = false;
+            query.groupClause = std::ptr::null_mut();
+            query.groupDistinct = false;
+            query.havingQual = std::ptr::null_mut();
+        });
     }
 }
 
 /// The call without what cannot change its result: DISTINCT of a minimum or maximum.
 fn simplified(call: Aggref) -> Aggref {
     let is_extremum = matches!(aggregate::ability(call), Ability::InsertOnly { extremum: Some(_) });
-    if !is_extremum || call.aggdistinct.is_null() {
+    if !is_extremum || call.get().aggdistinct.is_null() {
         return call;
     }
-    let mut call = call.copy();
-    call.aggdistinct = std::ptr::null_mut();
+    let call = call.copy();
+    call.set(|call| call.aggdistinct = std::ptr::null_mut());
     call
 }
 

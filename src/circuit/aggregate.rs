@@ -9,7 +9,7 @@ type Aggref = Node<pg_sys::Aggref>;
 
 /// The best way pg_aggregate allows to maintain this call.
 pub fn ability(aggref: Aggref) -> Ability {
-    let facts = facts::aggregate(aggref.aggfnoid);
+    let facts = facts::aggregate(aggref.get().aggfnoid);
     if sees_a_set(aggref) {
         Ability::Recompute
     } else if is_invertible(aggref, &facts) {
@@ -25,13 +25,13 @@ pub fn ability(aggref: Aggref) -> Ability {
 
 /// Whether the result is the same in whatever order the rows come. Conservative.
 pub fn ignores_order(aggref: Aggref) -> bool {
-    let has_own_order = !aggref.aggorder.is_null();
+    let has_own_order = !aggref.get().aggorder.is_null();
     has_own_order || matches!(ability(aggref), Ability::Invertible | Ability::InsertOnly { extremum: Some(_) })
 }
 
 /// The functions behind an aggregate.
 pub fn functions(aggref: Aggref) -> Vec<pg_sys::Oid> {
-    let facts = facts::aggregate(aggref.aggfnoid);
+    let facts = facts::aggregate(aggref.get().aggfnoid);
     let support = [
         facts.aggtransfn,
         facts.aggfinalfn,
@@ -46,16 +46,16 @@ pub fn functions(aggref: Aggref) -> Vec<pg_sys::Oid> {
 
 /// DISTINCT, ORDER BY and ordered-set aggregates look at their input as a whole. (A DISTINCT minimum is the minimum.)
 fn sees_a_set(aggref: Aggref) -> bool {
-    let is_plain = aggref.aggkind as u8 == b'n' && aggref.aggorder.is_null();
-    let has_order_operator = facts::aggregate(aggref.aggfnoid).aggsortop != pg_sys::InvalidOid;
-    !is_plain || (!aggref.aggdistinct.is_null() && !has_order_operator)
+    let is_plain = aggref.get().aggkind as u8 == b'n' && aggref.get().aggorder.is_null();
+    let has_order_operator = facts::aggregate(aggref.get().aggfnoid).aggsortop != pg_sys::InvalidOid;
+    !is_plain || (!aggref.get().aggdistinct.is_null() && !has_order_operator)
 }
 
 /// A moving-aggregate pair over exact types whose state can be kept in a table.
 fn is_invertible(aggref: Aggref, facts: &facts::Aggregate) -> bool {
     facts.aggmtransfn != pg_sys::InvalidOid
         && facts.aggminvtransfn != pg_sys::InvalidOid
-        && aggref.aggdistinct.is_null()
+        && aggref.get().aggdistinct.is_null()
         && can_store_moving_state(facts)
         && arguments(aggref).into_iter().chain([transition_type(aggref, facts.aggmtranstype)]).all(is_exact)
 }
@@ -85,7 +85,7 @@ fn arguments(aggref: Aggref) -> Vec<pg_sys::Oid> {
 
 /// The actual transition type of a call.
 pub fn transition_type(aggref: Aggref, declared: pg_sys::Oid) -> pg_sys::Oid {
-    facts::resolved_transition_type(aggref.aggfnoid, declared, &arguments(aggref))
+    facts::resolved_transition_type(aggref.get().aggfnoid, declared, &arguments(aggref))
 }
 
 /// Sums of floating point numbers depend on their order: what was added cannot be subtracted again exactly.
@@ -98,10 +98,10 @@ fn is_exact(typid: pg_sys::Oid) -> bool {
 /// What the state column of a call holds: the transition state or, when there is nothing to advance, the result.
 /// (An `internal` state is kept as its serialisation.)
 pub fn state_type(aggref: Aggref, ability: Ability) -> pg_sys::Oid {
-    let facts = facts::aggregate(aggref.aggfnoid);
+    let facts = facts::aggregate(aggref.get().aggfnoid);
     match ability {
         Ability::Invertible => transition_type(aggref, facts.aggmtranstype),
         Ability::InsertOnly { .. } => transition_type(aggref, facts.aggtranstype),
-        Ability::Recompute => aggref.aggtype,
+        Ability::Recompute => aggref.get().aggtype,
     }
 }

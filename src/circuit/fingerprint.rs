@@ -38,8 +38,8 @@ pub fn maintained(fingerprint: i64, key: Option<&[usize]>, refusals: &[Refusal])
 /// A whole row shows the names of its columns (row_to_json).
 fn reads_whole_rows(query: Query) -> bool {
     let whole = |node: Any| {
-        let spelled_out = node.cast::<pg_sys::RowExpr>().is_some_and(|row| row.row_typeid != pg_sys::RECORDOID);
-        spelled_out || node.cast::<pg_sys::Var>().is_some_and(|var| var.varattno == 0)
+        let spelled_out = node.cast::<pg_sys::RowExpr>().is_some_and(|row| row.get().row_typeid != pg_sys::RECORDOID);
+        spelled_out || node.cast::<pg_sys::Var>().is_some_and(|var| var.get().varattno == 0)
     };
     walk::any(query, Scope::EXPRESSIONS, |node, _| whole(node))
 }

@@ -83,7 +83,7 @@ impl Findings {
     fn add_node(&mut self, node: Any) {
         self.objects |= holds_objects(node);
         if let Some(value) = node.cast::<pg_sys::SQLValueFunction>() {
-            self.add_value(value.op);
+            self.add_value(value.get().op);
         } else if node.is::<pg_sys::NextValueExpr>() {
             self.refusals.push(reason::VOLATILE_FUNCTION.refuse("The query draws values from a sequence."));
         } else if node.is::<pg_sys::JsonConstructorExpr>()

@@ -32,7 +32,7 @@ fn number_item(query: Query, item: Any, linearity: Linearity, inputs: &mut Vec<I
     if let Some(from) = item.cast::<pg_sys::FromExpr>() {
         from.nodes(|from| from.fromlist).into_iter().for_each(|item| number_item(query, item, linearity, inputs));
     } else if let Some(join) = item.cast::<pg_sys::JoinExpr>() {
-        let (left, right) = sides(join.jointype, linearity);
+        let (left, right) = sides(join.get().jointype, linearity);
         join.child(|join| join.larg).into_iter().for_each(|item| number_item(query, item, left, inputs));
         join.child(|join| join.rarg).into_iter().for_each(|item| number_item(query, item, right, inputs));
     } else if let Some(operation) = item.cast::<pg_sys::SetOperationStmt>() {
@@ -40,7 +40,7 @@ fn number_item(query: Query, item: Any, linearity: Linearity, inputs: &mut Vec<I
             number_item(query, leg, linearity, inputs);
         }
     } else if let Some(leaf) = item.cast::<pg_sys::RangeTblRef>() {
-        number_entry(query.entry(leaf.rtindex), linearity, inputs);
+        number_entry(query.entry(leaf.get().rtindex), linearity, inputs);
     }
 }
 
@@ -56,9 +56,9 @@ fn sides(join: pg_sys::JoinType::Type, linearity: Linearity) -> (Linearity, Line
 }
 
 fn number_entry(entry: Entry, linearity: Linearity, inputs: &mut Vec<Input>) {
-    if entry.rtekind == pg_sys::RTEKind::RTE_RELATION {
+    if entry.get().rtekind == pg_sys::RTEKind::RTE_RELATION {
         tag::write(entry, inputs.len(), Reading::New);
-        inputs.push(Input { relid: entry.relid, linearity });
+        inputs.push(Input { relid: entry.get().relid, linearity });
     }
     if let Some(inner) = entry.child(|entry| entry.subquery) {
         number_query(inner, linearity, inputs);

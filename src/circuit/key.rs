@@ -67,7 +67,7 @@ impl Knowledge {
 
     /// Adds a query's inputs and equalities; gives the input column behind each of its outputs.
     fn add(&mut self, query: Query) -> Option<Vec<Option<Column>>> {
-        if !query.setOperations.is_null() {
+        if !query.get().setOperations.is_null() {
             return None;
         }
         let mut origins = Origins::new();
@@ -80,10 +80,10 @@ impl Knowledge {
     }
 
     fn add_entry(&mut self, entry: Entry, number: i32, origins: &mut Origins) -> Option<()> {
-        match entry.rtekind {
+        match entry.get().rtekind {
             pg_sys::RTEKind::RTE_RELATION => {
                 let input = self.keys.len();
-                let relation = Relation::open(entry.relid, pg_sys::NoLock);
+                let relation = Relation::open(entry.get().relid, pg_sys::NoLock);
                 self.keys.push(unique_keys(&relation));
                 let columns = relation.attributes().into_iter().map(|column| column.attnum);
                 origins.extend(columns.map(|column| ((number, column), (input, column))));
@@ -103,7 +103,9 @@ impl Knowledge {
     /// Notes `column = column` and `column = constant` in a conjunction.
     fn add_condition(&mut self, condition: Any, origins: &Origins) {
         stack::check();
-        if let Some(and) = condition.cast::<pg_sys::BoolExpr>().filter(|b| b.boolop == pg_sys::BoolExprType::AND_EXPR) {
+        if let Some(and) =
+            condition.cast::<pg_sys::BoolExpr>().filter(|b| b.get().boolop == pg_sys::BoolExprType::AND_EXPR)
+        {
             and.nodes(|and| and.args).into_iter().for_each(|part| self.add_condition(part, origins));
         }
         let Some(operator) = condition.cast::<pg_sys::OpExpr>() else { return };
@@ -181,18 +183,18 @@ fn leaves(item: Any, conditions: &mut Vec<Any>) -> Vec<i32> {
         return from.nodes(|from| from.fromlist).into_iter().flat_map(|item| leaves(item, conditions)).collect();
     }
     if let Some(join) = item.cast::<pg_sys::JoinExpr>() {
-        debug_assert!(join.jointype == pg_sys::JoinType::JOIN_INNER, "other joins are refused");
+        debug_assert!(join.get().jointype == pg_sys::JoinType::JOIN_INNER, "other joins are refused");
         conditions.extend(join.child(|join| join.quals));
         let sides = [join.child(|join| join.larg), join.child(|join| join.rarg)];
         return sides.into_iter().flatten().flat_map(|item| leaves(item, conditions)).collect();
     }
-    item.cast::<pg_sys::RangeTblRef>().into_iter().map(|leaf| leaf.rtindex).collect()
+    item.cast::<pg_sys::RangeTblRef>().into_iter().map(|leaf| leaf.get().rtindex).collect()
 }
 
 /// The input column an expression is, if it is one.
 fn origin(expression: Any, origins: &Origins) -> Option<Column> {
-    let var = unlabelled(expression).cast::<pg_sys::Var>().filter(|var| var.varlevelsup == 0)?;
-    origins.get(&(var.varno, var.varattno)).copied()
+    let var = unlabelled(expression).cast::<pg_sys::Var>().filter(|var| var.get().varlevelsup == 0)?;
+    origins.get(&(var.get().varno, var.get().varattno)).copied()
 }
 
 /// Below relabellings, which change the type of a value but neither the value nor what it is equal to (as those of `text`
@@ -219,8 +221,9 @@ fn is_constant(expression: Any) -> bool {
 /// only STABLE: times that a time zone skips equal those an hour later.
 fn is_own_equality(operator: Node<pg_sys::OpExpr>, side: Any) -> bool {
     let of = query::type_of(unlabelled(side));
-    facts::is_immutable_operator(operator.opno)
-        && facts::is_deterministic(operator.inputcollid)
+    facts::is_immutable_operator(operator.get().opno)
+        && facts::is_deterministic(operator.get().inputcollid)
         && facts::is_deterministic(of.collation)
-        && facts::default_ordering(of.typid).is_some_and(|order| facts::is_equality_of(operator.opno, order.family))
+        && facts::default_ordering(of.typid)
+            .is_some_and(|order| facts::is_equality_of(operator.get().opno, order.family))
 }

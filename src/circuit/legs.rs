@@ -24,7 +24,7 @@ pub fn keep_only(query: Query, input: usize) {
 
 /// Which leg of a UNION ALL, among the query's entries, the input is in.
 pub fn leg_of(query: Query, input: usize) -> Option<usize> {
-    let is_union = !query.setOperations.is_null();
+    let is_union = !query.get().setOperations.is_null();
     is_union.then(|| query.entries().into_iter().position(|leg| holds(leg, input))).flatten()
 }
 
@@ -42,16 +42,16 @@ fn holds(entry: Entry, input: usize) -> bool {
 }
 
 /// The query reads its columns from this leg alone.
-fn become_leg(mut query: Query, mut leg: Entry) {
-    leg.inFromCl = true;
+fn become_leg(query: Query, leg: Entry) {
+    leg.set(|leg| leg.inFromCl = true);
     let outputs = leg.child(|leg| leg.subquery).expect("a leg is a subquery").outputs();
     for (target, output) in query.outputs().into_iter().zip(outputs) {
         let of = query::type_of(output.expression());
-        target.set_expression(query::var(1, output.resno, of).any());
+        target.set_expression(query::var(1, output.get().resno, of).any());
     }
-    query.setOperations = std::ptr::null_mut();
+    query.set(|query| query.setOperations = std::ptr::null_mut());
     query.set_entries(&[leg]);
-    query.jointree = query::from_one(1).as_ptr();
+    query.set(|query| query.jointree = query::from_one(1).as_ptr());
 }
 
 /// The range table numbers in a join tree's linear places.
@@ -61,12 +61,12 @@ fn linear_items(item: Any) -> Vec<i32> {
         return from.nodes(|from| from.fromlist).into_iter().flat_map(linear_items).collect();
     }
     if let Some(leaf) = item.cast::<pg_sys::RangeTblRef>() {
-        return vec![leaf.rtindex];
+        return vec![leaf.get().rtindex];
     }
     let Some(join) = item.cast::<pg_sys::JoinExpr>() else { return vec![] };
     use pg_sys::JoinType::*;
     let (left, right) = (join.child(|join| join.larg), join.child(|join| join.rarg));
-    let sides = match join.jointype {
+    let sides = match join.get().jointype {
         JOIN_INNER => [left, right],
         JOIN_LEFT => [left, None],
         JOIN_RIGHT => [None, right],

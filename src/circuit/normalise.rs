@@ -95,7 +95,7 @@ pub fn normalised(query: Query, owner: &AsOwner) -> Query {
 fn flatten_join_aliases(query: Query) -> Query {
     stack::check();
     let is_join = |kind| kind == pg_sys::RTEKind::RTE_JOIN;
-    if query.entries().iter().any(|entry| is_join(entry.rtekind)) {
+    if query.entries().iter().any(|entry| is_join(entry.get().rtekind)) {
         query.flatten_join_aliases();
     }
     query.inner().into_iter().for_each(|inner| {
@@ -110,9 +110,11 @@ fn is_well_formed(query: Query) -> bool {
         let entries = level.entries().len() as i32;
         let within = |number: i32| (1..=entries).contains(&number);
         !walk::any(level, Scope::EXPRESSIONS, |node, depth| {
-            let var_out = node.cast::<pg_sys::Var>().is_some_and(|var| var.varlevelsup == depth && !within(var.varno));
+            let var_out = node
+                .cast::<pg_sys::Var>()
+                .is_some_and(|var| var.get().varlevelsup == depth && !within(var.get().varno));
             let leaf = (depth == 0).then(|| node.cast::<pg_sys::RangeTblRef>()).flatten();
-            var_out || leaf.is_some_and(|leaf| !within(leaf.rtindex))
+            var_out || leaf.is_some_and(|leaf| !within(leaf.get().rtindex))
         })
     })
 }

@@ -15,7 +15,7 @@ use pgrx::pg_sys;
 /// Everything in the query's shape that speaks against maintaining it incrementally.
 pub fn refusals(query: Query) -> Vec<Refusal> {
     let mut found = vec![];
-    let merges = query.is_grouped() || query.set_operation().is_some_and(|top| !top.all);
+    let merges = query.is_grouped() || query.set_operation().is_some_and(|top| !top.get().all);
     if merges && query.outputs().is_empty() {
         found.push(reason::NO_COLUMNS.refuse("The query groups rows, or removes duplicates, and selects no column."));
     }
@@ -35,20 +35,20 @@ fn other_equality(query: Query) -> Option<String> {
     let clauses: Vec<Node<pg_sys::SortGroupClause>> = query.list(|query| query.groupClause);
     clauses.into_iter().find_map(|clause| {
         let typid = query::type_of(query.target_of(clause).expression()).typid;
-        let other = facts::default_ordering(typid).is_some_and(|order| order.eq_op != clause.eqop);
+        let other = facts::default_ordering(typid).is_some_and(|order| order.eq_op != clause.get().eqop);
         other.then(|| facts::type_name(typid))
     })
 }
 
 fn fragment(query: Query, found: &mut Vec<Refusal>) {
     stack::check();
-    if query.hasAggs || !query.havingQual.is_null() {
+    if query.get().hasAggs || !query.get().havingQual.is_null() {
         found
             .push(reason::NESTED_AGGREGATE.refuse("The query aggregates in a subquery in FROM or in a UNION ALL leg."));
-    } else if !query.groupClause.is_null() {
+    } else if !query.get().groupClause.is_null() {
         found.push(reason::NESTED_AGGREGATE.refuse("The query groups in a subquery in FROM or in a UNION ALL leg."));
     }
-    if !query.sortClause.is_null() && is_uncut(query) && !query.hasDistinctOn {
+    if !query.get().sortClause.is_null() && is_uncut(query) && !query.get().hasDistinctOn {
         found.push(reason::ORDERED_INPUT.refuse("An aggregate takes its rows in the order of a subquery's ORDER BY."));
     }
     match query.set_operation() {
@@ -65,22 +65,26 @@ fn level(query: Query, found: &mut Vec<Refusal>) {
         }
     };
     refuse(!is_uncut(query), &reason::LIMIT, "The query uses LIMIT or OFFSET.");
-    refuse(query.hasDistinctOn, &reason::DISTINCT_ON, "The query uses DISTINCT ON.");
-    let distinct = !query.distinctClause.is_null() && !query.hasDistinctOn;
+    refuse(query.get().hasDistinctOn, &reason::DISTINCT_ON, "The query uses DISTINCT ON.");
+    let distinct = !query.get().distinctClause.is_null() && !query.get().hasDistinctOn;
     refuse(
         distinct,
         &reason::DISTINCT,
         "The query uses DISTINCT together with GROUP BY, below the top, or with set-returning functions.",
     );
-    refuse(query.hasWindowFuncs, &reason::WINDOW_FUNCTION, "The query uses a window function.");
+    refuse(query.get().hasWindowFuncs, &reason::WINDOW_FUNCTION, "The query uses a window function.");
     refuse(
-        query.hasTargetSRFs,
+        query.get().hasTargetSRFs,
         &reason::SET_RETURNING_FUNCTION,
         "The query calls a set-returning function in its SELECT list.",
     );
-    refuse(!query.groupingSets.is_null(), &reason::GROUPING_SETS, "The query uses GROUPING SETS, ROLLUP or CUBE.");
+    refuse(
+        !query.get().groupingSets.is_null(),
+        &reason::GROUPING_SETS,
+        "The query uses GROUPING SETS, ROLLUP or CUBE.",
+    );
     refuse(has_grouping_function(query), &reason::GROUPING_SETS, "The query uses GROUPING().");
-    refuse(!query.rowMarks.is_null(), &reason::ROW_LOCKING, "The query locks rows with FOR UPDATE or FOR SHARE.");
+    refuse(!query.get().rowMarks.is_null(), &reason::ROW_LOCKING, "The query locks rows with FOR UPDATE or FOR SHARE.");
     refuse(has_own_sublink(query), &reason::SUBLINK, "The query uses a subquery in an expression.");
     for (reason, detail) in outer_joins(query.from().any()) {
         refuse(true, reason, &detail);
@@ -89,12 +93,12 @@ fn level(query: Query, found: &mut Vec<Refusal>) {
 }
 
 fn is_uncut(query: Query) -> bool {
-    query.limitCount.is_null() && query.limitOffset.is_null()
+    query.get().limitCount.is_null() && query.get().limitOffset.is_null()
 }
 
 fn from_item(entry: Entry, found: &mut Vec<Refusal>) {
     use pg_sys::RTEKind::*;
-    match entry.rtekind {
+    match entry.get().rtekind {
         RTE_RELATION => relation(entry, found),
         RTE_SUBQUERY => {
             if entry.child(|entry| entry.subquery).is_some_and(|inner| refers_outward(inner.any(), 1)) {
@@ -113,11 +117,11 @@ fn from_item(entry: Entry, found: &mut Vec<Refusal>) {
 }
 
 fn relation(entry: Entry, found: &mut Vec<Refusal>) {
-    if !entry.tablesample.is_null() {
+    if !entry.get().tablesample.is_null() {
         found.push(reason::TABLESAMPLE.refuse("The query uses TABLESAMPLE."));
     }
-    if !entry.inh && !facts::children(entry.relid).is_empty() {
-        let table = facts::relation_name(entry.relid);
+    if !entry.get().inh && !facts::children(entry.get().relid).is_empty() {
+        let table = facts::relation_name(entry.get().relid);
         found.push(reason::ONLY_INHERITANCE.refuse(format!("The query reads ONLY \"{table}\", which has children.")));
     }
 }
@@ -139,7 +143,7 @@ fn other_set_operation(node: Any) -> Option<&'static str> {
     stack::check();
     let operation = node.cast::<pg_sys::SetOperationStmt>()?;
     use pg_sys::SetOperation::*;
-    match (operation.op, operation.all) {
+    match (operation.get().op, operation.get().all) {
         (SETOP_UNION, true) => [operation.child(|op| op.larg), operation.child(|op| op.rarg)]
             .into_iter()
             .flatten()
@@ -157,7 +161,7 @@ fn outer_joins(node: Any) -> Vec<(&'static reason::Reason, String)> {
     }
     let Some(join) = node.cast::<pg_sys::JoinExpr>() else { return vec![] };
     use pg_sys::JoinType::*;
-    let this = match join.jointype {
+    let this = match join.get().jointype {
         JOIN_INNER => None,
         JOIN_LEFT => Some((&reason::OUTER_JOIN, "LEFT JOIN")),
         JOIN_RIGHT => Some((&reason::OUTER_JOIN, "RIGHT JOIN")),
@@ -194,7 +198,7 @@ fn has_grouping_function(query: Query) -> bool {
 fn refers_outward(tree: Any, up: u32) -> bool {
     let root_depth = if tree.is::<pg_sys::Query>() { up } else { up - 1 };
     walk::any(tree, Scope::EXPRESSIONS, |node, depth| {
-        node.cast::<pg_sys::Var>().is_some_and(|var| var.varlevelsup == depth + root_depth)
+        node.cast::<pg_sys::Var>().is_some_and(|var| var.get().varlevelsup == depth + root_depth)
     })
 }
 

@@ -33,17 +33,17 @@ pub fn survey(query: Query) -> (Vec<Source>, Vec<Refusal>) {
 
 fn read_columns(level: Query, columns: &mut Columns, refusals: &mut Vec<Refusal>) {
     let entries = level.entries();
-    let relation = |entry: &&Entry| entry.rtekind == pg_sys::RTEKind::RTE_RELATION;
+    let relation = |entry: &&Entry| entry.get().rtekind == pg_sys::RTEKind::RTE_RELATION;
     entries.iter().filter(relation).for_each(|entry| {
-        columns.entry(entry.relid.to_u32()).or_default();
+        columns.entry(entry.get().relid.to_u32()).or_default();
     });
     walk::walk(level, Scope::EXPRESSIONS, &mut |node, depth| {
         if let Some(var) = node.cast::<pg_sys::Var>()
-            && var.varlevelsup == depth
-            && let Some(entry) = entries.get(var.varno as usize - 1).filter(relation)
+            && var.get().varlevelsup == depth
+            && let Some(entry) = entries.get(var.get().varno as usize - 1).filter(relation)
         {
-            columns.entry(entry.relid.to_u32()).or_default().insert(var.varattno);
-            refusals.extend(system_column(var, entry.relid));
+            columns.entry(entry.get().relid.to_u32()).or_default().insert(var.get().varattno);
+            refusals.extend(system_column(var, entry.get().relid));
         }
         Visit::Into
     });
@@ -51,7 +51,7 @@ fn read_columns(level: Query, columns: &mut Columns, refusals: &mut Vec<Refusal>
 
 fn system_column(var: Node<pg_sys::Var>, relid: pg_sys::Oid) -> Option<Refusal> {
     let table = || facts::relation_name(relid);
-    (var.varattno < 0)
+    (var.get().varattno < 0)
         .then(|| reason::SYSTEM_COLUMN.refuse(format!("The query reads a system column of \"{}\".", table())))
 }
 
@@ -77,7 +77,7 @@ fn captured(relid: pg_sys::Oid, read: &BTreeSet<i16>) -> Vec<i16> {
 fn generated_from(relation: &Relation, column: i16) -> Vec<i16> {
     let mut columns = vec![];
     walk::walk(relation.generation_expression(column), Scope::EXPRESSIONS, &mut |node, _| {
-        columns.extend(node.cast::<pg_sys::Var>().map(|var| var.varattno));
+        columns.extend(node.cast::<pg_sys::Var>().map(|var| var.get().varattno));
         Visit::Into
     });
     columns

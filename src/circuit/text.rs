@@ -77,7 +77,7 @@ impl Accumulate {
         let aggregates = self.aggregates.iter().map(|aggregate| {
             format!(
                 "aggregate {} {:?} arguments {:?} direct {:?} filter {:?} state {}",
-                facts::function_signature(aggregate.aggref.node().aggfnoid),
+                facts::function_signature(aggregate.aggref.node().get().aggfnoid),
                 aggregate.ability,
                 aggregate.arguments,
                 aggregate.direct,
@@ -91,7 +91,7 @@ impl Accumulate {
     /// Outputs and HAVING as a query over the columns c1.. of a relation.
     fn output_sql(&self) -> String {
         let types =
-            self.keys.iter().map(|key| key.typid).chain(self.aggregates.iter().map(|a| a.aggref.node().aggtype));
+            self.keys.iter().map(|key| key.typid).chain(self.aggregates.iter().map(|a| a.aggref.node().get().aggtype));
         let columns: Vec<Any> = types
             .map(|typid| query::null(query::TypeOf { typid, typmod: -1, collation: pg_sys::InvalidOid }))
             .collect();
@@ -99,10 +99,10 @@ impl Accumulate {
         inner.set_targets(
             &columns.iter().zip(1..).map(|(&null, i)| query::target(null, i, &format!("c{i}"))).collect::<Vec<_>>(),
         );
-        let mut outer = query::select_from(inner);
+        let outer = query::select_from(inner);
         outer.set_targets(&query::list_nodes(&self.output).into_iter().map(over_first_entry).collect::<Vec<_>>());
         let having = self.having.as_ref().map(|having| over_first_entry(having.node()));
-        outer.havingQual = having.map_or(std::ptr::null_mut(), Node::as_ptr);
+        outer.set(|outer| outer.havingQual = having.map_or(std::ptr::null_mut(), Node::as_ptr));
         query::sql(outer)
     }
 }
@@ -110,6 +110,6 @@ impl Accumulate {
 fn over_first_entry<T>(tree: Node<T>) -> Node<T> {
     walk::mutate(tree, &mut |node, _| {
         let var: Node<pg_sys::Var> = node.cast()?;
-        Some(query::var(1, var.varattno, query::type_of(node)).any())
+        Some(query::var(1, var.get().varattno, query::type_of(node)).any())
     })
 }

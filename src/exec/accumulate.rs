@@ -35,6 +35,7 @@ use super::fold::Fold;
 use super::mismatch;
 use super::node::{self, Explain, Node, Provider};
 use crate::error::cannot_happen;
+use crate::pg::interrupt;
 use crate::pg::memory::{reset, within};
 use crate::pg::slot::Slot;
 use pgrx::pg_sys::{self, NullableDatum};
@@ -120,6 +121,8 @@ impl Provider for Accumulate {
 
     fn next(&mut self, _node: Node) -> *mut pg_sys::TupleTableSlot {
         while !mismatch::is_noted() {
+            // A group may give no row, and take none of those that its plan has ahead.
+            interrupt::check();
             if let Some(slot) = self.ready.pop() {
                 return slot.as_ptr();
             }
@@ -236,7 +239,7 @@ impl Accumulate {
     fn fold_rows(fold: &mut Fold, keys: &mut Keys, removals: &mut Removals, input: &mut Rows) -> i64 {
         let mut net = 0;
         while let Some(slot) = input.peek().filter(|slot| keys.has(*slot)) {
-            let (row, weight) = input.split(slot);
+            let (row, weight) = input.split(&slot);
             net += weight;
             if weight < 0 {
                 removals.put(slot);
@@ -247,8 +250,7 @@ impl Accumulate {
             input.skip();
         }
         removals.drain(|slot| {
-            pgrx::check_for_interrupts!();
-            let (row, weight) = input.split(slot);
+            let (row, weight) = input.split(&slot);
             fold.remove(row, -weight);
             keys.count_row(row.first(keys.count()), weight);
         });

@@ -90,7 +90,7 @@ pub unsafe fn wrap(child: *mut pg_sys::Plan, node: ApplyNode) -> *mut pg_sys::Pl
 /// # Safety
 /// `stmt` is a private statement; the view is locked when it runs.
 pub unsafe fn complete(stmt: *mut pg_sys::PlannedStmt) {
-    // SAFETY: plain node construction; the top node is ours by contract.
+    // SAFETY: plain node construction; the top node was made by `wrap`.
     unsafe {
         let scan: *mut pg_sys::CustomScan = (*stmt).planTree.cast();
         let parallel = std::mem::replace(&mut (*stmt).parallelModeNeeded, false);
@@ -130,7 +130,7 @@ pub fn register() {
 /// # Safety
 /// `top` is the state of a plan made by `wrap`.
 pub unsafe fn counters(top: *mut pg_sys::PlanState) -> Counters {
-    // SAFETY: by contract the state is ours.
+    // SAFETY: the state is of a node of ours, begun and not ended, which lives as long as its executor.
     unsafe { node::provider_of::<Apply>(top) }.counters
 }
 
@@ -246,7 +246,7 @@ impl Apply {
 
     unsafe fn apply(&self, writer: &mut Writer, child: Child, reading: Reading) {
         let mut delta = Delta::begin(writer, &self.spec.index, self.spec.mode);
-        // SAFETY: by contract of the caller.
+        // SAFETY: the child's rows are of the view's shape, as `run` has checked; it is not ended before this returns.
         unsafe {
             let runs = if self.spec.grouped && self.spec.mode == Mode::Delta && delta.keyed() {
                 progress::phase(Phase::Writing, Some(child.estimated_rows()));
@@ -267,7 +267,8 @@ impl Apply {
         let mut shown = progress::Rows::default();
         // SAFETY: rows of the child, and stored rows, have the view's shape.
         unsafe {
-            while let Some((row, weight)) = weighted(child.next(), columns) {
+            while let Some(slot) = child.next() {
+                let (row, weight) = weighted(&slot, columns);
                 rows.add(&delta.reader, &delta.grouping, row, weight);
                 shown.add(1);
             }

@@ -12,7 +12,8 @@
 //! do it after an error. Hold raw relation pointers, not `pg::relation::Relation`.
 
 pub use crate::pg::explain::Explain;
-use crate::pg::{list, node};
+use crate::pg::slot::Slot;
+use crate::pg::{interrupt, list, node};
 use pgrx::pg_sys::panic::pgrx_extern_c_guard;
 use pgrx::{PgMemoryContexts, pg_sys};
 use std::ffi::{CStr, c_int, c_void};
@@ -153,17 +154,15 @@ impl Child {
         unsafe { (*(*self.0).plan).plan_rows as u64 }
     }
 
-    /// The next row, or null at the end.
+    /// The next row, valid until the following call. Hears cancel, so that a loop over rows need not.
     #[inline]
-    pub fn next(self) -> *mut pg_sys::TupleTableSlot {
-        // SAFETY: a begun, not yet ended plan state; the slot is null or empty at the end.
+    pub fn next(self) -> Option<Slot> {
+        interrupt::check();
+        // SAFETY: a begun, not yet ended plan state; the slot is null or empty at the end, and lives as long as the child.
         unsafe {
             let slot = pg_sys::ExecProcNode(self.0);
-            if slot.is_null() || (*slot).tts_flags & pg_sys::TTS_FLAG_EMPTY as u16 != 0 {
-                std::ptr::null_mut()
-            } else {
-                slot
-            }
+            let ended = slot.is_null() || (*slot).tts_flags & pg_sys::TTS_FLAG_EMPTY as u16 != 0;
+            (!ended).then(|| Slot::new(slot))
         }
     }
 
@@ -341,7 +340,7 @@ unsafe extern "C-unwind" fn free<P: Provider>(state: *mut c_void) {
 /// # Safety
 /// `state` belongs to a node of `P`.
 pub unsafe fn provider_of<'a, P: Provider>(state: *mut pg_sys::PlanState) -> &'a P {
-    // SAFETY: by contract.
+    // SAFETY: the provider is freed with the node's state, which the caller keeps.
     unsafe { provider(state.cast()) }
 }
 

@@ -66,12 +66,8 @@ impl Provider for Rebuild {
 
     fn next(&mut self, node: Node) -> *mut pg_sys::TupleTableSlot {
         loop {
-            let slot = node.outer().next();
-            if slot.is_null() {
-                return slot;
-            }
-            // SAFETY: valid until the child's next row.
-            if let Some(row) = self.take(unsafe { Slot::new(slot) }) {
+            let Some(slot) = node.outer().next() else { return std::ptr::null_mut() };
+            if let Some(row) = self.take(slot) {
                 return row.as_ptr();
             }
         }

@@ -41,12 +41,14 @@ fn equated(node: Any, entries: &[Entry]) -> Vec<(pg_sys::Oid, i16)> {
     let vars: Vec<Option<Node<pg_sys::Var>>> =
         operator.nodes(|operator| operator.args).into_iter().map(Node::cast).collect();
     let column = |var: &Node<pg_sys::Var>| {
-        let entry = entries.get(var.varno as usize - 1)?;
-        let base = entry.rtekind == pg_sys::RTEKind::RTE_RELATION && var.varlevelsup == 0 && var.varattno > 0;
-        base.then_some((entry.relid, var.varattno))
+        let entry = entries.get(var.get().varno as usize - 1)?;
+        let base = entry.get().rtekind == pg_sys::RTEKind::RTE_RELATION
+            && var.get().varlevelsup == 0
+            && var.get().varattno > 0;
+        base.then_some((entry.get().relid, var.get().varattno))
     };
     match vars[..] {
-        [Some(a), Some(b)] if a.varno != b.varno && facts::is_equality(operator.opno) => {
+        [Some(a), Some(b)] if a.get().varno != b.get().varno && facts::is_equality(operator.get().opno) => {
             [a, b].iter().filter_map(column).collect()
         }
         _ => vec![],

@@ -1,7 +1,7 @@
 //! Looking for aggregates by what they do.
 
 use super::server;
-use super::{node::string, relation::Relation};
+use super::{interrupt, node::string, relation::Relation};
 use pgrx::pg_sys;
 
 /// How an aggregate's state begins and goes on.
@@ -46,6 +46,7 @@ pub fn with_transition(function: pg_sys::Oid) -> Vec<pg_sys::Oid> {
         let scan =
             pg_sys::systable_beginscan(relation.as_ptr(), pg_sys::InvalidOid, false, none, 0, std::ptr::null_mut());
         loop {
+            interrupt::check();
             let tuple = pg_sys::systable_getnext(scan);
             if tuple.is_null() {
                 break;

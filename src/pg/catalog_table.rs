@@ -1,5 +1,6 @@
 //! Native reads and writes of the extension's own small tables, by the routes the server uses for its catalogs.
 
+use super::interrupt;
 use super::relation::Relation;
 use crate::error::{cannot_happen, error};
 use pgrx::{FromDatum, IntoDatum, PgSqlErrorCode, pg_sys};
@@ -81,6 +82,7 @@ impl CatalogTable {
             let scan = pg_sys::systable_beginscan(relation, index, count > 0, snapshot, count, scan_keys.as_mut_ptr());
             let mut copied = None;
             while found.len() < limit {
+                interrupt::check();
                 let tuple = pg_sys::systable_getnext(scan);
                 if tuple.is_null() {
                     break;

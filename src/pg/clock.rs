@@ -5,10 +5,10 @@ use super::server;
 use pgrx::pg_sys;
 use std::mem::{MaybeUninit, zeroed};
 
-/// Now.
+/// Now. Never raises.
 pub fn now() -> pg_sys::TimestampTz {
     // SAFETY: reads the system clock.
-    unsafe { pg_sys::GetCurrentTimestamp() }
+    unsafe { server::GetCurrentTimestamp() }
 }
 
 /// When the server was started.

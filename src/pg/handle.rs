@@ -4,12 +4,15 @@
 //! the server keeps pointing at live nodes) with the node's tag checked on the way, so code outside the fence reads and
 //! rewrites trees without a raw pointer. Trees live in memory contexts; whoever rewrites one works on a private copy
 //! and drops its handles before the context goes.
+//!
+//! Any number of handles may stand for one node, so a handle is to its node what `&Cell<T>` is to a value: fields are
+//! copied out ([`Node::get`]) and put back ([`Node::set`]), and nobody ever holds a reference into a tree that another
+//! handle, or the server, may change.
 
 use super::tree::Tree;
 use super::{list, node};
 use pgrx::pg_sys;
 use std::ffi::c_void;
-use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
 pub struct Node<T>(NonNull<T>);
@@ -93,7 +96,7 @@ impl<T> Node<T> {
 
     /// A private deep copy in the current memory context.
     pub fn copy(self) -> Self {
-        // SAFETY: alive by contract of the handle; copyObject of a node is not null.
+        // SAFETY: alive, as whoever made the handle promised; copyObject of a node is not null.
         unsafe { Self(NonNull::new_unchecked(node::copy(self.0.as_ptr()))) }
     }
 
@@ -114,10 +117,29 @@ impl<T> Node<T> {
         // SAFETY: both alive; equal only reads.
         unsafe { pg_sys::equal(self.as_ptr().cast::<c_void>(), other.as_ptr().cast::<c_void>()) }
     }
+}
+
+impl<T: Copy> Node<T> {
+    /// A copy of the node's fields, of which most callers want one.
+    #[inline]
+    pub fn get(self) -> T {
+        // SAFETY: alive and of type T, as whoever made the handle promised.
+        unsafe { self.0.read() }
+    }
+
+    /// Changes the node's fields. `change` works on a copy that then replaces them: what it does meanwhile to this very
+    /// node, through another handle or through the server, is lost.
+    #[inline]
+    pub fn set(self, change: impl FnOnce(&mut T)) {
+        let mut fields = self.get();
+        change(&mut fields);
+        // SAFETY: as in `get`.
+        unsafe { self.0.write(fields) };
+    }
 
     /// A node-valued field.
     pub fn child<U>(self, field: impl FnOnce(&T) -> *mut U) -> Option<Node<U>> {
-        NonNull::new(field(&self)).map(Node)
+        NonNull::new(field(&self.get())).map(Node)
     }
 
     /// The elements of a list-valued field of nodes.
@@ -131,17 +153,17 @@ impl<T> Node<T> {
     /// The elements of a list-valued field of nodes of several types; empty elements are left out.
     pub fn nodes(self, field: impl FnOnce(&T) -> *mut pg_sys::List) -> Vec<Any> {
         // SAFETY: the field of a live node is NIL or a live list of nodes.
-        unsafe { list::iter(field(&self)).filter_map(|item| Node::from_raw(item)).collect() }
+        unsafe { list::iter(field(&self.get())).filter_map(|item| Node::from_raw(item)).collect() }
     }
 
     pub fn oids(self, field: impl FnOnce(&T) -> *mut pg_sys::List) -> Vec<pg_sys::Oid> {
         // SAFETY: as in `nodes`, of a list of oids.
-        unsafe { list::oids(field(&self)).collect() }
+        unsafe { list::oids(field(&self.get())).collect() }
     }
 
     pub fn ints(self, field: impl FnOnce(&T) -> *mut pg_sys::List) -> Vec<i32> {
         // SAFETY: as in `nodes`, of a list of integers.
-        unsafe { list::ints(field(&self)).collect() }
+        unsafe { list::ints(field(&self.get())).collect() }
     }
 }
 
@@ -171,20 +193,5 @@ impl<T> Copy for Node<T> {}
 impl<T> PartialEq for Node<T> {
     fn eq(&self, other: &Self) -> bool {
         self.0 == other.0
-    }
-}
-
-impl<T> Deref for Node<T> {
-    type Target = T;
-    fn deref(&self) -> &T {
-        // SAFETY: alive and of type T by contract of the handle.
-        unsafe { self.0.as_ref() }
-    }
-}
-
-impl<T> DerefMut for Node<T> {
-    fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: as in `deref`; one thread, and no reference outlives the statement that took it.
-        unsafe { self.0.as_mut() }
     }
 }

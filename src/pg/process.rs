@@ -1,6 +1,7 @@
 //! Background processes: registered, started, connected, waiting, reporting; and waking other processes.
 
 use super::node::{cstring, string};
+use super::{interrupt, server};
 use crate::error::error;
 use pgrx::pg_sys;
 use std::cell::Cell;
@@ -171,7 +172,7 @@ pub fn wait(timeout: Option<Duration>, event: &'static CStr) -> bool {
 }
 
 fn attend() -> bool {
-    check_interrupts();
+    interrupt::check();
     // SAFETY: flags that signal handlers set.
     unsafe {
         let reload = std::ptr::read_volatile(&raw const pg_sys::ConfigReloadPending) != 0;
@@ -194,11 +195,7 @@ pub fn pause(time: Duration, event: &'static CStr) {
         pg_sys::WaitLatch(pg_sys::MyLatch, events as c_int, time.as_millis() as i64, wait_event(event));
         pg_sys::ResetLatch(pg_sys::MyLatch);
     }
-    check_interrupts();
-}
-
-pub fn check_interrupts() {
-    pgrx::check_for_interrupts!();
+    interrupt::check();
 }
 
 /// Shown in pg_stat_activity while waiting. The server knows a name it has seen before.
@@ -227,8 +224,8 @@ pub fn own_latch() -> *mut pg_sys::Latch {
 /// # Safety
 /// `latch` is one in shared memory.
 pub unsafe fn set_latch(latch: *mut pg_sys::Latch) {
-    // SAFETY: by contract.
-    unsafe { pg_sys::SetLatch(latch) };
+    // SAFETY: it stays as long as the server; SetLatch does not raise, so the raw call does not jump.
+    unsafe { server::SetLatch(latch) };
 }
 
 /// Ends another process of ours in an orderly way, if it still exists.

@@ -8,7 +8,7 @@
 //! clears all shared memory.
 
 use super::shared;
-use super::{clock, process};
+use super::{clock, interrupt, process};
 use pgrx::pg_sys;
 use std::cell::Cell;
 use std::ffi::c_int;
@@ -170,7 +170,7 @@ impl Progress {
             if version.is_multiple_of(2) && self.version.load(SeqCst) == version {
                 return state;
             }
-            process::check_interrupts();
+            interrupt::check();
             spin_loop();
         }
     }

@@ -48,7 +48,7 @@ pub struct TypeOf {
 
 /// The type of an expression's result.
 pub fn type_of(expression: Any) -> TypeOf {
-    // SAFETY: alive by contract of the handle; these only read.
+    // SAFETY: alive, as whoever made the handle promised; these only read.
     unsafe {
         TypeOf {
             typid: pg_sys::exprType(expression.as_ptr()),
@@ -74,21 +74,21 @@ impl Query {
 
     /// The columns that leave the query.
     pub fn outputs(self) -> Vec<Target> {
-        self.targets().into_iter().filter(|target| !target.resjunk).collect()
+        self.targets().into_iter().filter(|target| !target.get().resjunk).collect()
     }
 
-    pub fn set_targets(mut self, targets: &[Target]) {
-        self.targetList = to_list(targets);
+    pub fn set_targets(self, targets: &[Target]) {
+        self.set(|query| query.targetList = to_list(targets));
     }
 
-    pub fn set_entries(mut self, entries: &[Entry]) {
-        self.rtable = to_list(entries);
+    pub fn set_entries(self, entries: &[Entry]) {
+        self.set(|query| query.rtable = to_list(entries));
     }
 
     /// The target entry a sort or group clause is about.
     pub fn target_of(self, clause: Node<pg_sys::SortGroupClause>) -> Target {
-        let reference = clause.tleSortGroupRef;
-        let target = self.targets().into_iter().find(|target| target.ressortgroupref == reference);
+        let reference = clause.get().tleSortGroupRef;
+        let target = self.targets().into_iter().find(|target| target.get().ressortgroupref == reference);
         target.expect("a sort or group clause refers to a target")
     }
 
@@ -99,7 +99,8 @@ impl Query {
 
     /// Whether rows are grouped: GROUP BY, aggregates, or HAVING alone.
     pub fn is_grouped(self) -> bool {
-        self.hasAggs || !self.groupClause.is_null() || !self.groupingSets.is_null() || !self.havingQual.is_null()
+        let query = self.get();
+        query.hasAggs || !query.groupClause.is_null() || !query.groupingSets.is_null() || !query.havingQual.is_null()
     }
 
     pub fn from(self) -> Node<pg_sys::FromExpr> {
@@ -130,21 +131,27 @@ impl Query {
     }
 
     /// Replaces Vars of joins by what they stand for, in everything that belongs to this level.
-    pub fn flatten_join_aliases(mut self) {
+    pub fn flatten_join_aliases(self) {
         // SAFETY: private tree; the fields are replaced by flattened copies of the same kind.
         unsafe {
-            self.targetList = self.flattened(self.targetList);
-            self.jointree = self.flattened(self.jointree);
-            self.havingQual = self.flattened(self.havingQual);
-            for mut entry in self.entries() {
-                match entry.rtekind {
+            let mut query = self.get();
+            query.targetList = self.flattened(query.targetList);
+            query.jointree = self.flattened(query.jointree);
+            query.havingQual = self.flattened(query.havingQual);
+            self.set(|node| {
+                node.targetList = query.targetList;
+                node.jointree = query.jointree;
+                node.havingQual = query.havingQual;
+            });
+            for entry in self.entries() {
+                entry.set(|entry| match entry.rtekind {
                     pg_sys::RTEKind::RTE_SUBQUERY => entry.subquery = self.flattened(entry.subquery),
                     pg_sys::RTEKind::RTE_FUNCTION => entry.functions = self.flattened(entry.functions),
                     pg_sys::RTEKind::RTE_VALUES => entry.values_lists = self.flattened(entry.values_lists),
                     pg_sys::RTEKind::RTE_TABLEFUNC => entry.tablefunc = self.flattened(entry.tablefunc),
                     pg_sys::RTEKind::RTE_GROUP => entry.groupexprs = self.flattened(entry.groupexprs),
                     _ => (),
-                }
+                });
             }
         }
     }
@@ -152,21 +159,25 @@ impl Query {
     /// # Safety
     /// `field` is null or a part of this query that may hold Vars.
     unsafe fn flattened<T>(self, field: *mut T) -> *mut T {
-        // SAFETY: by contract.
+        // SAFETY: the field is as the caller says; the query it belongs to is only read.
         unsafe { pg_sys::flatten_join_alias_vars(std::ptr::null_mut(), self.as_ptr(), field.cast()).cast() }
     }
 
     /// Puts grouping expressions back where Vars of the grouping step stand, and drops the step's entry.
-    pub fn flatten_groups(mut self) {
+    pub fn flatten_groups(self) {
         // SAFETY: private tree; the fields are replaced by flattened copies of the same kind.
         unsafe {
-            let query = self.as_ptr();
-            self.targetList = pg_sys::flatten_group_exprs(std::ptr::null_mut(), query, self.targetList.cast()).cast();
-            self.havingQual = pg_sys::flatten_group_exprs(std::ptr::null_mut(), query, self.havingQual);
+            let (query, pointer) = (self.get(), self.as_ptr());
+            let targets = pg_sys::flatten_group_exprs(std::ptr::null_mut(), pointer, query.targetList.cast());
+            let having = pg_sys::flatten_group_exprs(std::ptr::null_mut(), pointer, query.havingQual);
+            self.set(|query| {
+                query.targetList = targets.cast();
+                query.havingQual = having;
+                query.hasGroupRTE = false;
+            });
         }
-        self.hasGroupRTE = false;
         let mut entries = self.entries();
-        let is_group = |entry: &Entry| entry.rtekind == pg_sys::RTEKind::RTE_GROUP;
+        let is_group = |entry: &Entry| entry.get().rtekind == pg_sys::RTEKind::RTE_GROUP;
         assert!(entries.pop().as_ref().is_some_and(is_group), "the grouping step is the last range table entry");
         self.set_entries(&entries);
     }
@@ -195,21 +206,25 @@ pub fn null(of: TypeOf) -> Any {
 
 /// A row of a composite type.
 pub fn row(columns: &[Any], typid: pg_sys::Oid) -> Node<pg_sys::RowExpr> {
-    let mut row = Node::<pg_sys::RowExpr>::make();
-    row.args = to_list(columns);
-    row.row_typeid = typid;
-    row.row_format = pg_sys::CoercionForm::COERCE_IMPLICIT_CAST;
-    row.location = -1;
+    let row = Node::<pg_sys::RowExpr>::make();
+    row.set(|row| {
+        row.args = to_list(columns);
+        row.row_typeid = typid;
+        row.row_format = pg_sys::CoercionForm::COERCE_IMPLICIT_CAST;
+        row.location = -1;
+    });
     row
 }
 
 /// The same row, converted to its own type: the planner does not look through that.
 pub fn unseen(row: Node<pg_sys::RowExpr>) -> Node<pg_sys::ConvertRowtypeExpr> {
-    let mut conversion = Node::<pg_sys::ConvertRowtypeExpr>::make();
-    conversion.arg = row.as_ptr().cast();
-    conversion.resulttype = row.row_typeid;
-    conversion.convertformat = pg_sys::CoercionForm::COERCE_IMPLICIT_CAST;
-    conversion.location = -1;
+    let conversion = Node::<pg_sys::ConvertRowtypeExpr>::make();
+    conversion.set(|conversion| {
+        conversion.arg = row.as_ptr().cast();
+        conversion.resulttype = row.get().row_typeid;
+        conversion.convertformat = pg_sys::CoercionForm::COERCE_IMPLICIT_CAST;
+        conversion.location = -1;
+    });
     conversion
 }
 
@@ -225,7 +240,7 @@ pub fn target(expression: Any, number: i16, name: &str) -> Target {
 /// The name of an output column.
 pub fn name_of(target: Target) -> String {
     // SAFETY: null or a NUL-terminated string of a live node.
-    unsafe { node::string(target.resname) }
+    unsafe { node::string(target.get().resname) }
 }
 
 impl Target {
@@ -233,8 +248,8 @@ impl Target {
         self.child(|target| target.expr.cast()).expect("a target has an expression")
     }
 
-    pub fn set_expression(mut self, expression: Any) {
-        self.expr = expression.as_ptr().cast();
+    pub fn set_expression(self, expression: Any) {
+        self.set(|target| target.expr = expression.as_ptr().cast());
     }
 }
 
@@ -243,11 +258,13 @@ pub fn select_from(query: Query) -> Query {
     raise_levels(query, 1, 1);
     let outputs = query.outputs();
     let names: Vec<_> = outputs.iter().map(|&output| name_of(output)).collect();
-    let mut outer = Node::<pg_sys::Query>::make();
-    outer.commandType = pg_sys::CmdType::CMD_SELECT;
-    outer.canSetTag = query.canSetTag;
+    let outer = Node::<pg_sys::Query>::make();
+    outer.set(|outer| {
+        outer.commandType = pg_sys::CmdType::CMD_SELECT;
+        outer.canSetTag = query.get().canSetTag;
+    });
     outer.set_entries(&[subquery(query, &names)]);
-    outer.jointree = from_one(1).as_ptr();
+    outer.set(|outer| outer.jointree = from_one(1).as_ptr());
     let column = |(i, &output): (usize, &Target)| {
         let number = i as i16 + 1;
         let column = target(var(1, number, type_of(output.expression())).any(), number, &names[i]);
@@ -257,48 +274,54 @@ pub fn select_from(query: Query) -> Query {
     outer
 }
 
-fn with_origin_of(mut target: Target, source: Target) -> Target {
-    target.resorigtbl = source.resorigtbl;
-    target.resorigcol = source.resorigcol;
+fn with_origin_of(target: Target, source: Target) -> Target {
+    target.set(|target| {
+        target.resorigtbl = source.get().resorigtbl;
+        target.resorigcol = source.get().resorigcol;
+    });
     target
 }
 
 /// `SELECT` without columns or tables.
 pub fn nothing() -> Query {
-    let mut query = Node::<pg_sys::Query>::make();
-    query.commandType = pg_sys::CmdType::CMD_SELECT;
-    query.jointree = Node::<pg_sys::FromExpr>::make().as_ptr();
+    let query = Node::<pg_sys::Query>::make();
+    query.set(|query| {
+        query.commandType = pg_sys::CmdType::CMD_SELECT;
+        query.jointree = Node::<pg_sys::FromExpr>::make().as_ptr();
+    });
     query
 }
 
 /// Whether an entry `levels` below a WITH list refers to this CTE of it.
 pub fn refers_to(entry: Entry, cte: Node<pg_sys::CommonTableExpr>, levels: u32) -> bool {
-    entry.rtekind == pg_sys::RTEKind::RTE_CTE
-        && entry.ctelevelsup == levels
+    entry.get().rtekind == pg_sys::RTEKind::RTE_CTE
+        && entry.get().ctelevelsup == levels
         // SAFETY: both names are NUL-terminated strings of live nodes.
-        && unsafe { std::ffi::CStr::from_ptr(entry.ctename) == std::ffi::CStr::from_ptr(cte.ctename) }
+        && unsafe { std::ffi::CStr::from_ptr(entry.get().ctename) == std::ffi::CStr::from_ptr(cte.get().ctename) }
 }
 
 /// A range table entry for a subquery in FROM.
 fn subquery(query: Query, columns: &[String]) -> Entry {
-    let mut entry = Node::<pg_sys::RangeTblEntry>::make();
-    entry.rtekind = pg_sys::RTEKind::RTE_SUBQUERY;
-    entry.subquery = query.as_ptr();
-    entry.inFromCl = true;
+    let entry = Node::<pg_sys::RangeTblEntry>::make();
+    entry.set(|entry| {
+        entry.rtekind = pg_sys::RTEKind::RTE_SUBQUERY;
+        entry.subquery = query.as_ptr();
+        entry.inFromCl = true;
+    });
     // SAFETY: new string nodes in a new alias.
     unsafe {
         let names = columns.iter().map(|name| pg_sys::makeString(node::cstring(name)));
-        entry.eref = pg_sys::makeAlias(c"*SELECT*".as_ptr(), list::make(names));
+        entry.set(|entry| entry.eref = pg_sys::makeAlias(c"*SELECT*".as_ptr(), list::make(names)));
     }
     entry
 }
 
 /// A join tree of one range table entry.
 pub fn from_one(entry: i32) -> Node<pg_sys::FromExpr> {
-    let mut reference = Node::<pg_sys::RangeTblRef>::make();
-    reference.rtindex = entry;
-    let mut from = Node::<pg_sys::FromExpr>::make();
-    from.fromlist = to_list(&[reference]);
+    let reference = Node::<pg_sys::RangeTblRef>::make();
+    reference.set(|reference| reference.rtindex = entry);
+    let from = Node::<pg_sys::FromExpr>::make();
+    from.set(|from| from.fromlist = to_list(&[reference]));
     from
 }
 
@@ -339,16 +362,16 @@ pub fn relabelled(expression: Any, collation: pg_sys::Oid) -> Any {
 }
 
 /// Writes a mark on a relation's entry, where the server keeps nothing for relations.
-pub fn set_mark(mut entry: Entry, text: &str) {
-    entry.enrname = node::cstring(text);
+pub fn set_mark(entry: Entry, text: &str) {
+    entry.set(|entry| entry.enrname = node::cstring(text));
 }
 
 /// The mark on the entry of a relation or a subquery, whose `enrname` the server does not use.
 pub fn mark(entry: Entry) -> Option<String> {
     let kinds = [pg_sys::RTEKind::RTE_RELATION, pg_sys::RTEKind::RTE_SUBQUERY];
-    let is_marked = kinds.contains(&entry.rtekind) && !entry.enrname.is_null();
+    let is_marked = kinds.contains(&entry.get().rtekind) && !entry.get().enrname.is_null();
     // SAFETY: a NUL-terminated string of a live node.
-    is_marked.then(|| unsafe { node::string(entry.enrname) })
+    is_marked.then(|| unsafe { node::string(entry.get().enrname) })
 }
 
 /// A read-only copy of a list of nodes that is not empty.

@@ -1,6 +1,8 @@
-//! An open relation, closed when the handle goes out of scope.
+//! An open relation, closed when the handle goes out of scope. Opening one hears cancel, so that a loop over relations
+//! need not.
 
 use super::handle::{Any, Node};
+use super::interrupt;
 use pgrx::pg_sys;
 
 /// An open relation. Its lock is kept until the end of the transaction.
@@ -9,12 +11,14 @@ pub struct Relation(pg_sys::Relation);
 impl Relation {
     /// Opens with `lock` taken; raises the server's error when the relation is gone.
     pub fn open(relid: pg_sys::Oid, lock: u32) -> Self {
+        interrupt::check();
         // SAFETY: relation_open raises or returns a pinned relcache entry.
         Self(unsafe { pg_sys::relation_open(relid, lock as pg_sys::LOCKMODE) })
     }
 
     /// Opens, or None when the relation no longer exists.
     pub fn try_open(relid: pg_sys::Oid, lock: u32) -> Option<Self> {
+        interrupt::check();
         // SAFETY: try_relation_open returns null when there is no such relation.
         let relation = unsafe { pg_sys::try_relation_open(relid, lock as pg_sys::LOCKMODE) };
         (!relation.is_null()).then(|| Self(relation))

@@ -4,9 +4,10 @@
 //! latch of the database's scheduler. Only who takes a place in one of the two tables, or leaves it, takes the lock.
 
 use super::progress::Progress;
-use super::{clock, process};
+use super::{clock, process, server};
 use pgrx::pg_sys;
-use std::mem::size_of;
+use std::cell::UnsafeCell;
+use std::mem::{align_of, size_of};
 use std::ptr::null_mut;
 use std::sync::atomic::{
     AtomicBool, AtomicI32, AtomicI64, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering::SeqCst,
@@ -54,8 +55,9 @@ pub struct Database {
     noted: [AtomicI64; WORDS],
     /// Since when the view is due that waits for longest for a worker; 0: none does.
     overdue: AtomicI64,
-    /// Signalled when views were refreshed.
-    refreshed: [u64; 2],
+    /// Signalled when views were refreshed. The server changes it, in any process, under a lock inside it; no reference to
+    /// what is in the cell is ever made.
+    refreshed: UnsafeCell<pg_sys::ConditionVariable>,
 }
 
 /// State of a refresh worker's place.
@@ -130,13 +132,22 @@ pub struct Shared {
 
 static AREA: AtomicPtr<Header> = AtomicPtr::new(null_mut());
 
+// The parts of the area follow one another without gaps.
+const _: () = {
+    let alignment = align_of::<Header>();
+    assert!(align_of::<Database>() <= alignment && size_of::<Database>().is_multiple_of(alignment));
+    assert!(align_of::<Worker>() <= alignment && size_of::<Worker>().is_multiple_of(alignment));
+    assert!(align_of::<Progress>() <= alignment);
+};
+
 /// None before the server has started up.
 pub fn area() -> Option<Shared> {
     let area = AREA.load(SeqCst);
     if area.is_null() {
         return None;
     }
-    // SAFETY: set by `start` to an area of `size` bytes laid out so, which stays until the process ends.
+    // SAFETY: set by `start` to an area of `size` bytes laid out so, initialised before any other process began, and mapped
+    // until this one ends. What changes after `start` is atomic or in a cell, so shared references to it are right.
     unsafe {
         let databases: *const Database = area.add(1).cast();
         let workers: *const Worker = databases.add(DATABASES).cast();
@@ -232,14 +243,16 @@ impl Shared {
         &self.header.databases_changed
     }
 
-    /// Runs `work` while no other process takes or leaves a place. `work` must not raise.
+    /// Runs `work` while no other process takes or leaves a place. `work` must not raise. Raises nothing itself: it runs in
+    /// the middle of a commit.
     pub fn locked<R>(&self, work: impl FnOnce() -> R) -> R {
         let lock = self.header.lock.load(SeqCst);
-        // SAFETY: a lock of our tranche; released by the server, should an error come from it.
+        // SAFETY: a lock of our tranche, which stays as long as the server. The one error of LWLockAcquire is that 200 are held
+        // already, that of LWLockRelease that this one is not; neither can be. So the raw calls do not jump.
         unsafe {
-            pg_sys::LWLockAcquire(lock, pg_sys::LWLockMode::LW_EXCLUSIVE);
+            server::LWLockAcquire(lock, pg_sys::LWLockMode::LW_EXCLUSIVE);
             let result = work();
-            pg_sys::LWLockRelease(lock);
+            server::LWLockRelease(lock);
             result
         }
     }
@@ -265,7 +278,7 @@ impl Process {
     pub fn wake(&self) {
         let latch = self.latch.load(SeqCst);
         if !latch.is_null() {
-            // SAFETY: a process registered it as its own.
+            // SAFETY: a process registered its own latch, which lies in the server's shared memory.
             unsafe { process::set_latch(latch) };
         }
     }
@@ -273,8 +286,7 @@ impl Process {
 
 impl Database {
     fn condition(&self) -> *mut pg_sys::ConditionVariable {
-        const { assert!(size_of::<pg_sys::ConditionVariable>() <= size_of::<[u64; 2]>()) };
-        (&raw const self.refreshed).cast_mut().cast()
+        self.refreshed.get()
     }
 
     /// Sets bits of a word of `dirty`; whether any of them was clear.

@@ -1,6 +1,7 @@
 //! Tuple table slots: rows on their way through a plan.
 //!
-//! Storing a row and deforming a stored one cannot raise and happen several times per row, so they go unguarded.
+//! Storing a row and deforming a stored one happen several times per row, so they go unguarded: what the server would
+//! raise an error for is looked at before.
 
 use super::image::Row;
 use super::server;
@@ -30,17 +31,30 @@ impl Slot {
         self.0
     }
 
-    /// The first `columns` values. They stay valid until the slot changes.
-    pub fn row<'a>(self, columns: usize) -> Row<'a> {
-        // SAFETY: after deforming both arrays hold that many valid elements.
+    /// The first `columns` values. They stay valid until the slot changes, which nobody does while the row is in use.
+    pub fn row(&self, columns: usize) -> Row<'_> {
+        // SAFETY: after deforming both arrays hold that many valid elements. They are the slot's and live as long as it.
         unsafe {
             if ((*self.0).tts_nvalid as usize) < columns {
-                server::slot_getsomeattrs_int(self.0, columns as i32);
+                self.deform(columns);
             }
             Row {
                 values: std::slice::from_raw_parts((*self.0).tts_values, columns),
                 nulls: std::slice::from_raw_parts((*self.0).tts_isnull, columns),
             }
+        }
+    }
+
+    #[inline]
+    unsafe fn deform(&self, columns: usize) {
+        // SAFETY: slot_getsomeattrs_int raises for columns beyond the descriptor and for virtual slots, and reads the tuple of
+        // a slot that holds one. With these cases excluded it only computes, so the raw call does not jump.
+        unsafe {
+            let slot = &*self.0;
+            let is_stored = slot.tts_flags & pg_sys::TTS_FLAG_EMPTY as u16 == 0
+                && !std::ptr::eq(slot.tts_ops, &raw const pg_sys::TTSOpsVirtual);
+            assert!(is_stored && columns <= (*slot.tts_tupleDescriptor).natts as usize, "a row lacks columns");
+            server::slot_getsomeattrs_int(self.0, columns as i32);
         }
     }
 
@@ -66,7 +80,7 @@ impl Slot {
     /// # Safety
     /// The slot is of the minimal kind; the tuple outlives its stay in the slot.
     pub unsafe fn store_minimal(self, tuple: pg_sys::MinimalTuple) {
-        // SAFETY: by contract.
+        // SAFETY: a slot of the minimal kind stores the pointer, for which the caller keeps the tuple, and raises nothing.
         unsafe { server::ExecStoreMinimalTuple(tuple, self.0, false) };
     }
 

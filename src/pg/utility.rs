@@ -21,6 +21,8 @@ pub struct Call {
     qc: *mut pg_sys::QueryCompletion,
 }
 
+/// What is to be done after a statement. Dropping it must not call the server: that may happen while a memory context is
+/// reset.
 pub type After = Box<dyn FnOnce(&Call)>;
 
 /// What becomes of a statement.
@@ -111,7 +113,34 @@ impl Drop for EventState {
 struct Plain {
     call: Call,
     run: bool,
-    after: *mut After,
+    after: *mut Waiting,
+}
+
+/// A closure that waits for the end of a statement, in the statement's memory context. The error of a statement that
+/// fails jumps over the hook's frame; the closure is dropped with the context then.
+struct Waiting {
+    /// None once it has run.
+    after: Option<After>,
+    dropping: pg_sys::MemoryContextCallback,
+}
+
+impl Waiting {
+    fn keep(after: After) -> *mut Self {
+        let dropping = pg_sys::MemoryContextCallback { func: Some(Self::drop), ..Default::default() };
+        // SAFETY: the chunk and its callback live as long as the current context, and so as the statement's tree.
+        unsafe {
+            let waiting: *mut Self = pg_sys::palloc(size_of::<Self>()).cast();
+            waiting.write(Self { after: Some(after), dropping });
+            (*waiting).dropping.arg = waiting.cast();
+            pg_sys::MemoryContextRegisterResetCallback(pg_sys::CurrentMemoryContext, &raw mut (*waiting).dropping);
+            waiting
+        }
+    }
+
+    unsafe extern "C-unwind" fn drop(waiting: *mut c_void) {
+        // SAFETY: made by `keep`, in the context that is being reset and still holds it.
+        unsafe { (*waiting.cast::<Self>()).after = None };
+    }
 }
 
 unsafe extern "C-unwind" {
@@ -187,7 +216,7 @@ extern "C-unwind" fn before<P: Provider>(plain: *mut Plain) {
         Verdict::Done => plain.run = false,
         Verdict::Core(call, after) => {
             plain.call = call.unwrap_or(plain.call);
-            plain.after = Box::into_raw(Box::new(after));
+            plain.after = Waiting::keep(after);
         }
     }
 }
@@ -197,9 +226,10 @@ extern "C-unwind" fn after<P: Provider>(plain: *const Plain) {
     // SAFETY: points into the hook's frame.
     let plain = unsafe { &*plain };
     snapshot::with_active(|| {
-        if !plain.after.is_null() {
-            // SAFETY: `after` was boxed by `before` and is taken once.
-            unsafe { Box::from_raw(plain.after)(&plain.call) };
+        // SAFETY: null or kept by `before`, in a context that lasts as long as the statement.
+        let after = unsafe { plain.after.as_mut() }.and_then(|waiting| waiting.after.take());
+        if let Some(after) = after {
+            after(&plain.call);
         }
         if P::pending() {
             P::settle();

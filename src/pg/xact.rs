@@ -1,6 +1,6 @@
 //! Transactions: begun by background processes, watched at their end in every backend; subtransactions.
 
-use super::{elog, snapshot};
+use super::{elog, server, snapshot};
 use crate::error::Report;
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::{PgTryBuilder, pg_guard, pg_sys};
@@ -17,7 +17,10 @@ pub enum End {
     Abort,
 }
 
-/// Told of every transaction's end. Runs unguarded in the middle of it: it must be quick and must not raise.
+/// Told of every transaction's end. This runs in the middle of it, where an error would be the end of the server: it must
+/// be quick, and must neither raise nor panic. So it calls only such functions of the server as cannot raise, and these
+/// through the raw imports of `server`. (A guarded one would make a panic of the error, and that would unwind through frames
+/// of the server which know nothing of it.)
 pub trait Listener {
     fn ended(end: End);
     /// After a commit, when others see what it changed, have been told to forget what they had cached of it, and its locks
@@ -224,6 +227,6 @@ pub fn may_be_prepared() -> bool {
 
 /// This process applies the changes of a subscription.
 pub fn is_logical_worker() -> bool {
-    // SAFETY: reads the process's own state.
-    unsafe { pg_sys::IsLogicalWorker() }
+    // SAFETY: reads the process's own state and does not raise.
+    unsafe { server::IsLogicalWorker() }
 }

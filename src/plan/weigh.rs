@@ -62,7 +62,7 @@ unsafe fn narrowed(query: Query, input: usize) -> *mut pg_sys::Query {
     // SAFETY: a node is copied whole; `entry` is a member of the list that is copied.
     unsafe {
         let narrow: *mut pg_sys::Query = node::make(pg_sys::NodeTag::T_Query);
-        *narrow = *query;
+        *narrow = query.get();
         let mut entries: Vec<_> = query.entries().into_iter().map(|entry| entry.as_ptr()).collect();
         let mut within = legs::linear_entries(query);
         if let Some(leg) = legs::leg_of(query, input) {

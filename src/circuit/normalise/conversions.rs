@@ -26,7 +26,7 @@ fn convert_below(query: Query, operation: SetOperation, path: &mut Vec<SetOperat
     path.push(operation);
     for side in [operation.child(|op| op.larg), operation.child(|op| op.rarg)].into_iter().flatten() {
         match side.cast::<pg_sys::RangeTblRef>() {
-            Some(leaf) => convert_leg(query, leaf.rtindex, path),
+            Some(leaf) => convert_leg(query, leaf.get().rtindex, path),
             None => convert_below(query, side.cast().expect("a set operation tree holds no third kind"), path),
         }
     }
@@ -34,7 +34,7 @@ fn convert_below(query: Query, operation: SetOperation, path: &mut Vec<SetOperat
 }
 
 fn convert_leg(query: Query, leaf: i32, path: &[SetOperation]) {
-    let mut entry = query.entry(leaf);
+    let entry = query.entry(leaf);
     let leg: Query = entry.child(|entry| entry.subquery).expect("a leg is a subquery");
     let differs = |(i, target): (usize, &Target)| {
         let of = query::type_of(target.expression());
@@ -48,17 +48,18 @@ fn convert_leg(query: Query, leaf: i32, path: &[SetOperation]) {
     for (i, target) in leg.outputs().into_iter().enumerate() {
         target.set_expression(converted(target.expression(), i, path));
     }
-    entry.subquery = leg.as_ptr();
+    entry.set(|entry| entry.subquery = leg.as_ptr());
 }
 
 /// Whether outputs can be replaced without changing which rows there are.
 fn is_plain(leg: Query) -> bool {
-    leg.setOperations.is_null()
+    let fields = leg.get();
+    fields.setOperations.is_null()
         && !leg.is_grouped()
-        && leg.distinctClause.is_null()
-        && leg.sortClause.is_null()
-        && !leg.hasTargetSRFs
-        && !leg.hasWindowFuncs
+        && fields.distinctClause.is_null()
+        && fields.sortClause.is_null()
+        && !fields.hasTargetSRFs
+        && !fields.hasWindowFuncs
 }
 
 fn converted(expression: Any, column: usize, path: &[SetOperation]) -> Any {

@@ -13,10 +13,9 @@ pub fn inline(query: Query) -> Query {
         inline(inner);
     });
     let ctes: Vec<Node<pg_sys::CommonTableExpr>> = query.list(|query| query.cteList);
-    if ctes.iter().all(|cte| !cte.cterecursive) {
+    if ctes.iter().all(|cte| !cte.get().cterecursive) {
         ctes.into_iter().for_each(|cte| inline_one(query, cte));
-        let mut query = query;
-        query.cteList = std::ptr::null_mut();
+        query.set(|query| query.cteList = std::ptr::null_mut());
     }
     query
 }
@@ -46,14 +45,16 @@ fn references(query: Query, cte: Node<pg_sys::CommonTableExpr>) -> Vec<(Node<pg_
     found
 }
 
-fn become_subquery(mut entry: Node<pg_sys::RangeTblEntry>, copy: Query) {
-    entry.rtekind = pg_sys::RTEKind::RTE_SUBQUERY;
-    entry.subquery = copy.as_ptr();
-    entry.security_barrier = false;
-    entry.ctename = std::ptr::null_mut();
-    entry.ctelevelsup = 0;
-    entry.self_reference = false;
-    entry.coltypes = std::ptr::null_mut();
-    entry.coltypmods = std::ptr::null_mut();
-    entry.colcollations = std::ptr::null_mut();
+fn become_subquery(entry: Node<pg_sys::RangeTblEntry>, copy: Query) {
+    entry.set(|entry| {
+        entry.rtekind = pg_sys::RTEKind::RTE_SUBQUERY;
+        entry.subquery = copy.as_ptr();
+        entry.security_barrier = false;
+        entry.ctename = std::ptr::null_mut();
+        entry.ctelevelsup = 0;
+        entry.self_reference = false;
+        entry.coltypes = std::ptr::null_mut();
+        entry.coltypmods = std::ptr::null_mut();
+        entry.colcollations = std::ptr::null_mut();
+    });
 }

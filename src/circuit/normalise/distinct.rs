@@ -10,32 +10,35 @@ type SetOperation = Node<pg_sys::SetOperationStmt>;
 /// `a UNION b` is `SELECT DISTINCT .. FROM (a UNION ALL b)`; below a UNION the kind of union does not matter.
 pub fn over_union_all(query: Query) -> Query {
     let Some(top) = query.set_operation() else { return query };
-    let is_plain = query.sortClause.is_null() && query.limitCount.is_null() && query.limitOffset.is_null();
+    let is_plain =
+        query.get().sortClause.is_null() && query.get().limitCount.is_null() && query.get().limitOffset.is_null();
     // Without columns there is nothing for DISTINCT to list.
-    if !is_plain || top.all || !is_union(top) || query.outputs().is_empty() {
+    if !is_plain || top.get().all || !is_union(top) || query.outputs().is_empty() {
         return query;
     }
     let clauses: Vec<Node<pg_sys::SortGroupClause>> = top.list(|top| top.groupClauses);
     keep_duplicates(top);
-    let mut outer = query::select_from(query);
-    for (mut target, mut clause) in outer.outputs().into_iter().zip(clauses.iter().copied()) {
-        target.ressortgroupref = target.resno as u32;
-        clause.tleSortGroupRef = target.ressortgroupref;
+    let outer = query::select_from(query);
+    for (target, clause) in outer.outputs().into_iter().zip(clauses.iter().copied()) {
+        target.set(|target| target.ressortgroupref = target.resno as u32);
+        clause.set(|clause| clause.tleSortGroupRef = target.get().ressortgroupref);
     }
-    outer.distinctClause = to_list(&clauses);
+    outer.set(|outer| outer.distinctClause = to_list(&clauses));
     outer
 }
 
 /// Whether the whole tree is made of UNION and UNION ALL.
 fn is_union(operation: SetOperation) -> bool {
     stack::check();
-    operation.op == pg_sys::SetOperation::SETOP_UNION && sides(operation).into_iter().all(is_union)
+    operation.get().op == pg_sys::SetOperation::SETOP_UNION && sides(operation).into_iter().all(is_union)
 }
 
-fn keep_duplicates(mut operation: SetOperation) {
+fn keep_duplicates(operation: SetOperation) {
     stack::check();
-    operation.all = true;
-    operation.groupClauses = std::ptr::null_mut();
+    operation.set(|operation| {
+        operation.all = true;
+        operation.groupClauses = std::ptr::null_mut();
+    });
     sides(operation).into_iter().for_each(keep_duplicates);
 }
 
@@ -45,17 +48,20 @@ fn sides(operation: SetOperation) -> Vec<SetOperation> {
 }
 
 /// `SELECT DISTINCT a, b` is `SELECT a, b GROUP BY a, b`.
-pub fn as_grouping(mut query: Query) -> Query {
+pub fn as_grouping(query: Query) -> Query {
+    let fields = query.get();
     let is_plain = !query.is_grouped()
-        && !query.hasDistinctOn
-        && !query.hasWindowFuncs
-        && !query.hasTargetSRFs
-        && query.sortClause.is_null()
-        && query.limitCount.is_null()
-        && query.limitOffset.is_null();
-    if is_plain && !query.distinctClause.is_null() {
-        query.groupClause = query.distinctClause;
-        query.distinctClause = std::ptr::null_mut();
+        && !fields.hasDistinctOn
+        && !fields.hasWindowFuncs
+        && !fields.hasTargetSRFs
+        && fields.sortClause.is_null()
+        && fields.limitCount.is_null()
+        && fields.limitOffset.is_null();
+    if is_plain && !fields.distinctClause.is_null() {
+        query.set(|query| {
+            query.groupClause = query.distinctClause;
+            query.distinctClause = std::ptr::null_mut();
+        });
     }
     query
 }

@@ -5,15 +5,15 @@ use crate::pg::query::Query;
 use crate::pg::stack;
 use pgrx::pg_sys;
 
-pub fn flatten(mut query: Query) -> Query {
+pub fn flatten(query: Query) -> Query {
     stack::check();
-    if query.hasGroupRTE && query.groupingSets.is_null() {
+    if query.get().hasGroupRTE && query.get().groupingSets.is_null() {
         query.flatten_groups();
     }
     if groups_everything_once(query) {
-        query.groupingSets = std::ptr::null_mut();
+        query.set(|query| query.groupingSets = std::ptr::null_mut());
         // The group exists even over no rows, as it does when there are aggregates.
-        query.hasAggs = true;
+        query.set(|query| query.hasAggs = true);
     }
     query.inner().into_iter().for_each(|inner| {
         flatten(inner);
@@ -25,7 +25,8 @@ pub fn flatten(mut query: Query) -> Query {
 fn groups_everything_once(query: Query) -> bool {
     let sets = query.nodes(|query| query.groupingSets);
     let empty = |set: Any| {
-        set.cast::<pg_sys::GroupingSet>().is_some_and(|set| set.kind == pg_sys::GroupingSetKind::GROUPING_SET_EMPTY)
+        set.cast::<pg_sys::GroupingSet>()
+            .is_some_and(|set| set.get().kind == pg_sys::GroupingSetKind::GROUPING_SET_EMPTY)
     };
-    query.groupClause.is_null() && sets.len() == 1 && empty(sets[0])
+    query.get().groupClause.is_null() && sets.len() == 1 && empty(sets[0])
 }

@@ -10,10 +10,10 @@ use pgrx::pg_sys;
 
 pub fn grouping(query: Query) -> Query {
     stack::check();
-    let Some(mut entry) = only_subquery(query) else { return query };
+    let Some(entry) = only_subquery(query) else { return query };
     let inner = entry.child(|entry| entry.subquery).expect("a subquery entry has a query");
     let inner = grouping(distinct::as_grouping(distinct::over_union_all(inner)));
-    entry.subquery = inner.as_ptr();
+    entry.set(|entry| entry.subquery = inner.as_ptr());
     if inner.is_grouped() && is_plain(query) && is_liftable(inner) && !reads_whole_rows(query) {
         lift(query, inner)
     } else {
@@ -23,28 +23,29 @@ pub fn grouping(query: Query) -> Query {
 
 /// The subquery that is the whole FROM clause.
 fn only_subquery(query: Query) -> Option<Entry> {
-    if query.jointree.is_null() || !query.setOperations.is_null() {
+    if query.get().jointree.is_null() || !query.get().setOperations.is_null() {
         return None;
     }
     let from = query.from().nodes(|from| from.fromlist);
     let leaf = (from.len() == 1).then(|| from[0].cast::<pg_sys::RangeTblRef>()).flatten()?;
-    let entry = query.entry(leaf.rtindex);
-    (entry.rtekind == pg_sys::RTEKind::RTE_SUBQUERY && !entry.security_barrier).then_some(entry)
+    let entry = query.entry(leaf.get().rtindex);
+    (entry.get().rtekind == pg_sys::RTEKind::RTE_SUBQUERY && !entry.get().security_barrier).then_some(entry)
 }
 
 fn is_plain(query: Query) -> bool {
-    !query.is_grouped() && query.distinctClause.is_null() && !query.hasSubLinks && is_uncut(query)
+    !query.is_grouped() && query.get().distinctClause.is_null() && !query.get().hasSubLinks && is_uncut(query)
 }
 
 fn is_liftable(inner: Query) -> bool {
-    inner.distinctClause.is_null()
-        && inner.groupingSets.is_null()
-        && inner.setOperations.is_null()
-        && inner.sortClause.is_null()
+    inner.get().distinctClause.is_null()
+        && inner.get().groupingSets.is_null()
+        && inner.get().setOperations.is_null()
+        && inner.get().sortClause.is_null()
         && is_uncut(inner)
 }
 
 fn is_uncut(query: Query) -> bool {
+    let query = query.get();
     !query.hasWindowFuncs
         && !query.hasTargetSRFs
         && query.sortClause.is_null()
@@ -56,11 +57,11 @@ fn is_uncut(query: Query) -> bool {
 
 fn reads_whole_rows(query: Query) -> bool {
     walk::any(query, Scope::EXPRESSIONS, |node, depth| {
-        node.cast::<pg_sys::Var>().is_some_and(|var| var.varlevelsup == depth && var.varattno == 0)
+        node.cast::<pg_sys::Var>().is_some_and(|var| var.get().varlevelsup == depth && var.get().varattno == 0)
     })
 }
 
-fn lift(outer: Query, mut inner: Query) -> Query {
+fn lift(outer: Query, inner: Query) -> Query {
     let columns = inner.outputs();
     let condition = outer.from().child(|from| from.quals).map(|quals| with_columns(quals, &columns));
     let having = query::and(inner.child(|inner| inner.havingQual), condition);
@@ -71,9 +72,11 @@ fn lift(outer: Query, mut inner: Query) -> Query {
     let keys = hidden_keys(inner, targets.len());
     targets.extend(keys);
     inner.set_targets(&targets);
-    inner.havingQual = having.map_or(std::ptr::null_mut(), Node::as_ptr);
-    inner.hasAggs = inner.hasAggs || inner.groupClause.is_null();
-    inner.canSetTag = outer.canSetTag;
+    inner.set(|inner| {
+        inner.havingQual = having.map_or(std::ptr::null_mut(), Node::as_ptr);
+        inner.hasAggs = inner.hasAggs || inner.groupClause.is_null();
+        inner.canSetTag = outer.get().canSetTag;
+    });
     keep_permissions(outer, inner);
     inner
 }
@@ -82,7 +85,7 @@ fn lift(outer: Query, mut inner: Query) -> Query {
 fn with_columns(expression: Any, columns: &[Target]) -> Any {
     walk::mutate(expression, &mut |node, _| {
         let var = node.cast::<pg_sys::Var>()?;
-        (var.varlevelsup == 0).then(|| columns[var.varattno as usize - 1].expression().copy())
+        (var.get().varlevelsup == 0).then(|| columns[var.get().varattno as usize - 1].expression().copy())
     })
 }
 
@@ -90,25 +93,29 @@ fn with_columns(expression: Any, columns: &[Target]) -> Any {
 fn hidden_keys(inner: Query, visible: usize) -> Vec<Target> {
     let clauses: Vec<Node<pg_sys::SortGroupClause>> = inner.list(|inner| inner.groupClause);
     let key = |(i, clause): (usize, &Node<pg_sys::SortGroupClause>)| {
-        let mut key = inner.target_of(*clause).copy();
-        key.resjunk = true;
-        key.resno = (visible + i + 1) as i16;
+        let key = inner.target_of(*clause).copy();
+        key.set(|key| {
+            key.resjunk = true;
+            key.resno = (visible + i + 1) as i16;
+        });
         key
     };
     clauses.iter().enumerate().map(key).collect()
 }
 
 /// An expanded view is checked for SELECT through its range table entry, so the entry stays, emptied.
-fn keep_permissions(outer: Query, mut inner: Query) {
+fn keep_permissions(outer: Query, inner: Query) {
     let mut entries = inner.entries();
     let mut permissions: Vec<Node<pg_sys::RTEPermissionInfo>> = inner.list(|inner| inner.rteperminfos);
     let checks: Vec<Node<pg_sys::RTEPermissionInfo>> = outer.list(|outer| outer.rteperminfos);
-    for mut entry in outer.entries().into_iter().filter(|entry| entry.perminfoindex > 0) {
-        permissions.push(checks[entry.perminfoindex as usize - 1]);
-        entry.perminfoindex = permissions.len() as u32;
-        entry.subquery = query::nothing().as_ptr();
+    for entry in outer.entries().into_iter().filter(|entry| entry.get().perminfoindex > 0) {
+        permissions.push(checks[entry.get().perminfoindex as usize - 1]);
+        entry.set(|entry| {
+            entry.perminfoindex = permissions.len() as u32;
+            entry.subquery = query::nothing().as_ptr();
+        });
         entries.push(entry);
     }
     inner.set_entries(&entries);
-    inner.rteperminfos = crate::pg::handle::to_list(&permissions);
+    inner.set(|inner| inner.rteperminfos = crate::pg::handle::to_list(&permissions));
 }

@@ -30,8 +30,8 @@ fn trim_to(query: Query, needed: &Needed) {
 fn is_union_all(node: Any) -> bool {
     stack::check();
     node.cast::<pg_sys::SetOperationStmt>().is_none_or(|operation| {
-        operation.all
-            && operation.op == pg_sys::SetOperation::SETOP_UNION
+        operation.get().all
+            && operation.get().op == pg_sys::SetOperation::SETOP_UNION
             && operation.child(|op| op.larg).is_some_and(is_union_all)
             && operation.child(|op| op.rarg).is_some_and(is_union_all)
     })
@@ -43,10 +43,11 @@ fn leaves(query: Query) -> impl Iterator<Item = Query> {
 
 fn trim_plain(query: Query, needed: &Needed) {
     if let Some(needed) = needed
-        && query.distinctClause.is_null()
-        && !query.hasTargetSRFs
+        && query.get().distinctClause.is_null()
+        && !query.get().hasTargetSRFs
     {
-        let unread = |target: &query::Target| target.ressortgroupref == 0 && !needed.contains(&target.resno);
+        let unread =
+            |target: &query::Target| target.get().ressortgroupref == 0 && !needed.contains(&target.get().resno);
         for target in query.outputs().into_iter().filter(unread) {
             let expression = target.expression();
             if !expression.is::<pg_sys::Const>() {
@@ -66,9 +67,9 @@ fn read_columns(query: Query, entry: i32) -> Needed {
     let mut read = BTreeSet::new();
     let whole = walk::any(query, Scope::EXPRESSIONS, |node, depth| {
         let var: Option<Node<pg_sys::Var>> = node.cast();
-        var.filter(|var| var.varno == entry && var.varlevelsup == depth).is_some_and(|var| {
-            read.insert(var.varattno);
-            var.varattno == 0
+        var.filter(|var| var.get().varno == entry && var.get().varlevelsup == depth).is_some_and(|var| {
+            read.insert(var.get().varattno);
+            var.get().varattno == 0
         })
     });
     (!whole).then_some(read)

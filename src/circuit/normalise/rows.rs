@@ -10,24 +10,26 @@ use crate::pg::stack;
 use crate::pg::walk::{self, Scope};
 use pgrx::pg_sys;
 
-pub fn spell_out(mut query: Query) -> Query {
+pub fn spell_out(query: Query) -> Query {
     stack::check();
     let entries = query.entries();
     let whole_row = |node: Any, depth: u32| -> Option<(Node<pg_sys::Var>, Entry)> {
         let var: Node<pg_sys::Var> = node.cast()?;
-        let is_whole = var.varlevelsup == depth && var.varattno == 0 && var.varnullingrels.is_null();
-        let entry = is_whole.then(|| entries[var.varno as usize - 1])?;
-        let gains_weight = [pg_sys::RTEKind::RTE_RELATION, pg_sys::RTEKind::RTE_SUBQUERY].contains(&entry.rtekind);
+        let is_whole = var.get().varlevelsup == depth && var.get().varattno == 0 && var.get().varnullingrels.is_null();
+        let entry = is_whole.then(|| entries[var.get().varno as usize - 1])?;
+        let gains_weight =
+            [pg_sys::RTEKind::RTE_RELATION, pg_sys::RTEKind::RTE_SUBQUERY].contains(&entry.get().rtekind);
         gains_weight.then_some((var, entry))
     };
     if walk::any(query, Scope::EXPRESSIONS, |node, depth| whole_row(node, depth).is_some()) {
-        *query = *walk::mutate(query, &mut |node, depth| {
+        let spelled_out = walk::mutate(query, &mut |node, depth| {
             let (var, entry) = whole_row(node, depth)?;
             Some(match entry.child(|entry| entry.subquery) {
                 Some(subquery) => row_of_subquery(var, entry, subquery),
-                None => row_of_table(var, entry.relid),
+                None => row_of_table(var, entry.get().relid),
             })
         });
+        query.set(|query| *query = spelled_out.get());
     }
     query.inner().into_iter().for_each(|inner| {
         spell_out(inner);
@@ -37,18 +39,20 @@ pub fn spell_out(mut query: Query) -> Query {
 
 /// As the planner does it for a subquery it pulls up. The columns of an anonymous row have their names with it.
 fn row_of_subquery(whole: Node<pg_sys::Var>, entry: Entry, subquery: Query) -> Any {
-    let column = |target: query::Target| column_of(whole, target.resno, query::type_of(target.expression()));
+    let column = |target: query::Target| column_of(whole, target.get().resno, query::type_of(target.expression()));
     let columns: Vec<Any> = subquery.outputs().into_iter().map(column).collect();
-    let mut row = query::row(&columns, whole.vartype);
-    if whole.vartype == pg_sys::RECORDOID {
-        row.colnames = entry.child(|entry| entry.eref).expect("an entry has names").copy().colnames;
+    let row = query::row(&columns, whole.get().vartype);
+    if whole.get().vartype == pg_sys::RECORDOID {
+        row.set(|row| {
+            row.colnames = entry.child(|entry| entry.eref).expect("an entry has names").copy().get().colnames
+        });
     }
     row.any()
 }
 
 fn column_of(whole: Node<pg_sys::Var>, number: i16, of: query::TypeOf) -> Any {
-    let mut var = query::var(whole.varno, number, of);
-    var.varlevelsup = whole.varlevelsup;
+    let var = query::var(whole.get().varno, number, of);
+    var.set(|var| var.varlevelsup = whole.get().varlevelsup);
     var.any()
 }
 
@@ -67,6 +71,6 @@ fn row_of_table(whole: Node<pg_sys::Var>, relid: pg_sys::Oid) -> Any {
     let some_dropped = attributes.iter().any(|attribute| attribute.attisdropped);
     let is_virtual = |a: &pg_sys::FormData_pg_attribute| a.attgenerated as u8 == pg_sys::ATTRIBUTE_GENERATED_VIRTUAL;
     let spelled_out_anyway = attributes.iter().any(is_virtual);
-    let row = query::row(&attributes.into_iter().map(column).collect::<Vec<_>>(), whole.vartype);
+    let row = query::row(&attributes.into_iter().map(column).collect::<Vec<_>>(), whole.get().vartype);
     if some_dropped && !spelled_out_anyway { query::unseen(row).any() } else { row.any() }
 }

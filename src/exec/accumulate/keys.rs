@@ -134,7 +134,7 @@ impl Keys {
     }
 
     /// The key that stands for the group.
-    pub fn row<'a>(&self) -> Row<'a> {
+    pub fn row(&self) -> Row<'_> {
         match &self.representative {
             Some(Representative { slot, witness: Some(_), .. }) => slot.row(self.count),
             _ => self.current.row(self.count),

@@ -78,7 +78,7 @@ impl Output {
 
     /// The two rows last formed have the same image.
     pub fn is_unchanged(&self) -> bool {
-        let [old, new] = self.slots.map(|slot| slot.row(self.shape.len()));
+        let [old, new] = self.slots.each_ref().map(|slot| slot.row(self.shape.len()));
         // SAFETY: both are rows of the view's shape.
         unsafe { self.shape.equal(old, new) }
     }

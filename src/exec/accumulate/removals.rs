@@ -1,6 +1,7 @@
 //! The rows of a group's delta with negative weights, which wait until its positive ones are in (fold/mod.rs says why).
 
 use crate::exec::node::Node;
+use crate::pg::interrupt;
 use crate::pg::memory::within;
 use crate::pg::slot::Slot;
 use pgrx::pg_sys;
@@ -43,6 +44,7 @@ impl Removals {
         // SAFETY: the store exists since a row waits; a row stays valid until the next is fetched.
         unsafe {
             while pg_sys::tuplestore_gettupleslot(self.store, true, false, self.row.as_ptr()) {
+                interrupt::check();
                 take(self.row);
             }
             self.row.clear();

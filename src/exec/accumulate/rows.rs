@@ -5,12 +5,11 @@ use crate::exec::node::Child;
 use crate::pg::image::Row;
 use crate::pg::memory::within;
 use crate::pg::slot::Slot;
-use pgrx::pg_sys;
 
 pub struct Rows {
     child: Child,
-    /// The row looked at; null when there is none yet, or none left.
-    ahead: *mut pg_sys::TupleTableSlot,
+    /// The row looked at; None when there is none yet, or none left.
+    ahead: Option<Slot>,
     ended: bool,
     width: usize,
 }
@@ -19,27 +18,26 @@ impl Rows {
     pub fn new(child: Child) -> Self {
         // SAFETY: a begun child has a result descriptor.
         let width = unsafe { (*child.desc()).natts as usize };
-        Self { child, ahead: std::ptr::null_mut(), ended: false, width }
+        Self { child, ahead: None, ended: false, width }
     }
 
     /// The row at hand, which stays valid until `skip`.
     pub fn peek(&mut self) -> Option<Slot> {
-        if self.ahead.is_null() && !self.ended {
+        if self.ahead.is_none() && !self.ended {
             let child = self.child;
             // SAFETY: nodes run in their own query's context, which for a second plan is not the current one.
             self.ahead = unsafe { within(child.query_context(), || child.next()) };
-            self.ended = self.ahead.is_null();
+            self.ended = self.ahead.is_none();
         }
-        // SAFETY: the child's slot lives as long as the child.
-        (!self.ahead.is_null()).then(|| unsafe { Slot::new(self.ahead) })
+        self.ahead
     }
 
     pub fn skip(&mut self) {
-        self.ahead = std::ptr::null_mut();
+        self.ahead = None;
     }
 
     /// A row's columns, and its weight, the last of them.
-    pub fn split<'a>(&self, slot: Slot) -> (Row<'a>, i64) {
+    pub fn split<'a>(&self, slot: &'a Slot) -> (Row<'a>, i64) {
         let row = slot.row(self.width);
         let weight = row.at(self.width - 1);
         if weight.isnull {

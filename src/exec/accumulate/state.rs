@@ -14,6 +14,7 @@ use crate::exec::node::Node;
 use crate::pg::identity::AsOwner;
 use crate::pg::image::{Row, Shape};
 use crate::pg::internal_table::Column;
+use crate::pg::interrupt;
 use crate::pg::memory::within;
 use crate::pg::slot::Slot;
 use pgrx::pg_sys::{self, Datum, NullableDatum};
@@ -110,6 +111,7 @@ impl StateTable {
                 set_key(&mut keys[0], NullableDatum { value: hash, isnull: false });
                 self.rescan();
                 while self.next() {
+                    interrupt::check();
                     if group.has(self.found) {
                         return true;
                     }

@@ -18,9 +18,8 @@ use super::runs::{Reader, Runs};
 use super::writer::Writer;
 use crate::capture::DeltaWriter;
 use crate::exec::mismatch;
-use crate::pg::node;
-use crate::pg::progress;
 use crate::pg::slot::Slot;
+use crate::pg::{interrupt, node, progress};
 use pgrx::pg_sys;
 
 /// Applies net changes to an open view.
@@ -80,13 +79,16 @@ impl Delta {
     /// As `Runs::next`.
     pub unsafe fn apply(&mut self, writer: &mut Writer, mut runs: Runs) {
         let mut shown = progress::Rows::default();
-        // SAFETY: by contract; changes are live until the next run.
+        // SAFETY: the caller says that the rows fit; changes are live until the next run is asked for.
         unsafe {
             while let Some(run) = runs.next(&self.reader, &mut self.grouping).filter(|_| !mismatch::is_noted()) {
                 if self.keyed() {
                     self.apply_keyed(writer, run);
                 } else {
-                    run.iter().for_each(|change| self.apply_bag(writer, change));
+                    for change in run {
+                        interrupt::check();
+                        self.apply_bag(writer, change);
+                    }
                 }
                 shown.add(run.len() as u64);
             }
@@ -116,6 +118,7 @@ impl Delta {
             return mismatch::note("Two new rows have the same key.");
         }
         for old in run.iter().filter(|change| change.weight < 0) {
+            interrupt::check();
             // One row becomes one row; copies are deleted and inserted.
             let fits = |change: &&Change| (old.weight, change.weight) == (-1, 1) && self.same_key(old, change);
             let pair = new.iter().position(fits);
@@ -202,6 +205,7 @@ impl Delta {
     unsafe fn insert(&mut self, writer: &mut Writer, new: &Change) {
         self.take(new);
         for _ in 0..new.weight {
+            interrupt::check();
             match &self.late {
                 Some(late) => late.put(self.new),
                 // SAFETY: a row of the view.
@@ -219,6 +223,7 @@ impl Delta {
         unsafe {
             let row = Slot::make(self.reader.desc, &raw const pg_sys::TTSOpsMinimalTuple);
             while !mismatch::is_noted() && pg_sys::tuplestore_gettupleslot(late.rows, true, false, row.as_ptr()) {
+                interrupt::check();
                 writer.insert(row);
                 feed(&mut self.consumers, row, 1);
             }

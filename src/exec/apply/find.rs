@@ -6,6 +6,7 @@
 use super::index::ApplyIndex;
 use crate::error;
 use crate::pg::image::{Row, Shape};
+use crate::pg::interrupt;
 use crate::pg::slot::Slot;
 use pgrx::pg_sys::{self, Datum};
 
@@ -81,6 +82,7 @@ impl Finder {
     /// After `search` with the same row.
     pub unsafe fn next(&mut self, shape: &Shape, row: Row) -> Option<pg_sys::ItemPointerData> {
         loop {
+            interrupt::check();
             // SAFETY: the scan is started; the slot is of the view.
             let more = unsafe {
                 match &self.how {

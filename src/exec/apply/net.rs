@@ -2,6 +2,7 @@
 
 use super::change::{Change, Grouping, Key};
 use crate::pg::image::{Row, Shape};
+use crate::pg::interrupt;
 use crate::pg::slot::Slot;
 use hashbrown::HashTable;
 use pgrx::{PgMemoryContexts, pg_sys};
@@ -46,7 +47,7 @@ impl Net {
         let same = |&position: &usize| {
             let entry = &entries[position];
             // SAFETY: both are live rows of the shape.
-            entry.image == change.image && unsafe { shape.equal(row, read(reader, entry.tuple, shape.len())) }
+            entry.image == change.image && unsafe { shape.equal(row, read(&reader, entry.tuple, shape.len())) }
         };
         match self.positions.find(change.image as u64, same) {
             Some(&position) => self.entries[position].weight += change.weight,
@@ -86,6 +87,7 @@ impl Net {
     fn forget_cancelled(&mut self) {
         let bytes = &mut self.bytes;
         self.entries.retain(|entry| {
+            interrupt::check();
             if entry.weight == 0 {
                 // SAFETY: palloc'd by `insert`, referenced by this entry only.
                 unsafe {
@@ -97,6 +99,7 @@ impl Net {
         });
         self.positions.clear();
         for (position, entry) in self.entries.iter().enumerate() {
+            interrupt::check();
             self.positions.insert_unique(entry.image as u64, position, |&position| self.entries[position].image as u64);
         }
     }
@@ -113,9 +116,10 @@ impl Net {
     }
 }
 
-/// The row in a minimal tuple, deformed into `reader`.
-pub fn read<'a>(reader: Slot, tuple: pg_sys::MinimalTuple, columns: usize) -> Row<'a> {
-    // SAFETY: a scratch slot for minimal tuples; its caller keeps the tuple as long as the row.
+/// The row in a minimal tuple, deformed into `reader`, a scratch slot for minimal tuples. It is valid until the slot is
+/// used again, and as long as the tuple, which the caller keeps.
+pub fn read(reader: &Slot, tuple: pg_sys::MinimalTuple, columns: usize) -> Row<'_> {
+    // SAFETY: as above; what the slot held before is not used any more.
     unsafe { reader.store_minimal(tuple) };
     reader.row(columns)
 }
@@ -126,11 +130,14 @@ pub fn read<'a>(reader: Slot, tuple: pg_sys::MinimalTuple, columns: usize) -> Ro
 /// The changes' tuples are live and have `columns` columns; `reader` is a scratch slot for them.
 pub unsafe fn order(changes: &mut [Change], grouping: &mut Grouping, reader: Slot, columns: usize) {
     let Grouping::Key(order) = grouping else {
-        changes.sort_unstable_by_key(|change| (change.group, change.image));
+        changes.sort_unstable_by(|a, b| {
+            interrupt::check();
+            (a.group, a.image).cmp(&(b.group, b.image))
+        });
         return;
     };
     let mut keyed: Vec<(Key, Change)> =
-        changes.iter().map(|&change| (order.key(read(reader, change.tuple, columns)), change)).collect();
+        changes.iter().map(|&change| (order.key(read(&reader, change.tuple, columns)), change)).collect();
     // SAFETY: by-reference key values point into the changes' tuples, which are live.
     keyed.sort_unstable_by(|(a, x), (b, y)| unsafe { order.compare(a, b) }.then(x.image.cmp(&y.image)));
     for (change, (_, sorted)) in changes.iter_mut().zip(keyed) {

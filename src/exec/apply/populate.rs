@@ -5,8 +5,8 @@ use super::writer::Writer;
 use crate::error;
 use crate::exec::node::Child;
 use crate::pg::image::Row;
-use crate::pg::progress;
 use crate::pg::slot::Slot;
+use crate::pg::{interrupt, progress};
 use pgrx::{PgMemoryContexts, pg_sys};
 
 /// Rows and bytes per batch, as COPY has them.
@@ -25,19 +25,22 @@ struct Batch {
 
 /// Writes all rows of `child`, each as often as its weight says.
 ///
-/// # Safety
 /// The child's rows have the view's columns followed by a weight.
+///
+/// # Safety
+/// The view's descriptor is that of the rows, so that they can be copied by it.
 pub unsafe fn populate(writer: &mut Writer, child: Child) {
     let mut batch = Batch::new(writer.desc());
     let mut shown = progress::Rows::default();
     // SAFETY: the view is open.
     let columns = unsafe { (*writer.desc()).natts } as usize;
-    // SAFETY: by contract.
-    while let Some((row, weight)) = unsafe { weighted(child.next(), columns) } {
+    while let Some(slot) = child.next() {
+        let (row, weight) = weighted(&slot, columns);
         if weight < 0 {
             error::cannot_happen("a first population removes rows");
         }
         for _ in 0..weight {
+            interrupt::check();
             batch.add(row);
             if batch.full() {
                 batch.flush(writer);

@@ -13,6 +13,7 @@ use super::net::{self, Net};
 use super::spill::Spill;
 use crate::exec::node::Child;
 use crate::pg::image::{Row, Shape};
+use crate::pg::interrupt;
 use crate::pg::progress::{self, Phase};
 use crate::pg::slot::Slot;
 use pgrx::pg_sys;
@@ -28,7 +29,7 @@ impl Reader {
     /// # Safety
     /// The descriptor lives until `end`.
     pub unsafe fn new(desc: pg_sys::TupleDesc) -> Self {
-        // SAFETY: by contract.
+        // SAFETY: the descriptor outlives the slots, which `end` drops.
         unsafe {
             let slot = || Slot::make(desc, &raw const pg_sys::TTSOpsMinimalTuple);
             Self { desc, shape: Shape::of(desc), slots: [slot(), slot()] }
@@ -37,7 +38,7 @@ impl Reader {
 
     /// The view's columns of a change, valid until the next read into the same slot.
     pub fn read(&self, slot: usize, change: &Change) -> Row<'_> {
-        net::read(self.slots[slot], change.tuple, self.shape.len())
+        net::read(&self.slots[slot], change.tuple, self.shape.len())
     }
 
     pub fn end(&self) {
@@ -84,6 +85,7 @@ impl Consolidation {
         let net = std::mem::replace(&mut self.net, Net::new(reader.desc, reader.slots[0]));
         let context = net.context();
         for change in net.into_changes() {
+            interrupt::check();
             spill.put(reader.read(1, &change), change);
         }
         reader.slots.iter().for_each(|slot| slot.clear());
@@ -147,13 +149,13 @@ impl Runs {
     /// # Safety
     /// The child's rows, if any, have the reader's shape followed by a weight.
     pub unsafe fn next(&mut self, reader: &Reader, grouping: &mut Grouping) -> Option<&[Change]> {
-        pgrx::check_for_interrupts!();
         self.recycle();
-        // SAFETY: by contract.
+        // SAFETY: the child's rows are as the caller says, and the feed lives as long as the runs.
         let head = self.ahead.take().or_else(|| unsafe { self.fetch(reader, grouping) })?;
         self.run.push(head);
-        // SAFETY: by contract.
+        // SAFETY: as above.
         while let Some(change) = unsafe { self.fetch(reader, grouping) } {
+            interrupt::check();
             if !same_group(reader, grouping, &head, &change) {
                 self.ahead = Some(change);
                 break;
@@ -168,7 +170,7 @@ impl Runs {
         match &mut self.feed {
             Feed::Memory(changes) => changes.next(),
             Feed::Sorted(spill) => spill.next(),
-            // SAFETY: by contract of `next`.
+            // SAFETY: the caller of `next` says that the child's rows fit the reader.
             Feed::Grouped(child) => unsafe { fetch_grouped(*child, reader, grouping) },
         }
     }
@@ -225,8 +227,8 @@ impl Runs {
 /// The child's next row with a weight; its tuple is palloc'd. Image hashes are not needed in so short runs.
 unsafe fn fetch_grouped(child: Child, reader: &Reader, grouping: &Grouping) -> Option<Change> {
     loop {
-        // SAFETY: rows of the child have the reader's shape and a weight.
-        let (row, weight) = unsafe { weighted(child.next(), reader.shape.len())? };
+        let slot = child.next()?;
+        let (row, weight) = weighted(&slot, reader.shape.len());
         if weight != 0 {
             // SAFETY: a live row of the shape.
             let group = unsafe { grouping.group(&reader.shape, row) };
@@ -238,19 +240,12 @@ unsafe fn fetch_grouped(child: Child, reader: &Reader, grouping: &Grouping) -> O
     }
 }
 
-/// The view's columns and the weight of a child's row; None at the end.
-///
-/// # Safety
-/// `slot` is null or holds `columns` columns and a weight.
-pub unsafe fn weighted<'a>(slot: *mut pg_sys::TupleTableSlot, columns: usize) -> Option<(Row<'a>, i64)> {
-    if slot.is_null() {
-        return None;
-    }
-    // SAFETY: by contract.
-    let row = unsafe { Slot::new(slot) }.row(columns + 1);
+/// The view's columns and the weight of a child's row, which has `columns` columns and then the weight.
+pub fn weighted(slot: &Slot, columns: usize) -> (Row<'_>, i64) {
+    let row = slot.row(columns + 1);
     debug_assert!(!row.nulls[columns]);
     let weight = row.values[columns].value() as i64;
-    Some((Row { values: &row.values[..columns], nulls: &row.nulls[..columns] }, weight))
+    (row.first(columns), weight)
 }
 
 fn same_group(reader: &Reader, grouping: &mut Grouping, head: &Change, change: &Change) -> bool {

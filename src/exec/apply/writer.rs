@@ -8,7 +8,7 @@ use super::find::Finder;
 use super::index::ApplyIndex;
 use crate::error;
 use crate::pg::slot::Slot;
-use crate::pg::{list, node};
+use crate::pg::{interrupt, list, node};
 use pgrx::{PgSqlErrorCode, pg_sys};
 
 /// Rows written so far.
@@ -105,6 +105,7 @@ impl Writer {
             let slot = Slot::make(self.desc(), pg_sys::table_slot_callbacks(self.view));
             let scan = pg_sys::table_beginscan(self.view, self.snapshot, 0, std::ptr::null_mut());
             while pg_sys::table_scan_getnextslot(scan, pg_sys::ScanDirection::ForwardScanDirection, slot.as_ptr()) {
+                interrupt::check();
                 each(slot);
             }
             pg_sys::table_endscan(scan);

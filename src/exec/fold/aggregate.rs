@@ -10,6 +10,7 @@ use super::value::{Image, NULL, is_true};
 use crate::circuit::Ability;
 use crate::exec::mismatch;
 use crate::pg::image::Row;
+use crate::pg::interrupt;
 use pgrx::pg_sys::{self, NullableDatum};
 
 /// How an aggregate meets removals.
@@ -47,7 +48,7 @@ impl Aggregate {
         parent: *mut pg_sys::PlanState,
         scratch: *mut pg_sys::ExprContext,
     ) -> Self {
-        // SAFETY: by contract of `Fold::new`.
+        // SAFETY: descriptor, parent and scratch outlive the fold, as the caller of `Fold::new` promises.
         unsafe {
             let transition = Transition::new(&definition, parent, scratch);
             let images = definition.arguments.iter().map(|&column| Image::of(desc, column)).collect::<Vec<_>>();
@@ -127,7 +128,7 @@ impl Aggregate {
             Method::Invert => {}
             Method::Extremum(extremum) => return extremum.add(&mut self.transition, self.arguments[0], weight),
             Method::Recompute { ordered: Some(ordered), .. } if self.fresh => {
-                return (0..weight).for_each(|_| ordered.put(&self.arguments));
+                return copies(weight).for_each(|()| ordered.put(&self.arguments));
             }
             Method::Insert(_) | Method::Recompute { .. } if self.fresh => {}
             Method::Insert(net) => {
@@ -144,7 +145,7 @@ impl Aggregate {
                 };
             }
         }
-        (0..weight).for_each(|_| self.transition.advance(&self.arguments[..self.inputs]));
+        copies(weight).for_each(|()| self.transition.advance(&self.arguments[..self.inputs]));
     }
 
     pub fn remove(&mut self, weight: i64) {
@@ -167,7 +168,7 @@ impl Aggregate {
         if self.transition.count < weight {
             return mismatch::note("More values are removed from a group than it has.");
         }
-        for _ in 0..weight {
+        for () in copies(weight) {
             if self.stuck {
                 self.transition.count -= 1;
             } else {
@@ -236,7 +237,7 @@ impl Aggregate {
     fn release(&mut self) {
         let Method::Insert(net) = &mut self.method else { return };
         for (values, weight) in net.entries() {
-            (0..weight).for_each(|_| self.transition.advance(&values[..self.inputs]));
+            copies(weight).for_each(|()| self.transition.advance(&values[..self.inputs]));
         }
         net.start();
     }
@@ -255,4 +256,10 @@ impl Aggregate {
             _ => self.transition.stored(),
         }
     }
+}
+
+/// Once for each copy of a row, with an ear for cancel: weights know no bound.
+#[inline]
+fn copies(weight: i64) -> impl Iterator<Item = ()> {
+    (0..weight).map(|_| interrupt::check())
 }

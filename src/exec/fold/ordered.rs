@@ -7,8 +7,8 @@
 use super::definition::Definition;
 use super::transition::Transition;
 use super::value::NULL;
-use crate::pg::list;
 use crate::pg::memory::{reset, within};
+use crate::pg::{interrupt, list};
 use pgrx::pg_sys::{self, NullableDatum};
 
 pub struct Ordered {
@@ -98,7 +98,7 @@ impl Ordered {
             pg_sys::tuplesort_performsort(self.sort);
             let [mut current, mut last] = self.sorted;
             while self.next_sorted(current) {
-                pgrx::check_for_interrupts!();
+                interrupt::check();
                 if !(previous && self.is_same(current, last)) {
                     pg_sys::slot_getallattrs(current);
                     for (index, value) in values.iter_mut().enumerate() {
