@@ -99,6 +99,8 @@ pub struct Worker {
     views: [AtomicU32; WAVE],
     /// Of each view: the first commit it does not show, 0 if unknown.
     unseen: [AtomicI64; WAVE],
+    /// Of each view of a wave that was refreshed: what was done, in the worker's own code.
+    work: [AtomicI64; WAVE],
 }
 
 /// A view of a wave, and when the first change was committed that it does not show, as far as that is known.
@@ -370,6 +372,16 @@ impl Worker {
             Assigned { view: view.load(SeqCst), unseen: (unseen != 0).then_some(unseen) }
         };
         places.map(read).collect()
+    }
+
+    /// What was done to each view, in their order. To be set before the result.
+    pub fn set_work(&self, work: impl Iterator<Item = i64>) {
+        self.work.iter().zip(work).for_each(|(place, work)| place.store(work, SeqCst));
+    }
+
+    pub fn work(&self) -> Vec<i64> {
+        let count = self.count.load(SeqCst) as usize;
+        self.work[..count].iter().map(|work| work.load(SeqCst)).collect()
     }
 
     pub fn set_result(&self, result: Result) {

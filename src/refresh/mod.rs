@@ -24,6 +24,7 @@ use crate::capture;
 use crate::catalog::{history, stream_table};
 use crate::exec::apply::Counters;
 use crate::pg::{clock, names, progress as pg_progress, snapshot};
+use crate::schedule::recompute::Work;
 use pgrx::pg_sys;
 use step::Probe;
 use wave::Member;
@@ -119,6 +120,17 @@ pub struct Step {
     ended: pg_sys::TimestampTz,
     /// When its contents were taken that this refresh replaced.
     before: Option<pg_sys::TimestampTz>,
+}
+
+impl Step {
+    /// What was done, and how long a recompute took.
+    pub fn work(&self) -> Work {
+        match self.outcome.action {
+            Action::NoData => Work::Nothing,
+            Action::Differential => Work::Delta,
+            Action::Full | Action::Reinitialize => Work::Recompute((self.ended - self.started).max(1)),
+        }
+    }
 }
 
 /// Refreshes `view` and its stale ancestors in the current transaction; returns what happened to `view` itself.

@@ -1,12 +1,14 @@
 //! What the scheduler reads of the catalog when stream tables came, went or were set otherwise.
 
 use crate::catalog::stream_table::{self, Status, StreamTable};
-use crate::catalog::{self, control, dependency};
+use crate::catalog::{self, control, dependency, history};
 use crate::error::cannot_happen;
 use crate::registration::options::Stored;
-use crate::schedule::graph::Node;
+use crate::schedule::graph::{Graph, Node};
+use crate::schedule::recompute::{self, Recomputes, Work};
 use crate::schedule::{Time, retry, spec};
 use hashbrown::HashMap;
+use pgrx::pg_sys;
 
 /// What the catalog says of a stream table's health.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +42,8 @@ pub struct Picture {
     /// Of each node.
     pub health: Vec<Health>,
     pub last: Vec<Option<Time>>,
+    /// It has a delta plan.
+    pub by_delta: Vec<bool>,
     pub paused: bool,
 }
 
@@ -52,7 +56,8 @@ pub fn read() -> Option<Picture> {
     for (view, dependency) in dependency::all() {
         sources.entry(view.to_u32()).or_default().push(dependency.source.to_u32());
     }
-    let mut picture = Picture { nodes: vec![], health: vec![], last: vec![], paused: control::paused() };
+    let mut picture =
+        Picture { nodes: vec![], health: vec![], last: vec![], by_delta: vec![], paused: control::paused() };
     for row in stream_table::all() {
         let text = Stored::read(row.relid).options().schedule;
         let schedule = spec::parse(&text).unwrap_or_else(|_| cannot_happen("a stored schedule is malformed"));
@@ -61,9 +66,35 @@ pub fn read() -> Option<Picture> {
         let sources = sources.remove(&view).unwrap_or_default();
         picture.health.push(health(&row));
         picture.last.push(row.last_refresh_at);
+        picture.by_delta.push(row.captured && row.effective_mode == "DIFFERENTIAL");
         picture.nodes.push(Node { view, schedule, sources, captured: row.captured });
     }
     Some(picture)
+}
+
+/// What the history says of the recomputes of each node.
+pub fn recomputes(picture: &Picture) -> Vec<Recomputes> {
+    picture.nodes.iter().map(|node| recomputes_of(node.view.into())).collect()
+}
+
+fn recomputes_of(view: pg_sys::Oid) -> Recomputes {
+    let mut refreshes = history::last_scheduled(view);
+    refreshes.reverse();
+    Recomputes::of(refreshes.into_iter().map(|refresh| {
+        let work = match refresh.action.as_str() {
+            "DIFFERENTIAL" => Work::Delta,
+            _ => Work::Recompute((refresh.ended - refresh.started).max(1)),
+        };
+        (work, refresh.ended)
+    }))
+}
+
+/// Until when a default schedule lets the view rest, by what the history says; None: it does not, or a schedule was set.
+pub fn rests_until(view: pg_sys::Oid) -> Option<Time> {
+    let Picture { nodes, by_delta, .. } = read()?;
+    let graph = Graph::new(nodes);
+    let own = |n: usize| recomputes_of(graph.nodes()[n].view.into()).rests_until(by_delta[n]);
+    recompute::rests_until(&graph, graph.number(view.to_u32())?, own)
 }
 
 fn health(row: &StreamTable) -> Health {
