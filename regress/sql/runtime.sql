@@ -3,7 +3,7 @@ ALTER SYSTEM SET pg_trickle.enabled = on;
 SELECT pg_reload_conf();
 CREATE FUNCTION scheduler_is(expected boolean) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
-    FOR i IN 1 .. 1000 LOOP
+    FOR i IN 1 .. 18000 LOOP
         IF (SELECT scheduler_running FROM pgtrickle.quick_health) = expected THEN RETURN true; END IF;
         PERFORM pg_sleep(0.01);
     END LOOP;
@@ -100,7 +100,7 @@ UPDATE orders SET amount = 0 WHERE customer = 2;
 SELECT pgtrickle.wait_until_fresh('big'), pgtrickle.wait_until_fresh('above', '100ms');
 CREATE FUNCTION status_becomes(view text, expected text) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
-    FOR i IN 1 .. 1000 LOOP
+    FOR i IN 1 .. 18000 LOOP
         IF (SELECT status FROM pgtrickle.pgt_stream_tables WHERE pgt_name = view) = expected THEN RETURN true; END IF;
         PERFORM pg_sleep(0.01);
     END LOOP;
