@@ -80,6 +80,33 @@ $node->safe_psql('postgres', 'ALTER SYSTEM RESET pg_trickle.enabled');
 $node->reload;
 goes_on('switched on');
 
+# Switched off for one database, whose processes leave; the others go on. So by a role, and not by a transaction that is undone.
+$node->safe_psql('postgres', 'CREATE DATABASE one');
+$node->safe_psql('one', $setup);
+goes_on('a database to switch off', 'one');
+for my $for ('DATABASE one', 'ROLE ALL IN DATABASE one')
+{
+	$node->safe_psql('postgres', "ALTER $for SET pg_trickle.enabled = off");
+	ok_eventually(sub { processes($node, undef, 'one') == 0 }, "switched off for $for");
+	$node->safe_psql('one', $write);
+	goes_on('the other database goes on');
+	$node->safe_psql('postgres', "BEGIN; ALTER $for RESET pg_trickle.enabled; ROLLBACK");
+	is($node->safe_psql('one', q{SELECT pgtrickle.wait_until_fresh('totals', '1s')}), 'f', 'nothing is refreshed there');
+	$node->safe_psql('postgres', "ALTER $for RESET pg_trickle.enabled");
+	goes_on("switched on for $for", 'one');
+}
+# For the server is for all, whatever databases say; and they are found again.
+$node->safe_psql('postgres', 'ALTER DATABASE one SET pg_trickle.enabled = on; ALTER SYSTEM SET pg_trickle.enabled = off');
+$node->reload;
+ok_eventually(sub { processes($node) == 1 }, 'switched off for the server');
+$node->safe_psql('postgres', 'ALTER DATABASE one SET pg_trickle.enabled = off');
+$node->safe_psql('postgres', 'ALTER SYSTEM RESET pg_trickle.enabled');
+$node->reload;
+goes_on('switched on for the server');
+$node->safe_psql('postgres', 'ALTER DATABASE one RESET ALL');
+goes_on('and for the database', 'one');
+$node->safe_psql('postgres', 'DROP DATABASE one');
+
 # Ended one by one.
 for my $round (1 .. 2)
 {

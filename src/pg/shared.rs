@@ -115,6 +115,8 @@ struct Header {
     launcher: Process,
     /// Databases came or went.
     databases_changed: AtomicBool,
+    /// The server's configuration says that nothing is refreshed by schedule.
+    disabled: AtomicBool,
     lock: AtomicPtr<pg_sys::LWLock>,
     workers: u32,
     processes: u32,
@@ -232,6 +234,15 @@ impl Shared {
 
     pub fn databases_changed(&self) -> &'static AtomicBool {
         &self.header.databases_changed
+    }
+
+    pub fn disabled(&self) -> bool {
+        self.header.disabled.load(SeqCst)
+    }
+
+    /// Whether that is news.
+    pub fn set_disabled(&self, disabled: bool) -> bool {
+        self.header.disabled.swap(disabled, SeqCst) != disabled
     }
 
     /// Runs `work` while no other process takes or leaves a place. `work` must not raise.

@@ -48,6 +48,11 @@ fn main(database: u32) {
     process::set(c"application_name", c"pg_trickle scheduler");
     process::set(c"lock_timeout", LOCK_TIMEOUT);
     place.wanted.store(false, SeqCst);
+    // For this database or for the role of our processes: a statement that changes it lets another scheduler look.
+    if !settings::enabled() && !shared.disabled() {
+        NEEDLESS.set(true);
+        return;
+    }
     let Some(scheduler) = Scheduler::new(shared, place, database) else {
         NEEDLESS.set(true);
         return;
@@ -89,6 +94,7 @@ fn leave() {
 }
 
 struct Scheduler {
+    shared: Shared,
     place: &'static Database,
     pool: Pool,
     views: Views,
@@ -112,6 +118,7 @@ impl Scheduler {
         views.remember(&recomputes);
         let pool = Pool::new(shared, database);
         Some(Self {
+            shared,
             place,
             pool,
             views,
@@ -123,7 +130,7 @@ impl Scheduler {
     }
 
     fn run(mut self) {
-        while self.place.holds.load(SeqCst) == 0 && settings::enabled() {
+        while self.place.holds.load(SeqCst) == 0 && settings::enabled() && !self.shared.disabled() {
             let now = clock::now();
             self.collect(now);
             if !self.follow(now) {
