@@ -3,10 +3,11 @@
 use crate::catalog::stream_table::{self, Status, StreamTable};
 use crate::catalog::{self, control, dependency, history};
 use crate::error::cannot_happen;
+use crate::pg::clock;
 use crate::registration::options::Stored;
 use crate::schedule::graph::{Graph, Node};
 use crate::schedule::recompute::{self, Recomputes, Work};
-use crate::schedule::{Time, retry, spec};
+use crate::schedule::{Time, freshness, retry, spec};
 use hashbrown::HashMap;
 use pgrx::pg_sys;
 
@@ -95,6 +96,17 @@ pub fn rests_until(view: pg_sys::Oid) -> Option<Time> {
     let graph = Graph::new(nodes);
     let own = |n: usize| recomputes_of(graph.nodes()[n].view.into()).rests_until(by_delta[n]);
     recompute::rests_until(&graph, graph.number(view.to_u32())?, own)
+}
+
+/// Whether the view's contents are older than its schedule lets them get: as old again after it was due.
+pub fn is_late(view: pg_sys::Oid) -> bool {
+    let Some(Picture { nodes, last, by_delta, .. }) = read() else { return false };
+    let graph = Graph::new(nodes);
+    let Some(n) = graph.number(view.to_u32()) else { return false };
+    let Some(shown) = last[n] else { return true };
+    let own = |n: usize| recomputes_of(graph.nodes()[n].view.into()).rests_until(by_delta[n]);
+    let rested = recompute::rests_until(&graph, n, own).unwrap_or(Time::MIN);
+    freshness::late(graph.cadence(n), shown, Some(shown), rested, 1).is_some_and(|at| at <= clock::now())
 }
 
 fn health(row: &StreamTable) -> Health {

@@ -16,7 +16,7 @@ mod views;
 mod watch;
 mod worker;
 
-pub use catalog::rests_until;
+pub use catalog::{is_late, rests_until};
 
 /// Has the server start the launcher; called once, in the postmaster.
 pub fn register() {
