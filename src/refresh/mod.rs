@@ -21,11 +21,13 @@ pub use entrance::{lock_level, prepare};
 pub use explain::explain;
 
 use crate::capture;
-use crate::catalog::{history, stream_table};
+use crate::catalog::history;
+use crate::catalog::stream_table::{self, Status};
+use crate::error::error;
 use crate::exec::apply::Counters;
 use crate::pg::{clock, names, progress as pg_progress, snapshot};
 use crate::schedule::recompute::Work;
-use pgrx::pg_sys;
+use pgrx::{PgSqlErrorCode, pg_sys};
 use step::Probe;
 use wave::Member;
 
@@ -141,6 +143,7 @@ pub fn refresh(view: pg_sys::Oid, initiator: Initiator) -> Outcome {
     let wave = wave::lock(&[view]);
     capture::trim(wave.iter().flat_map(Member::sources));
     wave.iter().for_each(Member::pin);
+    wave.iter().filter(|member| member.row.status == Status::Suspended).for_each(say_suspended);
     let refreshed = run(&wave, Some(view), None);
     record(&refreshed, initiator, &[]);
     refreshed.steps.into_iter().next_back().expect("a wave ends with the view itself").outcome
@@ -166,6 +169,14 @@ pub fn scheduled(due: &[Due]) -> Option<Refreshed> {
     let refreshed = run(&wave, None, None);
     record(&refreshed, Initiator::Scheduler, due);
     Some(refreshed)
+}
+
+fn say_suspended(member: &Member) {
+    let message = format!("materialized view \"{}\" is suspended", names::display(member.view));
+    error(PgSqlErrorCode::ERRCODE_WARNING, message)
+        .detail("This refresh brings it up to date. The scheduler goes on leaving it alone.")
+        .hint("Use pgtrickle.resume_stream_table() to have it refreshed by schedule again.")
+        .notice()
 }
 
 /// Brings the locked members, those that are read before those that read them, to one snapshot. `target` is the view the
