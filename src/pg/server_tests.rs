@@ -370,7 +370,7 @@ fn a_forgiven_error_undoes_its_subtransaction() {
             divide_by_zero()
         },
     );
-    let failure = failed.err().expect("it failed");
+    let failure = failed.expect_err("it failed");
     assert_eq!(failure.code, PgSqlErrorCode::ERRCODE_DIVISION_BY_ZERO);
     assert_eq!((level(), current()), (before, context));
     assert_eq!(xact::attempt(|_| false, level).ok(), Some(before + 1));
