@@ -4,7 +4,7 @@
 SHELL = /bin/sh
 .DEFAULT_GOAL = all
 .PHONY: all help install demo check fuzz soak bench accept clean \
-	check-style check-lint check-unit check-regress check-isolation check-tap check-generated check-soak
+	check-style check-lint check-unit check-pgrx check-regress check-isolation check-tap check-generated check-soak
 
 # The variables that the scripts read.
 export PG_CONFIG TESTS N SEED MINUTES KEEP DESTDIR
@@ -21,7 +21,7 @@ demo: ## show views maintaining themselves on a private server; KEEP=1 leaves it
 check: ## run every test suite
 	@regress/bin/check
 
-check-style check-lint check-unit check-regress check-isolation check-tap check-generated check-soak: ## one suite; TESTS="a b" some tests of it
+check-style check-lint check-unit check-pgrx check-regress check-isolation check-tap check-generated check-soak: ## one suite; TESTS="a b" some tests of it
 	@regress/bin/check $(@:check-%=%)
 
 accept: ## take the last results of TESTS="a b" (regress or isolation) as the expected ones

@@ -54,6 +54,19 @@ pub mod observe;
 /// What users can say.
 pub mod commands;
 
+/// What pgrx-tests wants to know of this crate; the tests themselves are in modules `server_tests`.
+#[cfg(feature = "pg_test")]
+pub mod pg_test {
+    pub fn setup(_options: Vec<&str>) {}
+
+    /// Settings of the server that the tests run in: the lines of the file named by the environment (`regress/bin/check`).
+    pub fn postgresql_conf_options() -> Vec<&'static str> {
+        let path = std::env::var("TEMP_CONFIG").expect("the environment names a file of settings");
+        let settings = std::fs::read_to_string(path).expect("the file of settings can be read");
+        settings.leak().lines().collect()
+    }
+}
+
 use pgrx::pg_guard;
 use std::ffi::CStr;
 

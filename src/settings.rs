@@ -120,9 +120,10 @@ fn register_runtime() {
     GucRegistry::define_bool_guc(
         c"pg_trickle.enabled",
         c"Refreshes stream tables by their schedules.",
-        c"Off, there are no processes but a launcher; changes are captured, and REFRESH works.",
+        c"Off, no process refreshes anything; changes are captured, and REFRESH works.",
         &ENABLED,
-        GucContext::Sighup,
+        // For a database or a role: what the processes find when they connect.
+        GucContext::Suset,
         GucFlags::default(),
     );
     GucRegistry::define_int_guc(

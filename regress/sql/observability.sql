@@ -178,7 +178,7 @@ CREATE FUNCTION becomes(query text, expected text) RETURNS text LANGUAGE plpgsql
 DECLARE
     found text;
 BEGIN
-    FOR i IN 1 .. 1000 LOOP
+    FOR i IN 1 .. 18000 LOOP
         EXECUTE query INTO found;
         EXIT WHEN found = expected;
         PERFORM pg_sleep(0.01);
@@ -211,18 +211,21 @@ SELECT pg_sleep(0.1);
 SELECT check_name, severity, regexp_replace(detail, 'since .*: ', 'since then: ') AS detail FROM pgtrickle.health_check() WHERE check_name = 'scheduler';
 SELECT pgtrickle.resume_all();
 SELECT pgtrickle.wait_until_fresh('recent_above');
-SELECT v, initiated_by, ms BETWEEN 400 AND 20000 AS measured FROM unnest(ARRAY['recent', 'recent_above']) v, latest(v);
+SELECT v, initiated_by, ms >= 400 AS measured FROM unnest(ARRAY['recent', 'recent_above']) v, latest(v);
+-- Nothing is counted that was before.
+SELECT clock_timestamp() AS before \gset
 INSERT INTO events VALUES (3);
 SELECT pgtrickle.wait_until_fresh('recent_above');
-SELECT v, initiated_by, ms BETWEEN 0.01 AND 390 AS measured FROM unnest(ARRAY['recent', 'recent_above']) v, latest(v);
+SELECT v, initiated_by, ms BETWEEN 0.01 AND extract(epoch FROM clock_timestamp() - :'before') * 1000 AS measured FROM unnest(ARRAY['recent', 'recent_above']) v, latest(v);
 -- A prepared transaction counts from COMMIT PREPARED.
 BEGIN;
 INSERT INTO events VALUES (4);
 PREPARE TRANSACTION 'observability';
 SELECT pg_sleep(0.5);
+SELECT clock_timestamp() AS before \gset
 COMMIT PREPARED 'observability';
 SELECT pgtrickle.wait_until_fresh('recent_above');
-SELECT v, initiated_by, ms BETWEEN 0.01 AND 490 AS measured FROM unnest(ARRAY['recent', 'recent_above']) v, latest(v);
+SELECT v, initiated_by, ms BETWEEN 0.01 AND extract(epoch FROM clock_timestamp() - :'before') * 1000 AS measured FROM unnest(ARRAY['recent', 'recent_above']) v, latest(v);
 -- What a refresh by hand has shown does not count, and nobody noted what came first after it.
 SELECT pgtrickle.pause_all();
 INSERT INTO events VALUES (5);
@@ -243,7 +246,7 @@ SELECT * FROM pgtrickle.health_check() WHERE severity <> 'OK';
 SELECT pg_sleep(0.3);
 DELETE FROM events WHERE x = 0;
 SELECT pgtrickle.wait_until_fresh('shares');
-SELECT initiated_by, ms BETWEEN 300 AND 20000 AS measured FROM latest('shares');
+SELECT initiated_by, ms >= 300 AS measured FROM latest('shares');
 SELECT stream_table, failed_refreshes > 0 AS failed FROM pgtrickle.st_refresh_stats() WHERE stream_table = 'public.shares';
 SELECT pgtrickle.alter_stream_table('shares', status => 'SUSPENDED');
 SELECT * FROM pgtrickle.health_check() WHERE severity <> 'OK';

@@ -3,7 +3,7 @@ ALTER SYSTEM SET pg_trickle.enabled = on;
 SELECT pg_reload_conf();
 CREATE FUNCTION scheduler_is(expected boolean) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
-    FOR i IN 1 .. 1000 LOOP
+    FOR i IN 1 .. 18000 LOOP
         IF (SELECT scheduler_running FROM pgtrickle.quick_health) = expected THEN RETURN true; END IF;
         PERFORM pg_sleep(0.01);
     END LOOP;
@@ -81,6 +81,14 @@ SELECT pgtrickle.wait_until_fresh('hourly', '200ms');
 SELECT pgtrickle.alter_stream_table('hourly', status => 'SUSPENDED');
 SELECT pgtrickle.resume_all();
 SELECT pgtrickle.wait_until_fresh('big'), pgtrickle.wait_until_fresh('hourly', '200ms');
+-- By hand it is refreshed, also as what another view reads, and stays suspended.
+CREATE MATERIALIZED VIEW over WITH (pg_trickle.incremental) AS SELECT most + 1 AS more FROM hourly;
+REFRESH MATERIALIZED VIEW hourly;
+UPDATE orders SET amount = 2001 WHERE id = 1;
+REFRESH MATERIALIZED VIEW over;
+SELECT status, most, more FROM hourly, over, pgtrickle.pgt_stream_tables WHERE pgt_name = 'hourly';
+DROP MATERIALIZED VIEW over;
+UPDATE orders SET amount = 2000 WHERE id = 1;
 SELECT pgtrickle.resume_stream_table('hourly');
 SELECT pgtrickle.wait_until_fresh('hourly');
 SELECT most FROM hourly;
@@ -100,7 +108,7 @@ UPDATE orders SET amount = 0 WHERE customer = 2;
 SELECT pgtrickle.wait_until_fresh('big'), pgtrickle.wait_until_fresh('above', '100ms');
 CREATE FUNCTION status_becomes(view text, expected text) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
-    FOR i IN 1 .. 1000 LOOP
+    FOR i IN 1 .. 18000 LOOP
         IF (SELECT status FROM pgtrickle.pgt_stream_tables WHERE pgt_name = view) = expected THEN RETURN true; END IF;
         PERFORM pg_sleep(0.01);
     END LOOP;
@@ -125,6 +133,29 @@ SELECT pgtrickle.resume_stream_table('shares');
 SELECT pgtrickle.wait_until_fresh('above');
 SELECT count(*) FROM above, shares WHERE n <> 5;
 ALTER SYSTEM RESET pg_trickle.max_consecutive_errors;
+
+-- A view whose sources nobody captures is stale when it is older than its schedule, not at once and for ever.
+CREATE MATERIALIZED VIEW clock WITH (pg_trickle.incremental, pg_trickle.schedule = '1h') AS SELECT count(*) AS n, now() AS at FROM orders;
+CREATE MATERIALIZED VIEW clock_above WITH (pg_trickle.incremental, pg_trickle.schedule = '1h') AS SELECT at FROM clock;
+SELECT pgt_name, stale FROM pgtrickle.stream_tables_info WHERE pgt_name LIKE 'clock%' ORDER BY 1;
+SELECT pgtrickle.refresh_if_stale('clock', '0');
+SELECT pgtrickle.pause_all();
+ALTER MATERIALIZED VIEW clock SET (pg_trickle.schedule = '1ms');
+CREATE FUNCTION gets_stale(view text) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    FOR i IN 1 .. 18000 LOOP
+        IF (SELECT stale FROM pgtrickle.stream_tables_info WHERE pgt_name = view) THEN RETURN true; END IF;
+        PERFORM pg_sleep(0.01);
+    END LOOP;
+    RETURN false;
+END $$;
+SELECT gets_stale('clock'), gets_stale('clock_above');
+ALTER MATERIALIZED VIEW clock SET (pg_trickle.schedule = '1h');
+REFRESH MATERIALIZED VIEW clock_above;
+SELECT pgt_name, stale FROM pgtrickle.stream_tables_info WHERE pgt_name LIKE 'clock%' ORDER BY 1;
+SELECT pgtrickle.resume_all();
+DROP MATERIALIZED VIEW clock CASCADE;
+DROP FUNCTION gets_stale;
 
 -- A view that reads itself, at once or by way of others, is refused.
 CREATE VIEW plain AS SELECT customer FROM totals;

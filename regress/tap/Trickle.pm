@@ -1,6 +1,9 @@
 # What the TAP tests share: servers that have the extension, ways to stop them hard, and the question they
 # all ask: does every stream table equal its query?
 #
+# Nothing here depends on how fast the machine is: what has to happen first is waited for by its effect, for as long as
+# PG_TEST_TIMEOUT_DEFAULT says.
+#
 # The environment comes from regress/bin/with-server: $TEMP_CONFIG holds the settings a server needs to find
 # the extension. A test ends with `finish`, which also looks for failed assertions in the servers' logs.
 package Trickle;
@@ -17,8 +20,8 @@ use Test::More;
 use Time::HiRes qw(usleep);
 
 our @EXPORT = qw(
-  trickle_node standby_node in_background wait_until_done wait_for_lock kill_backend kill_postmaster start_again
-  stream_tables refresh_all wait_until_fresh processes views_agree last_actions finish);
+  trickle_node standby_node in_background wait_until_done wait_for_lock kill_process kill_backend kill_postmaster start_again
+  stream_tables refresh_all wait_until_fresh eventually ok_eventually processes views_agree last_actions finish);
 
 my @nodes;
 
@@ -98,22 +101,20 @@ sub wait_for_lock
 	return;
 }
 
-# kill -9 of one backend: the server throws all out, recovers and goes on. Needs restart_after_crash.
-sub kill_backend
+# kill -9 of one process of the server, which throws everybody out, recovers and goes on. Needs restart_after_crash. Returns
+# when the server is back: it accepts connections until the postmaster has noticed, so that is waited for first, by a session
+# whose statement does not end by itself.
+sub kill_process
 {
-	my ($node, $session, @others) = @_;
-	# Thrown out once the postmaster has noticed.
-	my $witness = in_background($node, 'SELECT;');
-	wait_until_done($witness);
-	kill 'KILL', $session->{pid} or die "kill: $!";
-	$_->{run}->finish for $session, @others, $witness;
-	for (1 .. 600)
-	{
-		return if system('pg_isready', '-q', '-h', $node->host, '-p', $node->port) == 0;
-		usleep(100_000);
-	}
-	die 'the server did not come back';
+	my ($node, $pid, @sessions) = @_;
+	my $witness = in_background($node, 'SELECT pg_sleep(100000);');
+	kill 'KILL', $pid or die "kill: $!";
+	$_->{run}->finish for $witness, @sessions;
+	$node->poll_query_until('postgres', 'SELECT 1', '1') or die 'the server did not come back';
+	return;
 }
+
+sub kill_backend { my ($node, $session, @others) = @_; return kill_process($node, $session->{pid}, $session, @others) }
 
 # kill -9 of the postmaster, whose backends follow it.
 sub kill_postmaster
@@ -129,13 +130,13 @@ sub kill_postmaster
 sub start_again
 {
 	my ($node) = @_;
-	for (1 .. 100)
-	{
-		return if $node->start(fail_ok => 1);
-		usleep(100_000);
+	my $start = sub {
+		return 1 if $node->start(fail_ok => 1);
 		$node->stop('fast', fail_ok => 1);
-	}
-	die 'the server did not start again';
+		return 0;
+	};
+	eventually($start) or die 'the server did not start again';
+	return;
 }
 
 # Names and queries of the stream tables that have contents, qualified.
@@ -161,10 +162,26 @@ sub refresh_all
 sub wait_until_fresh
 {
 	my ($node, $dbname) = @_;
-	my @late = grep { $node->safe_psql($dbname // 'postgres', "SELECT pgtrickle.wait_until_fresh('$_->[0]', '60s')") ne 't' }
+	my $limit = "${PostgreSQL::Test::Utils::timeout_default}s";
+	my @late = grep { $node->safe_psql($dbname // 'postgres', "SELECT pgtrickle.wait_until_fresh('$_->[0]', '$limit')") ne 't' }
 	  stream_tables($node, $dbname);
-	return is(join(', ', map { $_->[0] } @late), '', 'all views are fresh in time');
+	return is(join(', ', map { $_->[0] } @late), '', 'all views are fresh');
 }
+
+# Whether a condition becomes true before the time is up after which a test counts as failed.
+sub eventually
+{
+	my ($condition) = @_;
+	my $end = time + $PostgreSQL::Test::Utils::timeout_default;
+	while (1)
+	{
+		return 1 if $condition->();
+		return 0 if time > $end;
+		usleep(50_000);
+	}
+}
+
+sub ok_eventually { my ($condition, $message) = @_; return ok(eventually($condition), $message) }
 
 # The pids of our processes, of one kind (launcher, scheduler, worker) or all, in one database or all.
 sub processes

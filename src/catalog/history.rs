@@ -1,7 +1,7 @@
 //! pgtrickle.pgt_refresh_history: one row per refresh that did something.
 
 use super::{HISTORY, HISTORY_ID, HISTORY_KEY};
-use crate::pg::catalog_table::{CatalogTable, Rows, value};
+use crate::pg::catalog_table::{CatalogTable, Row, Rows, value};
 use crate::pg::{clock, facts, sequence};
 use crate::settings;
 use pgrx::pg_sys;
@@ -31,7 +31,11 @@ pub struct Refresh<'a> {
 
 mod column {
     pub const RELID: i16 = 1;
+    pub const START_TIME: i16 = 4;
     pub const END_TIME: i16 = 5;
+    pub const ACTION: i16 = 6;
+    pub const STATUS: i16 = 7;
+    pub const INITIATED_BY: i16 = 8;
 }
 
 /// With about every sixteenth row expired ones are removed: more than that, so that a shortened retention catches up.
@@ -79,6 +83,30 @@ fn remove_expired(table: &CatalogTable, view: pg_sys::Oid, now: pg_sys::Timestam
             table.delete(&row);
         }
     }
+}
+
+/// A refresh by the scheduler that succeeded.
+pub struct Scheduled {
+    pub action: String,
+    pub started: pg_sys::TimestampTz,
+    pub ended: pg_sys::TimestampTz,
+}
+
+/// So many rows are looked at.
+const REMEMBERED: usize = 16;
+
+/// Those among the view's last refreshes, the latest first.
+pub fn last_scheduled(view: pg_sys::Oid) -> Vec<Scheduled> {
+    let rows = HISTORY.open_for_read().find_last(HISTORY_KEY.oid(), column::RELID, view, REMEMBERED);
+    let text = |row: &Row, column| row.must::<String>(column);
+    let scheduled =
+        |row: &&Row| text(row, column::STATUS) == "COMPLETED" && text(row, column::INITIATED_BY) == "SCHEDULER";
+    let read = |row: &Row| Scheduled {
+        action: text(row, column::ACTION),
+        started: row.must(column::START_TIME),
+        ended: row.must(column::END_TIME),
+    };
+    rows.iter().filter(scheduled).map(read).collect()
 }
 
 /// Forgets a view that is gone.

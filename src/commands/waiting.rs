@@ -3,7 +3,7 @@
 use crate::capture::{Frontier, Pending};
 use crate::catalog::{dependency, stream_table, version};
 use crate::error::error;
-use crate::observe::functions::has_pending;
+use crate::observe::functions::may_be_behind;
 use crate::pg::names::RangeVar;
 use crate::pg::shared;
 use crate::pg::snapshot::{self, WaveSnapshot};
@@ -23,7 +23,7 @@ fn refresh_if_older(name: &str, seconds: f64) -> bool {
     let view = stream_table_named(name);
     let since = stream_table::get(view).and_then(|row| row.data_timestamp);
     let old = since.is_none_or(|since| (clock::now() - since) as f64 > seconds * SECOND as f64);
-    let stale = old && has_pending(view);
+    let stale = old && may_be_behind(view);
     if stale {
         execute::refresh_view(name);
     }

@@ -23,6 +23,8 @@ mod parallel;
 mod populate;
 mod row_image_hash;
 mod runs;
+#[cfg(feature = "pg_test")]
+mod server_tests;
 mod spill;
 mod writer;
 

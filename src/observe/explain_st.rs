@@ -9,10 +9,11 @@ use crate::identity::as_owner_with;
 use crate::pg::explain::Explain;
 use crate::pg::names::{Permission, RangeVar};
 use crate::pg::relation::Relation;
-use crate::pg::{facts, names, privilege};
+use crate::pg::{clock, facts, names, privilege};
 use crate::refresh;
 use crate::registration::named::stream_table_named;
 use crate::registration::options::Stored;
+use crate::runtime;
 use pgrx::iter::TableIterator;
 use pgrx::{name, pg_extern, pg_sys};
 
@@ -57,6 +58,7 @@ fn described(row: &StreamTable) -> Properties {
         ("effective_mode", Some(row.effective_mode.clone())),
         ("downgrade_reason", row.downgrade_reason.clone()),
         ("recompute_due", refresh::due(row)),
+        ("next_recompute_not_before", resting(row.relid)),
         ("operator", Some(operator(&circuit))),
         ("key", circuit.key.as_ref().map(|key| columns(row.relid, key))),
         ("frontier", row.frontier.as_deref().map(|frontier| Frontier::stored(frontier).to_text())),
@@ -65,6 +67,12 @@ fn described(row: &StreamTable) -> Properties {
     ];
     properties.extend(sources(row));
     properties
+}
+
+/// Until when the scheduler lets the view rest after recomputes that took long.
+fn resting(view: pg_sys::Oid) -> Option<String> {
+    let until = runtime::rests_until(view).filter(|until| *until > clock::now())?;
+    Some(clock::to_text(until))
 }
 
 fn operator(circuit: &Circuit) -> String {

@@ -54,6 +54,30 @@ impl CatalogTable {
         self.scan(index, &[(attno, key)], Rows::Latest, limit)
     }
 
+    /// The last rows, in index order backwards, whose leading column `attno` equals `key`.
+    pub fn find_last(&self, index: pg_sys::Oid, attno: i16, key: pg_sys::Oid, limit: usize) -> Vec<Row> {
+        let index = Relation::open(index, pg_sys::AccessShareLock);
+        let (mut found, mut copied) = (Vec::new(), None);
+        // SAFETY: both relations are open; the scan key outlives the scan; copied tuples outlive it in the current context.
+        unsafe {
+            let mut scan_key = pg_sys::ScanKeyData::default();
+            let eq = pg_sys::BTEqualStrategyNumber as pg_sys::StrategyNumber;
+            pg_sys::ScanKeyInit(&mut scan_key, attno, eq, pg_sys::F_OIDEQ.into(), key.into());
+            let latest = std::ptr::null_mut();
+            let scan = pg_sys::systable_beginscan_ordered(self.0.as_ptr(), index.as_ptr(), latest, 1, &mut scan_key);
+            while found.len() < limit {
+                let tuple = pg_sys::systable_getnext_ordered(scan, pg_sys::ScanDirection::BackwardScanDirection);
+                if tuple.is_null() {
+                    break;
+                }
+                let desc = *copied.get_or_insert_with(|| pg_sys::CreateTupleDescCopy(self.0.tuple_desc()));
+                found.push(Row { tuple: pg_sys::heap_copytuple(tuple), desc });
+            }
+            pg_sys::systable_endscan_ordered(scan);
+        }
+        found
+    }
+
     /// Rows whose two oid columns, the leading ones of `index`, equal `keys`.
     pub fn find_pair(&self, index: pg_sys::Oid, keys: [(i16, pg_sys::Oid); 2]) -> Vec<Row> {
         self.scan(index, &keys, Rows::Latest, usize::MAX)

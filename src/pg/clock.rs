@@ -3,6 +3,7 @@
 use super::node::cstring;
 use super::server;
 use pgrx::pg_sys;
+use std::ffi::CStr;
 use std::mem::{MaybeUninit, zeroed};
 
 /// Now. Never raises.
@@ -21,6 +22,12 @@ pub fn server_start() -> pg_sys::TimestampTz {
 pub fn statement_start() -> pg_sys::TimestampTz {
     // SAFETY: reads a static.
     unsafe { pg_sys::GetCurrentStatementStartTimestamp() }
+}
+
+/// As SQL shows it, by the settings of the session.
+pub fn to_text(time: pg_sys::TimestampTz) -> String {
+    // SAFETY: makes a string of its own.
+    unsafe { CStr::from_ptr(pg_sys::timestamptz_to_str(time)) }.to_string_lossy().into_owned()
 }
 
 /// From one to the other.

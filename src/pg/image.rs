@@ -24,6 +24,12 @@ impl Layout {
         Self { by_value, length, composite: length == -1 && is_composite(typid) }
     }
 
+    /// The layout of a type that is not composite.
+    #[cfg(feature = "pg_test")]
+    pub const fn plain(length: i16, by_value: bool) -> Self {
+        Self { by_value, length, composite: false }
+    }
+
     pub fn length(self) -> i16 {
         self.length
     }

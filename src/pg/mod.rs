@@ -31,6 +31,8 @@ pub mod relation;
 pub mod reloptions;
 pub mod sequence;
 pub mod server;
+#[cfg(feature = "pg_test")]
+mod server_tests;
 pub mod shared;
 pub mod slot;
 pub mod snapshot;

@@ -101,6 +101,8 @@ pub struct Worker {
     views: [AtomicU32; WAVE],
     /// Of each view: the first commit it does not show, 0 if unknown.
     unseen: [AtomicI64; WAVE],
+    /// Of each view of a wave that was refreshed: what was done, in the worker's own code.
+    work: [AtomicI64; WAVE],
 }
 
 /// A view of a wave, and when the first change was committed that it does not show, as far as that is known.
@@ -115,6 +117,8 @@ struct Header {
     launcher: Process,
     /// Databases came or went.
     databases_changed: AtomicBool,
+    /// The server's configuration says that nothing is refreshed by schedule.
+    disabled: AtomicBool,
     lock: AtomicPtr<pg_sys::LWLock>,
     workers: u32,
     processes: u32,
@@ -241,6 +245,15 @@ impl Shared {
 
     pub fn databases_changed(&self) -> &'static AtomicBool {
         &self.header.databases_changed
+    }
+
+    pub fn disabled(&self) -> bool {
+        self.header.disabled.load(SeqCst)
+    }
+
+    /// Whether that is news.
+    pub fn set_disabled(&self, disabled: bool) -> bool {
+        self.header.disabled.swap(disabled, SeqCst) != disabled
     }
 
     /// Runs `work` while no other process takes or leaves a place. `work` must not raise. Raises nothing itself: it runs in
@@ -382,6 +395,16 @@ impl Worker {
             Assigned { view: view.load(SeqCst), unseen: (unseen != 0).then_some(unseen) }
         };
         places.map(read).collect()
+    }
+
+    /// What was done to each view, in their order. To be set before the result.
+    pub fn set_work(&self, work: impl Iterator<Item = i64>) {
+        self.work.iter().zip(work).for_each(|(place, work)| place.store(work, SeqCst));
+    }
+
+    pub fn work(&self) -> Vec<i64> {
+        let count = self.count.load(SeqCst) as usize;
+        self.work[..count].iter().map(|work| work.load(SeqCst)).collect()
     }
 
     pub fn set_result(&self, result: Result) {

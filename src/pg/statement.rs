@@ -6,7 +6,7 @@ use super::names::RangeVar;
 use super::node::{is_a, string};
 use super::utility::Call;
 use pgrx::pg_sys::{self, NodeTag};
-use std::ffi::c_char;
+use std::ffi::{CStr, c_char};
 use std::ptr;
 
 /// One `name[=value]` of a WITH, SET or RESET list.
@@ -384,13 +384,37 @@ pub fn is_about_databases(call: &Call) -> bool {
     }
 }
 
+/// ALTER DATABASE or ALTER ROLE .. SET or RESET of this parameter, and the database it is about; None: of every database.
+pub fn sets_for_database(call: &Call, parameter: &CStr) -> Option<Option<pg_sys::Oid>> {
+    // SAFETY: the tags say what the trees are; names are NUL-terminated, a missing one is null.
+    unsafe {
+        let (database, set) = match call.tag() {
+            NodeTag::T_AlterDatabaseSetStmt => {
+                let stmt: *mut pg_sys::AlterDatabaseSetStmt = call.tree();
+                ((*stmt).dbname, (*stmt).setstmt)
+            }
+            NodeTag::T_AlterRoleSetStmt => {
+                let stmt: *mut pg_sys::AlterRoleSetStmt = call.tree();
+                ((*stmt).database, (*stmt).setstmt)
+            }
+            _ => return None,
+        };
+        let all = (*set).kind == pg_sys::VariableSetKind::VAR_RESET_ALL;
+        let it = |name: *mut c_char| {
+            !name.is_null() && CStr::from_ptr(name).to_bytes().eq_ignore_ascii_case(parameter.to_bytes())
+        };
+        let oid = (!database.is_null()).then(|| pg_sys::get_database_oid(database, true));
+        (all || it((*set).name)).then_some(oid)
+    }
+}
+
 pub fn creates_database(call: &Call) -> bool {
     call.tag() == NodeTag::T_CreatedbStmt
 }
 
 /// The databases that DROP, RENAME, SET TABLESPACE and CREATE .. TEMPLATE need without sessions, as far as they exist.
 pub fn databases_to_leave(call: &Call) -> Vec<pg_sys::Oid> {
-    const DEFAULT: &std::ffi::CStr = c"template1";
+    const DEFAULT: &CStr = c"template1";
     // SAFETY: the tags say what the trees are; names are NUL-terminated.
     unsafe {
         let option = |options, name: &str| {

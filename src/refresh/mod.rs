@@ -29,12 +29,15 @@ pub use entrance::{lock_level, prepare};
 pub use explain::explain;
 
 use crate::capture;
-use crate::catalog::{history, stream_table, version};
+use crate::catalog::stream_table::{self, Status};
+use crate::catalog::{history, version};
+use crate::error::error;
 use crate::exec::apply::Counters;
 use crate::pg::{clock, elog, facts, names, progress as pg_progress, snapshot};
-use perform::Probe;
-use pgrx::pg_sys;
+use crate::schedule::recompute::Work;
 pub use contents::due;
+use perform::Probe;
+use pgrx::{PgSqlErrorCode, pg_sys};
 use scope::Asked;
 use wave::Member;
 
@@ -131,6 +134,17 @@ pub struct Step {
     before: Option<pg_sys::TimestampTz>,
 }
 
+impl Step {
+    /// What was done, and how long a recompute took.
+    pub fn work(&self) -> Work {
+        match self.outcome.action {
+            Action::NoData => Work::Nothing,
+            Action::Differential => Work::Delta,
+            Action::Full | Action::Reinitialize => Work::Recompute((self.ended - self.started).max(1)),
+        }
+    }
+}
+
 /// Refreshes `view` and its stale ancestors in the current transaction; returns what happened to `view` itself.
 ///
 /// The caller has checked that the user may refresh it.
@@ -139,6 +153,7 @@ pub fn refresh(view: pg_sys::Oid, initiator: Initiator) -> Outcome {
     let wave = wave::lock(&[view]);
     capture::trim(wave.iter().flat_map(Member::sources));
     wave.iter().for_each(Member::pin);
+    wave.iter().filter(|member| member.row.status == Status::Suspended).for_each(say_suspended);
     let refreshed = run(&wave, Some(view), None);
     record(&refreshed, initiator, &[]);
     refreshed.steps.into_iter().next_back().expect("a wave ends with the view itself").outcome
@@ -169,6 +184,14 @@ pub fn scheduled(due: &[Due]) -> Option<Refreshed> {
     let refreshed = run(&wave, None, None);
     record(&refreshed, Initiator::Scheduler, due);
     Some(refreshed)
+}
+
+fn say_suspended(member: &Member) {
+    let message = format!("materialized view \"{}\" is suspended", names::display(member.view));
+    error(PgSqlErrorCode::ERRCODE_WARNING, message)
+        .detail("This refresh brings it up to date. The scheduler goes on leaving it alone.")
+        .hint("Use pgtrickle.resume_stream_table() to have it refreshed by schedule again.")
+        .notice()
 }
 
 /// Brings the locked members, those that are read before those that read them, to one snapshot. `target` is the view the

@@ -2,12 +2,15 @@
 
 use crate::catalog::stream_table::{self, Status, StreamTable};
 use crate::catalog::version::{self, Mismatch};
-use crate::catalog::{self, control, dependency};
+use crate::catalog::{self, control, dependency, history};
 use crate::error::cannot_happen;
+use crate::pg::clock;
 use crate::registration::options::Stored;
-use crate::schedule::graph::Node;
-use crate::schedule::{Time, retry, spec};
+use crate::schedule::graph::{Graph, Node};
+use crate::schedule::recompute::{self, Recomputes, Work};
+use crate::schedule::{Time, freshness, retry, spec};
 use hashbrown::HashMap;
+use pgrx::pg_sys;
 
 /// What the catalog says of a stream table's health.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,11 +39,14 @@ impl Health {
 }
 
 /// All that matters for scheduling.
+#[derive(Default)]
 pub struct Picture {
     pub nodes: Vec<Node>,
     /// Of each node.
     pub health: Vec<Health>,
     pub last: Vec<Option<Time>>,
+    /// It has a delta plan.
+    pub by_delta: Vec<bool>,
     pub paused: bool,
     /// The SQL objects are not those of the library: nothing is known, and nothing refreshed.
     pub mismatch: Option<Mismatch>,
@@ -52,14 +58,14 @@ pub fn read() -> Option<Picture> {
         return None;
     }
     if let Some(mismatch) = version::mismatch() {
-        return Some(Picture { nodes: vec![], health: vec![], last: vec![], paused: true, mismatch: Some(mismatch) });
+        return Some(Picture { paused: true, mismatch: Some(mismatch), ..Picture::default() });
     }
     let mut sources: HashMap<u32, Vec<u32>> = HashMap::new();
     for (view, dependency) in dependency::all() {
         sources.entry(view.to_u32()).or_default().push(dependency.source.to_u32());
     }
     let mut picture =
-        Picture { nodes: vec![], health: vec![], last: vec![], paused: control::paused(), mismatch: None };
+        Picture { paused: control::paused(), ..Picture::default() };
     for row in stream_table::all() {
         let text = Stored::read(row.relid).options().schedule;
         let schedule = spec::parse(&text).unwrap_or_else(|_| cannot_happen("a stored schedule is malformed"));
@@ -68,9 +74,46 @@ pub fn read() -> Option<Picture> {
         let sources = sources.remove(&view).unwrap_or_default();
         picture.health.push(health(&row));
         picture.last.push(row.last_refresh_at);
+        picture.by_delta.push(row.captured && row.effective_mode == "DIFFERENTIAL");
         picture.nodes.push(Node { view, schedule, sources, captured: row.captured });
     }
     Some(picture)
+}
+
+/// What the history says of the recomputes of each node.
+pub fn recomputes(picture: &Picture) -> Vec<Recomputes> {
+    picture.nodes.iter().map(|node| recomputes_of(node.view.into())).collect()
+}
+
+fn recomputes_of(view: pg_sys::Oid) -> Recomputes {
+    let mut refreshes = history::last_scheduled(view);
+    refreshes.reverse();
+    Recomputes::of(refreshes.into_iter().map(|refresh| {
+        let work = match refresh.action.as_str() {
+            "DIFFERENTIAL" => Work::Delta,
+            _ => Work::Recompute((refresh.ended - refresh.started).max(1)),
+        };
+        (work, refresh.ended)
+    }))
+}
+
+/// Until when a default schedule lets the view rest, by what the history says; None: it does not, or a schedule was set.
+pub fn rests_until(view: pg_sys::Oid) -> Option<Time> {
+    let Picture { nodes, by_delta, .. } = read()?;
+    let graph = Graph::new(nodes);
+    let own = |n: usize| recomputes_of(graph.nodes()[n].view.into()).rests_until(by_delta[n]);
+    recompute::rests_until(&graph, graph.number(view.to_u32())?, own)
+}
+
+/// Whether the view's contents are older than its schedule lets them get: as old again after it was due.
+pub fn is_late(view: pg_sys::Oid) -> bool {
+    let Some(Picture { nodes, last, by_delta, .. }) = read() else { return false };
+    let graph = Graph::new(nodes);
+    let Some(n) = graph.number(view.to_u32()) else { return false };
+    let Some(shown) = last[n] else { return true };
+    let own = |n: usize| recomputes_of(graph.nodes()[n].view.into()).rests_until(by_delta[n]);
+    let rested = recompute::rests_until(&graph, n, own).unwrap_or(Time::MIN);
+    freshness::late(graph.cadence(n), shown, Some(shown), rested, 1).is_some_and(|at| at <= clock::now())
 }
 
 fn health(row: &StreamTable) -> Health {

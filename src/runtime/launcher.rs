@@ -76,7 +76,15 @@ fn main(_: u32) {
     };
     shared.databases_changed().store(true, SeqCst);
     loop {
-        let pause = if settings::enabled() { launcher.work() } else { None };
+        // What counts for the whole server, which a setting of a database does not override.
+        let enabled = settings::enabled();
+        if shared.set_disabled(!enabled) {
+            shared.databases.iter().for_each(|place| place.scheduler.wake());
+            // Some may have been looked at by a scheduler that saw it off.
+            launcher.known.clear();
+            shared.databases_changed().store(true, SeqCst);
+        }
+        let pause = if enabled { launcher.work() } else { None };
         process::wait(pause, c"PgTrickleLauncher");
     }
 }

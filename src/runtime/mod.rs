@@ -16,6 +16,8 @@ mod views;
 mod watch;
 mod worker;
 
+pub use catalog::{is_late, rests_until};
+
 /// Has the server start the launcher; called once, in the postmaster.
 pub fn register() {
     launcher::register();

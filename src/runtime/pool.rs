@@ -9,6 +9,7 @@
 
 use crate::pg::process::{self, Description, Handle, Progress};
 use crate::pg::shared::{Assigned, Result, Shared, State, Worker};
+use crate::schedule::recompute::Work;
 use crate::schedule::retry::Class;
 use crate::schedule::{SECOND, Time};
 use crate::settings;
@@ -19,12 +20,14 @@ use std::sync::atomic::Ordering::SeqCst;
 pub struct Task {
     pub wave: Vec<Assigned>,
     pub began: Time,
+    /// It is expected to take long.
+    pub long: bool,
 }
 
 /// How a task ended.
 pub enum Ending {
-    /// At a snapshot of this time.
-    Refreshed(Time),
+    /// At a snapshot of this time; what was done to each view of the wave.
+    Refreshed(Time, Vec<Work>),
     Outdated,
     /// This view failed.
     Failed(u32, Class),
@@ -85,17 +88,22 @@ impl Pool {
     }
 
     /// Hands a wave to an idle worker; false when there is none.
-    pub fn assign(&mut self, wave: Vec<Assigned>, now: Time) -> bool {
+    pub fn assign(&mut self, wave: Vec<Assigned>, long: bool, now: Time) -> bool {
         for (place, worker) in self.workers().filter(|(_, worker)| worker.state() == State::Idle) {
             worker.assign(&wave);
             // It may have left just now.
             if worker.change_state(State::Idle, State::Running) {
                 worker.process.wake();
-                self.tasks.insert(place, Task { wave, began: now });
+                self.tasks.insert(place, Task { wave, began: now, long });
                 return true;
             }
         }
         false
+    }
+
+    /// How many workers have a task that is expected to take long.
+    pub fn long_tasks(&self) -> usize {
+        self.tasks.values().filter(|task| task.long).count()
     }
 
     pub fn has_idle(&self) -> bool {
@@ -175,9 +183,29 @@ fn give_up(worker: &Worker) -> bool {
     missing
 }
 
+/// Work as a worker tells it to its scheduler.
+pub fn encode(work: Work) -> i64 {
+    match work {
+        Work::Nothing => 0,
+        Work::Delta => -1,
+        Work::Recompute(took) => took,
+    }
+}
+
+fn decode(work: i64) -> Work {
+    match work {
+        0 => Work::Nothing,
+        -1 => Work::Delta,
+        took => Work::Recompute(took),
+    }
+}
+
 fn ending(worker: &Worker) -> Ending {
     match worker.result() {
-        Result::Refreshed => Ending::Refreshed(worker.taken.load(SeqCst)),
+        Result::Refreshed => {
+            let work = worker.work().into_iter().map(decode).collect();
+            Ending::Refreshed(worker.taken.load(SeqCst), work)
+        }
         Result::Outdated => Ending::Outdated,
         Result::Failed => {
             let class = match worker.class.load(SeqCst) {

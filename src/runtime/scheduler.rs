@@ -22,6 +22,8 @@ background_process!(pgtrickle_scheduler, main);
 
 /// For locks on our own catalogs: whoever alters the extension is waited for, but not for ever.
 const LOCK_TIMEOUT: &std::ffi::CStr = c"1s";
+/// Waves that are expected to recompute for so long do not take all workers.
+const LONG: i64 = SECOND;
 /// After reading the catalog failed.
 const AGAIN: i64 = SECOND;
 
@@ -47,6 +49,11 @@ fn main(database: u32) {
     process::set(c"application_name", c"pg_trickle scheduler");
     process::set(c"lock_timeout", LOCK_TIMEOUT);
     place.wanted.store(false, SeqCst);
+    // For this database or for the role of our processes: a statement that changes it lets another scheduler look.
+    if !settings::enabled() && !shared.disabled() {
+        NEEDLESS.set(true);
+        return;
+    }
     let Some(scheduler) = Scheduler::new(shared, place, database) else {
         NEEDLESS.set(true);
         return;
@@ -88,6 +95,7 @@ fn leave() {
 }
 
 struct Scheduler {
+    shared: Shared,
     place: &'static Database,
     pool: Pool,
     views: Views,
@@ -105,12 +113,17 @@ impl Scheduler {
     /// None: the extension is not there.
     fn new(shared: Shared, place: &'static Database, database: u32) -> Option<Self> {
         let generation = place.generation.load(SeqCst);
-        let picture = read().unwrap_or_else(|failure| failure.raise())?;
+        let (picture, recomputes) =
+            xact::run(|| catalog::read().map(|picture| (catalog::recomputes(&picture), picture)))
+                .unwrap_or_else(|failure| failure.raise())
+                .map(|(recomputes, picture)| (picture, recomputes))?;
         watch::versions(None, picture.mismatch);
         let mismatch = picture.mismatch;
-        let views = Views::new(picture, clock::now());
+        let mut views = Views::new(picture, clock::now());
+        views.remember(&recomputes);
         let pool = Pool::new(shared, database);
         Some(Self {
+            shared,
             place,
             pool,
             views,
@@ -123,7 +136,7 @@ impl Scheduler {
     }
 
     fn run(mut self) {
-        while self.place.holds.load(SeqCst) == 0 && settings::enabled() {
+        while self.place.holds.load(SeqCst) == 0 && settings::enabled() && !self.shared.disabled() {
             let now = clock::now();
             self.collect(now);
             if !self.follow(now) {
@@ -143,7 +156,7 @@ impl Scheduler {
         for (task, ending) in self.pool.collect() {
             self.views.end(&task.wave);
             match ending {
-                Ending::Refreshed(taken) => self.views.refreshed(&task.wave, task.began, taken),
+                Ending::Refreshed(taken, work) => self.views.refreshed(&task.wave, &work, task.began, taken, now),
                 Ending::Outdated => {
                     self.generation = None;
                     self.views.not_refreshed(&task.wave, task.began);
@@ -216,7 +229,12 @@ impl Scheduler {
         let agenda = self.views.agenda(now);
         let mut waiting = 0;
         for wave in &agenda.waves {
-            if waiting > 0 || !self.start(wave, now) {
+            let long = wave.cost >= LONG;
+            // One worker is left for what writers change; `collect` comes by when a long wave ends.
+            if long && self.pool.long_tasks() + 1 >= settings::max_parallel_refreshes().max(2) {
+                continue;
+            }
+            if waiting > 0 || !self.start(wave, long, now) {
                 waiting += 1;
             }
         }
@@ -227,7 +245,7 @@ impl Scheduler {
         agenda.next.into_iter().chain(grow).chain(read).chain(alert).min()
     }
 
-    fn start(&mut self, wave: &Wave, now: Time) -> bool {
+    fn start(&mut self, wave: &Wave, long: bool, now: Time) -> bool {
         if !self.pool.has_idle() {
             return false;
         }
@@ -236,7 +254,7 @@ impl Scheduler {
         wave.members.iter_ones().skip(WAVE).for_each(|n| members.set(n, false));
         // Before the wave takes its snapshot: what is marked from now on may be beyond it.
         self.clear(&self.views.bits_of(&members), now);
-        let assigned = self.pool.assign(self.views.assigned(&members), now);
+        let assigned = self.pool.assign(self.views.assigned(&members), long, now);
         if assigned {
             self.views.begin(&members, now);
         }

@@ -11,7 +11,8 @@ use super::catalog::{Health, Picture};
 use crate::pg::shared::Assigned;
 use crate::schedule::freshness::{self, Freshness};
 use crate::schedule::graph::{Graph, Set, minus, unite};
-use crate::schedule::queue::{self, Due, Wave};
+use crate::schedule::queue::{self, Due, States, Wave};
+use crate::schedule::recompute::{self, Recomputes, Work};
 use crate::schedule::{Time, retry};
 use crate::{settings, wakeup};
 use bitvec::prelude::*;
@@ -21,6 +22,9 @@ use hashbrown::HashMap;
 struct View {
     freshness: Freshness,
     health: Health,
+    /// It has a delta plan.
+    by_delta: bool,
+    recomputes: Recomputes,
     /// Locks it could not get, in a row, and until when it is left alone.
     busy: u32,
     not_before: Time,
@@ -59,19 +63,22 @@ impl Views {
     /// Everything may have changed.
     pub fn new(picture: Picture, now: Time) -> Self {
         let graph = Graph::new(picture.nodes);
-        let views = picture.health.iter().zip(&picture.last).map(|(&health, &last)| {
-            // A tick of a cron expression that was missed meanwhile is made up for.
-            let dirty = Some(last.unwrap_or(now).min(now));
-            View {
-                freshness: Freshness { dirty, last },
-                health,
-                busy: 0,
-                not_before: Time::MIN,
-                unseen: None,
-                shown: None,
-                told: false,
-            }
-        });
+        let views =
+            picture.health.iter().zip(&picture.last).zip(&picture.by_delta).map(|((&health, &last), &by_delta)| {
+                // A tick of a cron expression that was missed meanwhile is made up for.
+                let dirty = Some(last.unwrap_or(now).min(now));
+                View {
+                    freshness: Freshness { dirty, last },
+                    health,
+                    by_delta,
+                    recomputes: Recomputes::default(),
+                    busy: 0,
+                    not_before: Time::MIN,
+                    unseen: None,
+                    shown: None,
+                    told: false,
+                }
+            });
         let mut relations: HashMap<u32, Vec<u32>> = HashMap::new();
         for relation in graph.relations().chain(graph.nodes().iter().map(|node| node.view)) {
             let same = relations.entry(wakeup::bit(relation)).or_default();
@@ -96,6 +103,9 @@ impl Views {
             let view = &mut new.views[n];
             (view.busy, view.not_before) = (before.busy, before.not_before);
             (view.shown, view.told) = (before.shown, before.told);
+            if view.by_delta == before.by_delta {
+                view.recomputes = before.recomputes;
+            }
             view.freshness.last = before.freshness.last.max(view.freshness.last);
             let recovered = before.health.is_out() && !view.health.is_out();
             if same && !recovered {
@@ -104,6 +114,17 @@ impl Views {
             }
         }
         new
+    }
+
+    /// What is known of recomputes by an earlier scheduler.
+    pub fn remember(&mut self, recomputes: &[Recomputes]) {
+        self.views.iter_mut().zip(recomputes).for_each(|(view, recomputes)| view.recomputes = *recomputes);
+    }
+
+    /// Until when a default schedule lets a view rest.
+    fn rests_until(&self, n: usize) -> Time {
+        let own = |n: usize| self.views[n].recomputes.rests_until(self.views[n].by_delta);
+        recompute::rests_until(&self.graph, n, own).unwrap_or(Time::MIN)
     }
 
     /// Those that had stopped here and go on in `new`.
@@ -120,11 +141,12 @@ impl Views {
     pub fn late(&mut self, now: Time) -> (Vec<Late>, Option<Time>) {
         let (mut late, mut next) = (Vec::new(), None);
         let Some(factor) = settings::stale_alert_factor().filter(|_| !self.paused) else { return (late, next) };
-        for (n, view) in self.views.iter_mut().enumerate().filter(|(_, view)| !view.told && !view.health.is_out()) {
-            let Some(since) = view.waiting_since() else { continue };
-            match freshness::late(self.graph.cadence(n), since, view.shown, factor) {
+        for n in 0..self.views.len() {
+            let view = &self.views[n];
+            let Some(since) = view.waiting_since().filter(|_| !view.told && !view.health.is_out()) else { continue };
+            match freshness::late(self.graph.cadence(n), since, view.shown, self.rests_until(n), factor) {
                 Some(at) if at <= now => {
-                    view.told = true;
+                    self.views[n].told = true;
                     late.push(Late { view: self.graph.nodes()[n].view, since });
                 }
                 at => next = next.into_iter().chain(at).min(),
@@ -182,7 +204,9 @@ impl Views {
                 at => agenda.next = agenda.next.into_iter().chain(at).min(),
             }
         }
-        agenda.waves = queue::waves(&self.graph, &agenda.due, &available, &waiting, &self.in_flight);
+        let costs: Vec<i64> = self.views.iter().map(|view| view.recomputes.expected(view.by_delta)).collect();
+        let states = States { available: &available, waiting: &waiting, busy: &self.in_flight, costs: &costs };
+        agenda.waves = queue::waves(&self.graph, &agenda.due, &states);
         // Others may be due then, which wait with them.
         let waits = waiting.iter_ones().map(|n| self.views[n].waits_until());
         agenda.next = agenda.next.into_iter().chain(waits).min();
@@ -197,7 +221,7 @@ impl Views {
     /// When a view is due, if nothing else happens. None: it is clean, or waits for another view.
     fn due(&self, n: usize, available: &Set) -> Option<Time> {
         let view = &self.views[n];
-        let due = view.freshness.due(self.graph.cadence(n), settings::min_schedule() * 1000)?;
+        let due = view.freshness.due(self.graph.cadence(n), settings::min_schedule() * 1000)?.max(self.rests_until(n));
         let blocked = !available[n] && minus(self.graph.ancestors(n), available).any();
         let possible = match view.health {
             _ if blocked || self.graph.depth(n).is_none() => None,
@@ -228,8 +252,13 @@ impl Views {
         self.numbers(wave).for_each(|(n, _)| self.in_flight.set(n, false));
     }
 
-    /// It did, and these views hold what was there when its snapshot was taken.
-    pub fn refreshed(&mut self, wave: &[Assigned], began: Time, taken: Time) {
+    /// It did, by this `work`, and these views hold what was there when its snapshot was taken.
+    pub fn refreshed(&mut self, wave: &[Assigned], work: &[Work], began: Time, taken: Time, now: Time) {
+        for (assigned, work) in wave.iter().zip(work) {
+            if let Some(n) = self.graph.number(assigned.view) {
+                self.views[n].recomputes.note(*work, now);
+            }
+        }
         for (n, _) in self.numbers(wave) {
             self.views[n].busy = 0;
             (self.views[n].shown, self.views[n].told) = (Some(taken), false);

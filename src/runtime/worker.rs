@@ -2,15 +2,17 @@
 //! a while, when the scheduler is gone, or when the database is wanted without it.
 
 use super::alert::{self, Value};
-use super::failure;
+use super::{failure, pool};
 use crate::pg::process;
 use crate::pg::shared::{self, Assigned, Database, Shared, State, Worker};
 use crate::pg::{clock, facts, names, xact};
 use crate::refresh::{self, Due, Step, progress};
 use crate::registration::options::Stored;
+use crate::schedule::recompute::Work;
 use crate::schedule::retry::Class;
 use crate::schedule::{SECOND, Time};
 use crate::{settings, wakeup};
+use hashbrown::HashMap;
 use pgrx::pg_sys;
 use std::cell::Cell;
 use std::sync::atomic::Ordering::SeqCst;
@@ -133,6 +135,9 @@ fn refresh(worker: &Worker) -> (shared::Result, pg_sys::Oid, Class) {
     match done {
         Ok(Some(refreshed)) => {
             worker.taken.store(refreshed.taken, SeqCst);
+            let steps: HashMap<_, _> = refreshed.steps.iter().map(|step| (step.view, step.work())).collect();
+            worker
+                .set_work(wave.iter().map(|due| pool::encode(steps.get(&due.view).copied().unwrap_or(Work::Nothing))));
             (shared::Result::Refreshed, pg_sys::InvalidOid, Class::Busy)
         }
         Ok(None) => (shared::Result::Outdated, pg_sys::InvalidOid, Class::Busy),

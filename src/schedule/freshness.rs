@@ -41,10 +41,11 @@ impl Freshness {
 }
 
 /// From when on it is late: a change has had to wait for so many times the cadence (of one second, if it is faster)
-/// beyond the time it was due. `since` is when the change was committed, `shown` the last snapshot the view shows.
-pub fn late(cadence: &Cadence, since: Time, shown: Option<Time>, factor: i64) -> Option<Time> {
+/// beyond the time it was due. `since` is when the change was committed, `shown` the last snapshot the view shows; before
+/// `rested` it is left alone.
+pub fn late(cadence: &Cadence, since: Time, shown: Option<Time>, rested: Time, factor: i64) -> Option<Time> {
     let every = cadence.every.map(|every| {
-        let due = shown.map_or(since, |shown| since.max(shown.saturating_add(every)));
+        let due = shown.map_or(since, |shown| since.max(shown.saturating_add(every))).max(rested);
         due.saturating_add(every.max(SECOND).saturating_mul(factor))
     });
     let ticks = cadence.crons.iter().filter_map(|cron| {
@@ -61,7 +62,7 @@ mod tests {
     use crate::schedule::cron;
 
     fn every(milliseconds: i64) -> Cadence {
-        Cadence { every: Some(milliseconds * 1000), crons: vec![] }
+        Cadence { every: Some(milliseconds * 1000), ..Cadence::default() }
     }
 
     #[test]
@@ -92,7 +93,7 @@ mod tests {
 
     #[test]
     fn cron_waits_for_its_tick() {
-        let hourly = Cadence { every: None, crons: vec![cron::parse("@hourly").unwrap()] };
+        let hourly = Cadence { crons: vec![cron::parse("@hourly").unwrap()], ..Cadence::default() };
         // 2000-01-01 00:03, refreshed at 00:00.
         let view = Freshness { dirty: Some(180 * SECOND), last: Some(0) };
         assert_eq!(view.due(&hourly, 0), Some(3600 * SECOND));
@@ -102,17 +103,25 @@ mod tests {
 
     #[test]
     fn late_after_many_times_the_cadence() {
+        let late = |cadence: &Cadence, since, shown, factor| late(cadence, since, shown, 0, factor);
         assert_eq!(late(&every(30_000), 100 * SECOND, Some(90 * SECOND), 10), Some(420 * SECOND));
         assert_eq!(late(&every(30_000), 100 * SECOND, None, 10), Some(400 * SECOND));
         assert_eq!(late(&every(10), 100 * SECOND, Some(0), 10), Some(110 * SECOND), "at least a second");
-        let hourly = Cadence { every: None, crons: vec![cron::parse("@hourly").unwrap()] };
+        let hourly = Cadence { crons: vec![cron::parse("@hourly").unwrap()], ..Cadence::default() };
         assert_eq!(late(&hourly, 180 * SECOND, Some(0), 2), Some(3 * 3600 * SECOND));
-        assert_eq!(late(&Cadence { every: None, crons: vec![] }, 0, None, 1), None);
+        assert_eq!(late(&Cadence::default(), 0, None, 1), None);
+    }
+
+    #[test]
+    fn a_view_that_rests_is_not_late() {
+        assert_eq!(late(&every(1000), 100 * SECOND, Some(90 * SECOND), 700 * SECOND, 10), Some(710 * SECOND));
+        assert_eq!(late(&every(1000), 100 * SECOND, Some(90 * SECOND), 50 * SECOND, 10), Some(110 * SECOND));
     }
 
     #[test]
     fn whichever_comes_first() {
-        let both = Cadence { every: Some(120 * SECOND), crons: vec![cron::parse("*/5 * * * *").unwrap()] };
+        let crons = vec![cron::parse("*/5 * * * *").unwrap()];
+        let both = Cadence { every: Some(120 * SECOND), crons, by_default: false };
         let view = Freshness { dirty: Some(290 * SECOND), last: Some(280 * SECOND) };
         assert_eq!(view.due(&both, 0), Some(300 * SECOND));
     }

@@ -36,6 +36,8 @@ pub struct Cadence {
     /// The shortest interval, in microseconds.
     pub every: Option<i64>,
     pub crons: Vec<Cron>,
+    /// Nobody has set a schedule, neither on the view nor on one that reads it.
+    pub by_default: bool,
 }
 
 /// The interval of a `calculated` view that no scheduled view reads, which costs nothing while nothing changes; and of
@@ -60,8 +62,8 @@ impl Cadence {
     fn of(schedule: &Schedule) -> Self {
         match schedule {
             Schedule::Calculated => Self::default(),
-            Schedule::Every(duration) => Self { every: Some(duration.as_micros() as i64), crons: vec![] },
-            Schedule::Cron(cron) => Self { every: None, crons: vec![cron.clone()] },
+            Schedule::Every(duration) => Self { every: Some(duration.as_micros() as i64), ..Self::default() },
+            Schedule::Cron(cron) => Self { crons: vec![cron.clone()], ..Self::default() },
         }
     }
 
@@ -145,6 +147,7 @@ impl Graph {
             if cadence.is_none() {
                 let captured = self.nodes[n].captured;
                 cadence.every = Some(if captured { WITHOUT_CONSUMER } else { WITHOUT_CAPTURE });
+                cadence.by_default = true;
             }
             self.cadences[n] = cadence;
         }
@@ -379,6 +382,14 @@ mod tests {
         assert_eq!(g.cadence(0).crons.len(), 1, "and at the ticks of a cron expression");
         assert_eq!(every(&g, 20), Some(3_600_000), "its own");
         assert_eq!(every(&g, 40), Some(1000), "nobody reads it");
+    }
+
+    #[test]
+    fn a_schedule_set_below_is_no_default() {
+        let g =
+            graph(&[(10, "calculated", &[T]), (20, "1h", &[10]), (30, "calculated", &[20]), (40, "calculated", &[S])]);
+        let by_default = |view| g.cadence(g.number(view).unwrap()).by_default;
+        assert_eq!([10, 20, 30, 40].map(by_default), [false, false, true, true]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ pub mod cron;
 pub mod freshness;
 pub mod graph;
 pub mod queue;
+pub mod recompute;
 pub mod retry;
 pub mod spec;
 

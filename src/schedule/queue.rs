@@ -4,6 +4,9 @@
 //! not overlap, so they run side by side; the longest overdue comes first. A wave that would touch a view just being
 //! refreshed waits for that to end.
 //!
+//! Recomputes that take long are expected to (see `recompute.rs`). Such a wave is put in the queue as if it had become due so much
+//! later, so that what writers changed is brought in first; since that delay is fixed, its turn comes.
+//!
 //! A view may be *waiting*, for a lock or after a failure that may not come again, for seconds: then all that would be
 //! refreshed with it waits too, or the branches of a diamond would disagree. Or it may be *unavailable*, for an unknown
 //! time: what reads it stays as it is, the rest goes on.
@@ -25,22 +28,37 @@ pub struct Wave {
     pub members: Set,
     /// Since when the longest overdue is due.
     pub at: Time,
+    /// How long its recomputes are expected to take.
+    pub cost: i64,
 }
 
-/// The waves that can start now. `busy`: views that are being refreshed.
-pub fn waves(graph: &Graph, due: &[Due], available: &Set, waiting: &Set, busy: &Set) -> Vec<Wave> {
+/// The state of all views that matters for the queue.
+pub struct States<'a> {
+    pub available: &'a Set,
+    pub waiting: &'a Set,
+    /// Being refreshed.
+    pub busy: &'a Set,
+    /// How long the recompute of each is expected to take.
+    pub costs: &'a [i64],
+}
+
+/// The waves that can start now.
+pub fn waves(graph: &Graph, due: &[Due], states: &States) -> Vec<Wave> {
     let mut due = due.to_vec();
     // The deepest first: it usually takes along what it reads.
     due.sort_by_key(|due| (Reverse(graph.depth(due.view)), due.view));
     let mut waves: Vec<Wave> = Vec::new();
     for Due { view, at } in due {
-        let members = members(graph, view, available);
-        if !meet(&members, waiting) {
-            add(&mut waves, Wave { members, at });
+        let members = members(graph, view, states.available);
+        if !meet(&members, states.waiting) {
+            add(&mut waves, Wave { members, at, cost: 0 });
         }
     }
-    waves.retain(|wave| !meet(&wave.members, busy));
-    waves.sort_by_key(|wave| wave.at);
+    waves.retain(|wave| !meet(&wave.members, states.busy));
+    for wave in &mut waves {
+        wave.cost = wave.members.iter_ones().map(|n| states.costs[n]).fold(0, i64::saturating_add);
+    }
+    waves.sort_by_key(|wave| wave.at.saturating_add(wave.cost));
     waves
 }
 
@@ -117,6 +135,10 @@ mod tests {
         views.iter().map(|&(view, at)| Due { view, at }).collect()
     }
 
+    fn waves(graph: &Graph, due: &[Due], available: &Set, waiting: &Set, busy: &Set) -> Vec<Wave> {
+        super::waves(graph, due, &States { available, waiting, busy, costs: &vec![0; graph.len()] })
+    }
+
     fn members(waves: &[Wave]) -> Vec<Vec<usize>> {
         waves.iter().map(|wave| wave.members.iter_ones().collect()).collect()
     }
@@ -134,6 +156,17 @@ mod tests {
         let waves = waves(&g, &due(&[(0, 9), (1, 30), (2, 20), (3, 10)]), &all(&g), &none(&g), &none(&g));
         assert_eq!(members(&waves), [vec![0, 1, 2], vec![3]]);
         assert_eq!(waves[0].at, 9);
+    }
+
+    #[test]
+    fn long_recomputes_come_after_what_writers_changed_but_they_come() {
+        // View 1 is recomputed, view 2 reads it; views 0 and 3 have deltas.
+        let g = graph(&[&[1], &[2], &[101], &[3]]);
+        let (available, none) = (all(&g), none(&g));
+        let states = States { available: &available, waiting: &none, busy: &none, costs: &[0, 60, 0, 0] };
+        let waves = super::waves(&g, &due(&[(0, 30), (1, 20), (2, 10), (3, 100)]), &states);
+        assert_eq!(members(&waves), [vec![0], vec![1, 2], vec![3]], "as if it had become due at 70");
+        assert_eq!(waves.iter().map(|wave| (wave.at, wave.cost)).collect::<Vec<_>>(), [(30, 0), (10, 60), (100, 0)]);
     }
 
     #[test]

@@ -221,6 +221,13 @@ pub fn with_place<R>(shared: Shared, database: pg_sys::Oid, work: impl FnOnce(&'
     })
 }
 
+/// A scheduler should look whether there is work for one.
+pub fn scheduler_wanted(database: pg_sys::Oid) {
+    if let Some(shared) = shared::area() {
+        with_place(shared, database, |place| place.wanted.store(true, SeqCst));
+    }
+}
+
 /// Frees the places of databases that are gone or need nobody.
 pub fn sweep(shared: Shared, exists: impl Fn(u32) -> bool) {
     shared.locked(|| {

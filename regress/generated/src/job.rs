@@ -132,7 +132,7 @@ struct Job<'a> {
 }
 
 /// How long a server may take to come back after a crash.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Makes a database, plays episodes in it until there is nothing left to do, and drops it.
 pub fn work(board: &Board, name: &str) -> Result<(), Trouble> {

@@ -24,6 +24,8 @@ pub mod finish;
 mod netting;
 mod ordered;
 mod permission;
+#[cfg(feature = "pg_test")]
+mod server_tests;
 mod transition;
 pub mod twin;
 pub mod value;

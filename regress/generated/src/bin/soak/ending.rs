@@ -33,7 +33,7 @@ impl<'a> Ending<'a> {
         let began = self.session.query("SELECT clock_timestamp()")?[0][0].clone().unwrap_or_default();
         let mut late = String::new();
         for view in self.names()? {
-            let fresh = self.session.query(&format!("SELECT pgtrickle.wait_until_fresh('{view}', '60s')"))?;
+            let fresh = self.session.query(&format!("SELECT pgtrickle.wait_until_fresh('{view}', '600s')"))?;
             if fresh[0][0].as_deref() != Some("t") {
                 late.push_str(&format!("{view} "));
             }
@@ -95,7 +95,7 @@ impl<'a> Ending<'a> {
             self.session.run("INSERT INTO events VALUES (1, 0, 1, 1), (1, 2, 1, 1), (1, 4, 1, 1), (1, 5, 1, 1)")?;
             self.session.run(&format!("INSERT INTO payments VALUES (-{round} - 1, 1, 1) ON CONFLICT DO NOTHING"))?;
             for view in self.names()? {
-                self.session.run(&format!("SELECT pgtrickle.wait_until_fresh('{view}')"))?;
+                self.session.run(&format!("SELECT pgtrickle.wait_until_fresh('{view}', '600s')"))?;
             }
             left = buffered(&mut self.session)?;
             if left <= rest {

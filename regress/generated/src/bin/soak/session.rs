@@ -12,7 +12,7 @@ use crate::stage::Stage;
 const TOLERATED: &[&str] = &["55P03", "40P01", "40001", "23505", "57014", "57P01"];
 
 /// How long a server that has ended the session may be unreachable.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 pub struct Session<'a> {
     pub stage: &'a Stage,
