@@ -10,4 +10,5 @@ CREATE TABLE pgtrickle_internal.installation (
     server_catversion integer,
     library           text
 );
+-- On which server capture is complete is not known: the scheduler looks at it, and has every view recomputed once.
 INSERT INTO pgtrickle_internal.installation (catalog_version) VALUES (2);

@@ -28,7 +28,9 @@ CREATE TABLE pgtrickle_internal.installation (
     server_catversion integer,
     library           text
 );
-INSERT INTO pgtrickle_internal.installation (catalog_version) VALUES (2);
+-- The server that creates the extension: nothing is captured yet, so capture is complete on it.
+INSERT INTO pgtrickle_internal.installation (catalog_version, system_identifier, server_catversion, library)
+    SELECT 2, system_identifier, catalog_version_no, '0.2.0' FROM pg_catalog.pg_control_system();
 
 -- One row per stream table. Its schedule, refresh_mode and cdc_mode stand in pg_class.reloptions only.
 CREATE TABLE pgtrickle_internal.stream_table (

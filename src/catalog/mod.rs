@@ -7,6 +7,7 @@
 pub mod control;
 pub mod dependency;
 pub mod history;
+pub mod installation;
 pub mod source;
 pub mod state;
 pub mod stream_table;
@@ -76,6 +77,7 @@ relations! {
     STATE = INTERNAL, "state";
     STATE_KEY = INTERNAL, "state_pkey";
     PAUSED = INTERNAL, "paused";
+    INSTALLATION = INTERNAL, "installation";
     HISTORY = PUBLIC, "pgt_refresh_history";
     HISTORY_KEY = PUBLIC, "pgt_refresh_history_pkey";
     HISTORY_ID = INTERNAL, "refresh_id";
