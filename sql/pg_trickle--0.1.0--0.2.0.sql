@@ -12,3 +12,9 @@ CREATE TABLE pgtrickle_internal.installation (
 );
 -- On which server capture is complete is not known: the scheduler looks at it, and has every view recomputed once.
 INSERT INTO pgtrickle_internal.installation (catalog_version) VALUES (2);
+
+-- What the scheduler does by itself. It locks the tables it repairs against writers, so it is not for everybody.
+CREATE FUNCTION pgtrickle.repair_capture() RETURNS integer
+    LANGUAGE c AS 'MODULE_PATHNAME', 'repair_capture_wrapper';
+REVOKE EXECUTE ON FUNCTION pgtrickle.repair_capture() FROM PUBLIC;
+COMMENT ON FUNCTION pgtrickle.repair_capture() IS 'puts capture triggers in order; how many tables may have lost changes';

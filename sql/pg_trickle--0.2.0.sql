@@ -518,6 +518,12 @@ BEGIN ATOMIC
      ORDER BY 1;
 END;
 
+-- What the scheduler does by itself. It locks the tables it repairs against writers, so it is not for everybody.
+CREATE FUNCTION pgtrickle.repair_capture() RETURNS integer
+    LANGUAGE c AS 'MODULE_PATHNAME', 'repair_capture_wrapper';
+REVOKE EXECUTE ON FUNCTION pgtrickle.repair_capture() FROM PUBLIC;
+COMMENT ON FUNCTION pgtrickle.repair_capture() IS 'puts capture triggers in order; how many tables may have lost changes';
+
 CREATE FUNCTION pgtrickle_internal.paused_since() RETURNS timestamptz
     LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'paused_since_wrapper';
 CREATE FUNCTION pgtrickle_internal.overdue_since() RETURNS timestamptz

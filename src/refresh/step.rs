@@ -51,6 +51,8 @@ enum Recompute {
     Failed,
     /// The stored contents cannot be continued.
     Reinitialize,
+    /// Nor can the index that finds them be relied on.
+    Upgrade,
 }
 
 /// What one view needs; the estimates where there was a choice.
@@ -90,7 +92,9 @@ pub fn run(
         _ => member.entry.clone(),
     };
     // What was committed between such a snapshot and the begin of capture is in neither the contents nor a buffer.
-    let due = old.as_ref().and_then(|_| stream_table::reinit(view));
+    // In this order: a repair that makes capture complete leaves a marker (capture::repair).
+    let doubt = row.captured.then(|| capture::repair::doubt(captured_sources(&entry))).flatten();
+    let due = old.as_ref().and_then(|_| stream_table::reinit(view).or_else(|| doubt.map(str::to_owned)));
     let again = (old.is_none() || due.is_some()) && new.is_outdated();
     // Nor does such a snapshot see all the rows that somebody else's REFRESH left in a view just adopted.
     let again = again || (old.is_none() && snapshot::is_kept() && names::is_populated(view));
@@ -106,6 +110,7 @@ pub fn run(
         None if view == target => (Work::Recompute(Recompute::Populate, None), None),
         None => unpopulated(view),
         Some(_) if replaced => (replace(view, target), None),
+        Some(_) if renews_index(view, due.as_deref()) => (Work::Recompute(Recompute::Upgrade, None), None),
         Some(_) if due.is_some() => (Work::Recompute(Recompute::Reinitialize, None), None),
         Some(frontier) => decide(&entry, row, frontier, snapshot),
     };
@@ -129,6 +134,17 @@ pub fn run(
         stream_table::set_reinit(view, "computed at a snapshot from before capture or adoption");
     }
     outcome
+}
+
+/// The sources whose changes are pending in buffers.
+fn captured_sources(entry: &Entry) -> impl Iterator<Item = pg_sys::Oid> {
+    entry.circuit.sources.iter().filter(|source| source.capturable).map(|source| source.relid)
+}
+
+/// Another major version of the server may give rows other hashes.
+fn renews_index(view: pg_sys::Oid, due: Option<&str>) -> bool {
+    let reason = capture::repair::PG_UPGRADE_MAJOR;
+    due.is_some() && (due == Some(reason) || stream_table::is_due_for(view, reason))
 }
 
 /// Rows of unknown age are compared with the query, as far as there are any.
@@ -343,7 +359,8 @@ pub fn preview(view: pg_sys::Oid, probe: &mut Probe) {
 fn preview_plan(entry: &Entry, view: pg_sys::Oid, snapshot: WaveSnapshot) -> (Rc<Plan>, Option<Costs>) {
     let Some(row) = stream_table::get(view) else { not_a_stream_table(view) };
     let Some(frontier) = row.frontier.as_deref().map(Frontier::stored) else { return (full_plan(entry), None) };
-    if stream_table::reinit(view).is_some() {
+    let doubtful = row.captured && !capture::repair::is_certain(captured_sources(entry));
+    if doubtful || stream_table::reinit(view).is_some() {
         return (full_plan(entry), None);
     }
     match decide(entry, &row, &frontier, snapshot).0 {
@@ -367,7 +384,7 @@ fn recompute_plan(entry: &Rc<Entry>, why: &Recompute, snapshot: WaveSnapshot) ->
     }
     stream_table::clear_reinit(view);
     let action = match why {
-        Recompute::Reinitialize => Action::Reinitialize,
+        Recompute::Reinitialize | Recompute::Upgrade => Action::Reinitialize,
         _ => Action::Full,
     };
     snapshot.advance();
@@ -378,8 +395,8 @@ fn recompute_plan(entry: &Rc<Entry>, why: &Recompute, snapshot: WaveSnapshot) ->
         }
         _ => {
             let entry = with_index(entry);
-            if matches!(why, Recompute::Reinitialize) {
-                apply::renew_index(view, &entry.target.index);
+            if matches!(why, Recompute::Reinitialize | Recompute::Upgrade) {
+                apply::renew_index(view, &entry.target.index, matches!(why, Recompute::Upgrade));
             }
             (action, full_plan(&entry))
         }
