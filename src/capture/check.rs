@@ -9,7 +9,7 @@ use super::triggers::{self, State};
 use super::{ddl, family};
 use crate::catalog::source::{self, Source};
 use crate::pg::names;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use pgrx::pg_sys;
 use std::cell::{Cell, RefCell};
 
@@ -69,11 +69,13 @@ fn state_of(source: &Source) -> State {
     members.into_iter().map(triggers::state).max().unwrap_or(State::Complete)
 }
 
-/// The sources of which `repair` would change something.
+/// The sources of which `repair` would change something, and tables that have triggers without being part of any.
 pub fn faulty() -> Vec<pg_sys::Oid> {
-    let sources = source::all().into_iter().map(|source| source.relid);
-    let mut faulty: Vec<_> =
-        sources.filter(|&relid| examine(relid) != State::Complete || ddl::is_outdated(relid)).collect();
+    let sources = source::all();
+    let members: HashSet<pg_sys::Oid> = sources.iter().flat_map(|source| source.members.iter().copied()).collect();
+    let strays = triggers::tables().into_iter().filter(|table| !members.contains(table));
+    let wrong = |relid: &pg_sys::Oid| examine(*relid) != State::Complete || ddl::is_outdated(*relid);
+    let mut faulty: Vec<_> = sources.iter().map(|source| source.relid).filter(wrong).chain(strays).collect();
     faulty.sort_unstable_by_key(|relid| relid.to_u32());
     faulty
 }

@@ -30,6 +30,7 @@ use super::{check, ddl, install, lock};
 use crate::catalog::installation::{self, Installation};
 use crate::catalog::{source, stream_table};
 use crate::error::error;
+use crate::pg::relation::Relation;
 use crate::pg::{names, server};
 use crate::wakeup;
 use pgrx::{PgSqlErrorCode, pg_sys};
@@ -64,13 +65,23 @@ pub fn doubt(sources: impl IntoIterator<Item = pg_sys::Oid>) -> Option<&'static 
 }
 
 fn upgrade_reason() -> &'static str {
-    let here = |installation: Installation| installation.server_catversion == Some(server::catalog_version());
-    if installation::get().is_some_and(here) { PG_UPGRADE } else { PG_UPGRADE_MAJOR }
+    // Before there was a row, there was one major version only that the extension ran on.
+    let major = |installation: Installation| installation.server_catversion.unwrap_or(server::catalog_version());
+    match installation::get().map(major) == Some(server::catalog_version()) {
+        true => PG_UPGRADE,
+        false => PG_UPGRADE_MAJOR,
+    }
 }
 
-/// Brings the capture of a source in line with its definition. True if changes may have been lost, and its readers are
-/// marked for recompute.
+/// Brings the capture of a source, or the triggers of a table that is none, in line with the catalog. True if changes may
+/// have been lost, and the source's readers are marked for recompute.
 pub fn repair(relid: pg_sys::Oid) -> bool {
+    if source::get(relid).is_none() {
+        if Relation::try_open(relid, pg_sys::ShareRowExclusiveLock).is_some() {
+            install::arm(&[relid]);
+        }
+        return false;
+    }
     if check::examine(relid) == State::Complete {
         ddl::sync(relid, None);
         return false;

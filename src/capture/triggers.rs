@@ -7,6 +7,7 @@ use super::family;
 use crate::catalog::source::{self, Level};
 use crate::error::cannot_happen;
 use crate::pg::catalog_table::{CatalogTable, Row, Rows, command_counter_increment, value};
+use crate::pg::depend::{self, Object};
 use crate::pg::relation::Relation;
 use crate::pg::{list, node};
 use pgrx::pg_sys;
@@ -152,6 +153,16 @@ fn present(relid: pg_sys::Oid) -> Vec<(Option<Kind>, Row)> {
     let rows = table.find(pg_sys::TriggerRelidNameIndexId.into(), trigger::TGRELID, relid, Rows::Latest);
     let ours = rows.into_iter().filter(|row| row.must::<pg_sys::Oid>(trigger::TGFOID) == function);
     ours.map(|row| (Kind::of(row.must(trigger::TGTYPE)), row)).collect()
+}
+
+/// Every table that has a capture trigger.
+pub fn tables() -> Vec<pg_sys::Oid> {
+    let function = Object { class: pg_sys::ProcedureRelationId, object: function() };
+    let triggers = depend::users_of(function).into_iter().filter(|user| user.class == pg_sys::TriggerRelationId);
+    let mut tables: Vec<_> = triggers.filter_map(|trigger| table_of(trigger.object)).collect();
+    tables.sort_unstable_by_key(|relid| relid.to_u32());
+    tables.dedup();
+    tables
 }
 
 /// The table of a capture trigger.

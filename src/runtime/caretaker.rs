@@ -61,10 +61,9 @@ fn look() -> bool {
         Ok(faulty) => faulty,
         Err(failure) => return failed(&failure),
     };
-    // All of them, whatever becomes of the others.
-    let repaired = faulty.into_iter().fold(true, |all, source| one(source) && all);
+    let left = faulty.into_iter().filter(|source| !one(*source)).count();
     let confirmed = xact::run(repair::confirm_server).map_err(|failure| failed(&failure)).is_ok();
-    repaired && confirmed
+    left == 0 && confirmed
 }
 
 fn one(source: pg_sys::Oid) -> bool {
