@@ -82,6 +82,21 @@ for (@ways)
 	is(last_actions($node, 'postgres', qw(copies totals of_parts of_parents)), join("\n", ('DIFFERENTIAL') x 4), "$way: incrementally");
 }
 
+# A session that has refreshed before looks again after an invalidation, be it of a partition only.
+my $session = $node->background_psql('postgres');
+$session->query('REFRESH MATERIALIZED VIEW of_parts');
+$node->safe_psql('postgres', "DELETE FROM pg_trigger WHERE $capture AND tgrelid = 'parts_1'::regclass");
+$node->safe_psql('postgres', 'INSERT INTO parts VALUES (1, 77); ANALYZE parts_1');
+$session->query('REFRESH MATERIALIZED VIEW of_parts');
+is($session->query('SELECT n, s FROM of_parts'), $node->safe_psql('postgres', 'SELECT count(*), sum(v) FROM parts'), 'after an invalidation');
+is($node->safe_psql('postgres', 'SELECT pgtrickle.repair_capture()'), 1, 'after an invalidation: repaired');
+$session->query('REFRESH MATERIALIZED VIEW of_parts');
+$node->safe_psql('postgres', 'INSERT INTO parts VALUES (1, 78); ANALYZE parts_1');
+$session->query('REFRESH MATERIALIZED VIEW of_parts');
+is($session->query('SELECT n, s FROM of_parts'), $node->safe_psql('postgres', 'SELECT count(*), sum(v) FROM parts'), 'after another one');
+is(last_actions($node, 'postgres', 'of_parts'), 'DIFFERENTIAL', 'after another one: incrementally');
+$session->quit;
+
 # A server without the library does DDL on what is captured, of which nobody is told.
 sub without_library
 {

@@ -9,13 +9,22 @@ use super::triggers::{self, State};
 use super::{ddl, family};
 use crate::catalog::source::{self, Source};
 use crate::pg::names;
+use crate::pg::relation::Relation;
 use hashbrown::{HashMap, HashSet};
 use pgrx::pg_sys;
 use std::cell::{Cell, RefCell};
 
+/// A source that was found complete.
+struct Found {
+    /// Whose invalidation calls for another look at the whole source.
+    whole: Vec<pg_sys::Oid>,
+    members: HashSet<pg_sys::Oid>,
+    /// Members that were invalidated since.
+    suspects: HashSet<pg_sys::Oid>,
+}
+
 thread_local! {
-    /// Sources found complete, with the relations whose invalidation calls for another look.
-    static COMPLETE: RefCell<HashMap<pg_sys::Oid, Vec<pg_sys::Oid>>> = RefCell::default();
+    static COMPLETE: RefCell<HashMap<pg_sys::Oid, Found>> = RefCell::default();
     /// Invalidations so far.
     static INVALIDATIONS: Cell<u64> = const { Cell::new(0) };
 }
@@ -24,11 +33,32 @@ thread_local! {
 const ATTEMPTS: usize = 3;
 
 /// Every change of `relid`, which is locked with its members, goes to its buffer. One look-up in a hash table, unless
-/// something has happened to it.
+/// something has happened to them.
 pub fn is_complete(relid: pg_sys::Oid) -> bool {
-    if COMPLETE.with_borrow(|complete| complete.contains_key(&relid)) {
-        return true;
+    let known = COMPLETE.with_borrow(|complete| complete.get(&relid).map(|found| found.suspects.is_empty()));
+    known == Some(true) || look_at_suspects(relid) || look(relid)
+}
+
+/// Most invalidations come from VACUUM and ANALYZE of one partition of many. False: more than that may have happened.
+fn look_at_suspects(relid: pg_sys::Oid) -> bool {
+    // It is not there if this ends with an error.
+    let Some(mut found) = COMPLETE.with_borrow_mut(|complete| complete.remove(&relid)) else { return false };
+    let before = INVALIDATIONS.get();
+    let complete = found.suspects.drain().all(|member| is_still_complete(member, relid));
+    let unchanged = complete && INVALIDATIONS.get() == before;
+    if unchanged {
+        COMPLETE.with_borrow_mut(|complete| complete.insert(relid, found));
     }
+    unchanged
+}
+
+/// A member below which there is nothing, and which is a member still: nothing else of the source has changed with it.
+fn is_still_complete(member: pg_sys::Oid, source: pg_sys::Oid) -> bool {
+    let leaf = Relation::try_open(member, pg_sys::AccessShareLock).is_some_and(|table| !table.form().relhassubclass);
+    leaf && family::ancestors(member).contains(&source) && triggers::state(member) != State::Incomplete
+}
+
+fn look(relid: pg_sys::Oid) -> bool {
     listen();
     let before = INVALIDATIONS.get();
     let Some(source) = source::get(relid) else { return false };
@@ -37,8 +67,9 @@ pub fn is_complete(relid: pg_sys::Oid) -> bool {
     }
     // What arrived meanwhile may be about the source.
     if INVALIDATIONS.get() == before {
-        let watched = source.members.iter().chain(&source.segments).copied().chain([relid]).collect();
-        COMPLETE.with_borrow_mut(|complete| complete.insert(relid, watched));
+        let whole = source.segments.into_iter().chain([relid]).collect();
+        let found = Found { whole, members: source.members.into_iter().collect(), suspects: HashSet::new() };
+        COMPLETE.with_borrow_mut(|complete| complete.insert(relid, found));
     }
     true
 }
@@ -93,5 +124,10 @@ fn listen() {
 extern "C-unwind" fn invalidate(_arg: pg_sys::Datum, relid: pg_sys::Oid) {
     let all = relid == pg_sys::InvalidOid;
     INVALIDATIONS.set(INVALIDATIONS.get() + 1);
-    COMPLETE.with_borrow_mut(|complete| complete.retain(|_, watched| !all && !watched.contains(&relid)));
+    COMPLETE.with_borrow_mut(|complete| {
+        complete.retain(|_, found| !all && !found.whole.contains(&relid));
+        complete.values_mut().filter(|found| found.members.contains(&relid)).for_each(|found| {
+            found.suspects.insert(relid);
+        });
+    });
 }
