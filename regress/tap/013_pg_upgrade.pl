@@ -78,9 +78,9 @@ my $setup = q{
 	CREATE MATERIALIZED VIEW generated WITH (pg_trickle.incremental) AS SELECT id, doubled FROM made;
 	CREATE MATERIALIZED VIEW aaa.early WITH (pg_trickle.incremental) AS SELECT page, count(*) AS n FROM visits GROUP BY page;
 	CREATE FUNCTION aaa.early_rows() RETURNS SETOF aaa.early LANGUAGE sql STABLE BEGIN ATOMIC SELECT * FROM aaa.early; END;
-	CREATE MATERIALIZED VIEW recomputed WITH (pg_trickle.incremental, pg_trickle.refresh_mode = 'FULL') AS SELECT count(*) AS n FROM orders;
+	CREATE MATERIALIZED VIEW recomputed WITH (pg_trickle.incremental, pg_trickle.refresh_mode = 'FULL', pg_trickle.schedule = '1s') AS SELECT count(*) AS n FROM orders;
 	CREATE TABLE lonely (k int);
-	CREATE MATERIALIZED VIEW recomputed_too WITH (pg_trickle.incremental, pg_trickle.refresh_mode = 'FULL') AS SELECT k FROM lonely;
+	CREATE MATERIALIZED VIEW recomputed_too WITH (pg_trickle.incremental, pg_trickle.refresh_mode = 'FULL', pg_trickle.schedule = '1s') AS SELECT k FROM lonely;
 	CREATE MATERIALIZED VIEW later WITH (pg_trickle.incremental) AS SELECT customer, min(amount) AS least FROM orders GROUP BY customer WITH NO DATA;
 	CREATE MATERIALIZED VIEW stopped WITH (pg_trickle.incremental) AS SELECT ms FROM visits;
 	SET ROLE alice;

@@ -27,8 +27,7 @@
 
 use super::triggers::State;
 use super::{check, ddl, install, lock};
-use crate::catalog::installation::{self, Installation};
-use crate::catalog::{source, stream_table};
+use crate::catalog::{installation, source, stream_table};
 use crate::error::error;
 use crate::pg::relation::Relation;
 use crate::pg::{names, server};
@@ -66,11 +65,8 @@ pub fn doubt(sources: impl IntoIterator<Item = pg_sys::Oid>) -> Option<&'static 
 
 fn upgrade_reason() -> &'static str {
     // Before there was a row, there was one major version only that the extension ran on.
-    let major = |installation: Installation| installation.server_catversion.unwrap_or(server::catalog_version());
-    match installation::get().map(major) == Some(server::catalog_version()) {
-        true => PG_UPGRADE,
-        false => PG_UPGRADE_MAJOR,
-    }
+    let known = installation::get().and_then(|installation| installation.server_catversion);
+    if known.is_none_or(|known| known == server::catalog_version()) { PG_UPGRADE } else { PG_UPGRADE_MAJOR }
 }
 
 /// Brings the capture of a source, or the triggers of a table that is none, in line with the catalog. True if changes may
