@@ -10,6 +10,7 @@ CREATE TABLE pgtrickle_internal.installation (
     server_catversion integer,
     library           text
 );
+-- On which server capture is complete is not known: the scheduler looks at it, and has every view recomputed once.
 INSERT INTO pgtrickle_internal.installation (catalog_version) VALUES (2);
 
 -- Why contents were computed anew. Markers of pgtrickle_internal.reinit that 0.1.0 left are answered as they stand.
@@ -89,3 +90,8 @@ END;
 INSERT INTO pgtrickle_internal.reinit (view, reason)
     SELECT relid, 'FORMAT_CHANGED: What is stored for it has the format of another release.'
       FROM pgtrickle_internal.stream_table WHERE frontier IS NOT NULL;
+-- What the scheduler does by itself. It locks the tables it repairs against writers, so it is not for everybody.
+CREATE FUNCTION pgtrickle.repair_capture() RETURNS integer
+    LANGUAGE c AS 'MODULE_PATHNAME', 'repair_capture_wrapper';
+REVOKE EXECUTE ON FUNCTION pgtrickle.repair_capture() FROM PUBLIC;
+COMMENT ON FUNCTION pgtrickle.repair_capture() IS 'puts capture triggers in order; how many tables may have lost changes';

@@ -28,7 +28,9 @@ CREATE TABLE pgtrickle_internal.installation (
     server_catversion integer,
     library           text
 );
-INSERT INTO pgtrickle_internal.installation (catalog_version) VALUES (2);
+-- The server that creates the extension: nothing is captured yet, so capture is complete on it.
+INSERT INTO pgtrickle_internal.installation (catalog_version, system_identifier, server_catversion, library)
+    SELECT 2, system_identifier, catalog_version_no, '0.2.0' FROM pg_catalog.pg_control_system();
 
 -- One row per stream table. Its schedule, refresh_mode and cdc_mode stand in pg_class.reloptions only.
 CREATE TABLE pgtrickle_internal.stream_table (
@@ -518,6 +520,12 @@ BEGIN ATOMIC
            SELECT coalesce(sum(pg_catalog.pg_table_size(member)), 0)::bigint AS bytes FROM unnest(s.tables) AS member) b
      ORDER BY 1;
 END;
+
+-- What the scheduler does by itself. It locks the tables it repairs against writers, so it is not for everybody.
+CREATE FUNCTION pgtrickle.repair_capture() RETURNS integer
+    LANGUAGE c AS 'MODULE_PATHNAME', 'repair_capture_wrapper';
+REVOKE EXECUTE ON FUNCTION pgtrickle.repair_capture() FROM PUBLIC;
+COMMENT ON FUNCTION pgtrickle.repair_capture() IS 'puts capture triggers in order; how many tables may have lost changes';
 
 CREATE FUNCTION pgtrickle_internal.paused_since() RETURNS timestamptz
     LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'paused_since_wrapper';

@@ -37,7 +37,7 @@ pub fn before_detach_concurrently(parent: pg_sys::Oid) {
 }
 
 /// Brings capture of a source in line with its current definition, after DDL on `altered`.
-fn sync(relid: pg_sys::Oid, altered: Option<pg_sys::Oid>) {
+pub(super) fn sync(relid: pg_sys::Oid, altered: Option<pg_sys::Oid>) {
     if let Some((before, now)) = compare(relid) {
         if before != now {
             lock_changed(&before, &now);
@@ -47,6 +47,11 @@ fn sync(relid: pg_sys::Oid, altered: Option<pg_sys::Oid>) {
         // What ALTER TABLE .. DISABLE TRIGGER did is undone under the lock it took.
         altered.into_iter().filter(|relid| now.members.contains(relid)).for_each(triggers::reconcile);
     }
+}
+
+/// The catalog does not say of a source what it is now: DDL ran in a server without the library.
+pub(super) fn is_outdated(relid: pg_sys::Oid) -> bool {
+    compare(relid).is_some_and(|(before, now)| before != now)
 }
 
 /// A source as we remember it and as it is; None when the table or its capture is gone.
@@ -102,7 +107,7 @@ fn has_rows(relid: pg_sys::Oid) -> bool {
     }
 }
 
-fn recompute(source: &Source, reason: RecomputeReason) {
+pub(super) fn recompute(source: &Source, reason: RecomputeReason) {
     for view in dependency::dependants_of(source.relid) {
         stream_table::set_reinit(view, reason);
     }

@@ -8,12 +8,15 @@
 //! * `trigger` runs in the writer's statement: looks up what the table feeds (`cache`), makes versions of rows (`image`)
 //!   and writes them packed (`buffer`). [`DeltaWriter`] does the same for a stream table's refresh.
 //! * [`frontier`] says what a view has seen; [`BufferScan`] and [`Pending`] read what is beyond it (`scan`).
+//! * `check` says whether the triggers are all there, [`repair`] puts them back; [`restore`] makes them while pg_upgrade
+//!   restores a schema.
 //! * [`trim`] throws away what every view has seen; [`grown_buffers`] are those where it could not for too long.
 //!
 //! Locks, in the order they are taken: the members, the source's row in our catalog (`lock`), the segments.
 
 mod buffer;
 mod cache;
+mod check;
 pub mod ddl;
 mod delta_writer;
 mod family;
@@ -24,6 +27,8 @@ mod image;
 mod in_use;
 mod install;
 mod lock;
+pub mod repair;
+pub mod restore;
 pub mod scan;
 mod segment;
 mod snapshot;

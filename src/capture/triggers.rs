@@ -7,13 +7,14 @@ use super::family;
 use crate::catalog::source::{self, Level};
 use crate::error::cannot_happen;
 use crate::pg::catalog_table::{CatalogTable, Row, Rows, command_counter_increment, value};
+use crate::pg::depend::{self, Object};
 use crate::pg::relation::Relation;
 use crate::pg::{list, node};
 use pgrx::pg_sys;
 use std::ffi::{CStr, c_char};
 
 /// What a trigger reacts to; its name and everything else follow.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Insert,
     Update,
@@ -76,10 +77,35 @@ mod trigger {
 
 const ALWAYS: i8 = pg_sys::TRIGGER_FIRES_ALWAYS as i8;
 
+/// How the capture triggers of a table compare with what the sources it feeds require.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum State {
+    Complete,
+    /// There are others besides, which capture nothing.
+    Surplus,
+    /// One is missing or does not fire: changes are lost.
+    Incomplete,
+}
+
+/// As pg_trigger has it now, which may be newer than what this backend's relcache entries hold.
+pub fn state(relid: pg_sys::Oid) -> State {
+    let (wanted, present) = (wanted(relid), present(relid));
+    let fires = |kind: &Kind| present.iter().any(|(there, row)| *there == Some(*kind) && is_always(row));
+    match wanted.iter().all(fires) {
+        false => State::Incomplete,
+        true if present.len() > wanted.len() => State::Surplus,
+        true => State::Complete,
+    }
+}
+
 /// Creates, drops and re-enables capture triggers of `relid` as the sources it feeds require.
 /// The caller holds ShareRowExclusiveLock on it if anything can change.
 pub fn reconcile(relid: pg_sys::Oid) {
-    let wanted = wanted(relid);
+    reconcile_with(relid, wanted(relid));
+}
+
+/// As `reconcile`, but the caller knows what is required.
+pub fn reconcile_with(relid: pg_sys::Oid, wanted: Vec<Kind>) {
     let present = present(relid);
     for (kind, row) in &present {
         match kind.filter(|kind| wanted.contains(kind)) {
@@ -102,15 +128,20 @@ fn wanted(relid: pg_sys::Oid) -> Vec<Kind> {
     }
     let levels: Vec<Level> =
         family::ancestors(relid).into_iter().filter_map(source::get).map(|source| source.level).collect();
-    let mut kinds = Vec::new();
-    if levels.contains(&Level::Statement) {
+    if levels.is_empty() {
+        return Vec::new();
+    }
+    kinds(relkind, levels.contains(&Level::Statement), levels.contains(&Level::Row))
+}
+
+/// The triggers on a table of this kind for sources captured by statements, by rows, or both.
+pub fn kinds(relkind: u8, statement: bool, row: bool) -> Vec<Kind> {
+    let mut kinds = vec![Kind::Truncate];
+    if statement {
         kinds.extend([Kind::Insert, Kind::Update, Kind::Delete]);
     }
-    if levels.contains(&Level::Row) && relkind == pg_sys::RELKIND_RELATION {
+    if row && relkind == pg_sys::RELKIND_RELATION {
         kinds.push(Kind::Row);
-    }
-    if !levels.is_empty() {
-        kinds.push(Kind::Truncate);
     }
     kinds
 }
@@ -124,6 +155,16 @@ fn present(relid: pg_sys::Oid) -> Vec<(Option<Kind>, Row)> {
     ours.map(|row| (Kind::of(row.must(trigger::TGTYPE)), row)).collect()
 }
 
+/// Every table that has a capture trigger.
+pub fn tables() -> Vec<pg_sys::Oid> {
+    let function = Object { class: pg_sys::ProcedureRelationId, object: function() };
+    let triggers = depend::users_of(function).into_iter().filter(|user| user.class == pg_sys::TriggerRelationId);
+    let mut tables: Vec<_> = triggers.filter_map(|trigger| table_of(trigger.object)).collect();
+    tables.sort_unstable_by_key(|relid| relid.to_u32());
+    tables.dedup();
+    tables
+}
+
 /// The table of a capture trigger.
 pub fn table_of(trigger: pg_sys::Oid) -> Option<pg_sys::Oid> {
     let table = CatalogTable::open_for_read(pg_sys::TriggerRelationId);
@@ -133,6 +174,11 @@ pub fn table_of(trigger: pg_sys::Oid) -> Option<pg_sys::Oid> {
 
 /// The oid of `pgtrickle_internal.capture()`.
 fn function() -> pg_sys::Oid {
+    try_function().unwrap_or_else(|| cannot_happen("function pgtrickle_internal.capture() is missing"))
+}
+
+/// None while pg_upgrade has not restored it yet.
+pub fn try_function() -> Option<pg_sys::Oid> {
     // SAFETY: a syscache look-up by name, arguments and schema.
     let oid = unsafe {
         let no_arguments = pg_sys::buildoidvector(std::ptr::null(), 0);
@@ -145,15 +191,16 @@ fn function() -> pg_sys::Oid {
             pg_sys::Datum::from(0usize),
         )
     };
-    if oid == pg_sys::InvalidOid {
-        cannot_happen("function pgtrickle_internal.capture() is missing");
-    }
-    oid
+    (oid != pg_sys::InvalidOid).then_some(oid)
+}
+
+fn is_always(row: &Row) -> bool {
+    row.must::<i8>(trigger::TGENABLED) == ALWAYS
 }
 
 /// Undoes ALTER TABLE .. DISABLE TRIGGER: a change that is not captured would be lost (promise 2).
 fn enable(row: &Row) {
-    if row.must::<i8>(trigger::TGENABLED) != ALWAYS {
+    if !is_always(row) {
         CatalogTable::open_for_write(pg_sys::TriggerRelationId).update(row, &[(trigger::TGENABLED, value(ALWAYS))]);
         // SAFETY: the table exists.
         unsafe { pg_sys::CacheInvalidateRelcacheByRelid(row.must(trigger::TGRELID)) };

@@ -8,6 +8,7 @@
 pub mod control;
 pub mod dependency;
 pub mod history;
+pub mod installation;
 pub mod recompute_reason;
 pub mod source;
 pub mod state;

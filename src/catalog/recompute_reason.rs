@@ -43,6 +43,8 @@ reasons! {
     RefreshFailed "REFRESH_FAILED" "A refresh failed.";
     Mismatch "MISMATCH" "Changes did not fit its contents.";
     PgUpgrade "PG_UPGRADE" "The server was upgraded.";
+    PgUpgradeMajor "PG_UPGRADE_MAJOR" "The server was upgraded to another major version.";
+    CaptureIncomplete "CAPTURE_INCOMPLETE" "A capture trigger of a table it reads is missing or disabled.";
     CaptureRepaired "CAPTURE_REPAIRED" "The capture of a table it reads was found incomplete and was repaired.";
     FormatChanged "FORMAT_CHANGED" "What is stored for it has the format of another release.";
 }

@@ -344,6 +344,12 @@ pub fn reinit(relid: pg_sys::Oid) -> Option<String> {
     markers.find(REINIT_VIEW.oid(), marker::VIEW, relid, Rows::Latest).first().map(|row| row.must(marker::REASON))
 }
 
+/// Whether a recompute is due for this reason, perhaps among others.
+pub fn is_due_for(relid: pg_sys::Oid, reason: RecomputeReason) -> bool {
+    let markers = REINIT.open_for_read().find(REINIT_VIEW.oid(), marker::VIEW, relid, Rows::Latest);
+    markers.iter().any(|row| row.must::<String>(marker::REASON) == reason.to_string())
+}
+
 /// A recompute at the active snapshot answers the markers that snapshot sees, and no others.
 pub fn clear_reinit(relid: pg_sys::Oid) {
     delete_markers(relid, Rows::Active);

@@ -3,6 +3,7 @@
 //! The server creates the view without our options and without data; then the view is registered and populated as a
 //! refresh would.
 
+use crate::capture;
 use crate::catalog::{self, version};
 use crate::error::error;
 use crate::pg;
@@ -55,7 +56,8 @@ fn wants_stream_table(stored: &Stored) -> bool {
 fn finish(call: &Call, create: &CreateView, stored: Stored) {
     let view = create.relation().find_where_created().expect("the server has just created it");
     if pg::upgrading() {
-        // pg_upgrade brings the internal tables along as they are.
+        // pg_upgrade brings the internal tables along as they are, but not the triggers.
+        capture::restore::note_view(view);
         return stored.write(view);
     }
     registration::register(view, stored);

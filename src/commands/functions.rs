@@ -2,6 +2,7 @@
 //!
 //! Each builds the statement a user could have written and has the server execute it, so there is one path.
 
+use crate::capture::repair;
 use crate::catalog::stream_table::{self, Status};
 use crate::catalog::{control, version};
 use crate::error::error;
@@ -185,6 +186,16 @@ fn resume_all() {
     version::require();
     privilege::require_writable("resume_all()");
     control::set_paused(false);
+}
+
+/// The number of sources whose changes may have been lost.
+#[pg_extern]
+fn repair_capture() -> i32 {
+    version::require();
+    privilege::require_writable("repair_capture()");
+    let lost = repair::faulty().into_iter().filter(|source| repair::repair(*source)).count();
+    repair::confirm_server();
+    lost as i32
 }
 
 #[pg_extern]

@@ -1,7 +1,8 @@
 //! Which statements and catalog changes concern us, and who handles each.
 
-use super::{alter, create, drop, redefinition, refresh_stmt, runtime, source_ddl, update};
+use super::{alter, create, drop, redefinition, refresh_stmt, restore, runtime, source_ddl, update};
 use crate::catalog;
+use crate::pg;
 use crate::pg::utility::{Call, Event, Provider, Verdict, Watcher};
 use crate::wakeup;
 use pgrx::pg_sys::{self, NodeTag};
@@ -15,12 +16,18 @@ impl Provider for Commands {
         let ours = matches!(tag, T_CreateTableAsStmt | T_AlterTableStmt | T_RefreshMatViewStmt | T_ExplainStmt);
         let drops = matches!(tag, T_DropStmt | T_DropOwnedStmt | T_AlterExtensionStmt);
         let sources = matches!(tag, T_CreateStmt | T_CreateForeignTableStmt | T_RenameStmt | T_IndexStmt | T_ViewStmt);
-        ours || drops || sources || redefines(tag) || source_ddl::is_about_subscriptions(tag) || runtime::concerns(call)
+        ours || drops
+            || sources
+            || redefines(tag)
+            || source_ddl::is_about_subscriptions(tag)
+            || runtime::concerns(call)
+            || restore::concerns(call)
     }
 
     fn before(call: &Call) -> Verdict {
         match call.tag() {
             NodeTag::T_CreateTableAsStmt => create::before(call),
+            _ if pg::upgrading() => restore::before(call),
             _ if runtime::concerns(call) => runtime::before(call),
             _ if !catalog::installed() => Verdict::Pass,
             NodeTag::T_AlterTableStmt => alter::before(call).unwrap_or_else(|| source_ddl::before(call)),
@@ -34,7 +41,7 @@ impl Provider for Commands {
     }
 
     fn pending() -> bool {
-        drop::pending() || source_ddl::pending() || redefinition::pending()
+        drop::pending() || source_ddl::pending() || redefinition::pending() || restore::pending()
     }
 
     fn settle() {
@@ -42,6 +49,7 @@ impl Provider for Commands {
             drop::sweep();
             source_ddl::settle();
             redefinition::settle();
+            restore::settle();
         }
     }
 }

@@ -8,6 +8,7 @@ pub mod hook;
 pub mod preload;
 pub mod redefinition;
 pub mod refresh_stmt;
+pub mod restore;
 pub mod runtime;
 pub mod source_ddl;
 pub mod update;

@@ -25,6 +25,30 @@ pub fn of_view(view: &Relation) -> Option<Query> {
     }
 }
 
+/// The queries inside the row security policies of a table, whoever they are for.
+pub fn in_policies(table: &Relation) -> Vec<Query> {
+    let mut found = vec![];
+    // SAFETY: the relcache entry is pinned by the handle; without row security there is no descriptor.
+    unsafe {
+        let security = (*table.as_ptr()).rd_rsdesc;
+        if security.is_null() {
+            return found;
+        }
+        for policy in list::iter::<pg_sys::RowSecurityPolicy>((*security).policies) {
+            if let Some(qual) = Node::from_raw((*policy).qual.cast::<pg_sys::Node>()) {
+                walk::walk(qual, Scope::EXPRESSIONS, &mut |node, _| match node.cast::<pg_sys::Query>() {
+                    Some(query) => {
+                        found.push(query.copy());
+                        Visit::Over
+                    }
+                    None => Visit::Into,
+                });
+            }
+        }
+    }
+    found
+}
+
 /// Locks what the query reads and rewrites it: plain views become subqueries, the policies for the owner become security
 /// quals. The query is used up.
 pub fn rewritten(query: Query, owner: &AsOwner) -> Query {

@@ -22,3 +22,14 @@ pub unsafe fn guarded<R: Copy>(call: impl FnOnce() -> R) -> R {
     // SAFETY: the caller keeps destructors out of the closure.
     unsafe { pgrx::pg_sys::ffi::pg_guard_ffi_boundary(call) }
 }
+
+/// What initdb gave the server; pg_upgrade and pg_createsubscriber give it another.
+pub fn system_identifier() -> i64 {
+    // SAFETY: reads the control file's copy in shared memory, which every process has.
+    unsafe { pgrx::pg_sys::GetSystemIdentifier() as i64 }
+}
+
+/// The version of the server's own catalogs: another for every major version.
+pub fn catalog_version() -> i32 {
+    pgrx::pg_sys::CATALOG_VERSION_NO as i32
+}

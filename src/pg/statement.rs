@@ -345,6 +345,13 @@ pub fn indexed_table(call: &Call) -> Option<RangeVar> {
     unsafe { is_a(stmt, NodeTag::T_IndexStmt).then(|| RangeVar::new((*stmt).relation)) }
 }
 
+/// The table a CREATE POLICY is on.
+pub fn policy_table(call: &Call) -> Option<RangeVar> {
+    let stmt: *mut pg_sys::CreatePolicyStmt = call.tree();
+    // SAFETY: every CREATE POLICY names its table.
+    unsafe { is_a(stmt, NodeTag::T_CreatePolicyStmt).then(|| RangeVar::new((*stmt).table)) }
+}
+
 /// The relation of a RENAME COLUMN.
 pub fn renamed_column_of(call: &Call) -> Option<RangeVar> {
     let stmt: *mut pg_sys::RenameStmt = call.tree();

@@ -108,6 +108,10 @@ impl Failure {
         self.within(Report::log);
     }
 
+    pub fn debug(&self) {
+        self.within(Report::debug);
+    }
+
     /// Message, DETAIL and CONTEXT, as the server's log shows them.
     pub fn text(&self) -> String {
         let mut text = self.message.clone();

@@ -3,11 +3,13 @@
 use super::entry::name;
 use super::scope::Asked;
 use crate::capture::frontier::Frontier;
+use crate::capture::repair;
 use crate::catalog::dependency;
 use crate::catalog::recompute_reason::RecomputeReason;
 use crate::catalog::stream_table::{self, StreamTable};
 use crate::error::error;
 use crate::pg::{names, snapshot};
+use crate::plan::cache::Entry;
 use pgrx::{PgSqlErrorCode, pg_sys};
 
 pub enum Contents {
@@ -26,11 +28,11 @@ pub enum Contents {
 
 impl Contents {
     /// What a view holds, as its row and its marker say.
-    pub fn of(view: pg_sys::Oid, row: &StreamTable, asked: Asked) -> Self {
+    pub fn of(view: pg_sys::Oid, row: &StreamTable, entry: &Entry, asked: Asked) -> Self {
         match row.frontier.as_deref().map(Frontier::stored) {
             None => without_frontier(view, asked),
             Some(_) if row.may_be_replaced() => replaced(view, asked),
-            Some(frontier) => due(row).map_or(Self::Current(frontier), Self::Due),
+            Some(frontier) => due_or_doubtful(row, entry).map_or(Self::Current(frontier), Self::Due),
         }
     }
 
@@ -66,6 +68,13 @@ impl Contents {
             Self::Replaced(None) | Self::Current(_) => false,
         }
     }
+}
+
+/// Doubt comes first: a repair that makes capture complete leaves a marker (capture/repair.rs).
+pub fn due_or_doubtful(row: &StreamTable, entry: &Entry) -> Option<String> {
+    let sources = || entry.circuit.sources.iter().filter(|source| source.capturable).map(|source| source.relid);
+    let doubt = row.captured.then(|| repair::doubt(sources())).flatten();
+    due(row).or_else(|| doubt.map(|reason| reason.to_string()))
 }
 
 /// Why the contents must be computed anew, if they must.

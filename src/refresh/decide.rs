@@ -6,7 +6,8 @@ use super::pending::{PendingChanges, Versions};
 use super::scope::{Asked, Scope};
 use crate::capture;
 use crate::capture::frontier::Frontier;
-use crate::catalog::stream_table::StreamTable;
+use crate::catalog::recompute_reason::RecomputeReason;
+use crate::catalog::stream_table::{self, StreamTable};
 use crate::exec::apply;
 use crate::identity::AsOwner;
 use crate::pg::relation::Relation;
@@ -32,6 +33,8 @@ pub enum Recompute {
     Failed,
     /// The stored contents cannot be continued.
     Reinitialize,
+    /// Nor can the index that finds them be relied on.
+    Upgrade,
 }
 
 /// What one view needs; the estimates where there was a choice.
@@ -48,10 +51,18 @@ pub fn work(contents: &Contents, entry: &Entry, row: &StreamTable, scope: Scope)
         Contents::Unpopulated => anew(Recompute::Populate),
         // Their age is unknown: they are compared.
         Contents::Adopted => anew(Recompute::Always),
+        Contents::Replaced(_) | Contents::Due(_) if renews_index(row.relid, contents) => anew(Recompute::Upgrade),
         Contents::Replaced(_) | Contents::Due(_) => anew(Recompute::Reinitialize),
         Contents::Current(_) if !row.captured || entry.circuit.always_recompute => anew(Recompute::Always),
         Contents::Current(frontier) => continued(frontier, entry, scope),
     }
+}
+
+/// Another major version of the server may give rows other hashes.
+fn renews_index(view: pg_sys::Oid, contents: &Contents) -> bool {
+    let reason = RecomputeReason::PgUpgradeMajor;
+    let is_it = |due: &String| *due == reason.to_string();
+    matches!(contents, Contents::Due(due) if is_it(due)) || stream_table::is_due_for(view, reason)
 }
 
 fn continued(frontier: &Frontier, entry: &Entry, scope: Scope) -> (Work, Option<PendingChanges>) {

@@ -7,6 +7,7 @@
 use super::perform::Probe;
 use super::preview::preview;
 use super::{Action, Initiator, choice::Costs, progress, wave};
+use crate::capture;
 use crate::exec::run::Execution;
 use crate::pg::explain::Explain;
 use pgrx::pg_sys;
@@ -35,6 +36,7 @@ pub fn explain(view: pg_sys::Oid, to: Explain) -> String {
 
 fn analyze(view: pg_sys::Oid, probe: &mut Probe) {
     let _shown = progress::begin(Initiator::Manual);
+    capture::repair::confirm_server();
     let wave = wave::lock(&[view]);
     wave.iter().for_each(wave::Member::pin);
     let refreshed = super::run(&wave, Some(view), Some(probe));

@@ -150,6 +150,7 @@ impl Step {
 /// The caller has checked that the user may refresh it.
 pub fn refresh(view: pg_sys::Oid, initiator: Initiator) -> Outcome {
     let _shown = progress::begin(initiator);
+    capture::repair::confirm_server();
     let wave = wave::lock(&[view]);
     capture::trim(wave.iter().flat_map(Member::sources));
     wave.iter().for_each(Member::pin);
@@ -175,6 +176,7 @@ pub fn scheduled(due: &[Due]) -> Option<Refreshed> {
             return None;
         }
     }
+    capture::repair::confirm_server();
     let views: Vec<pg_sys::Oid> = due.iter().map(|due| due.view).collect();
     let wave = wave::lock(&views);
     if wave.iter().any(|member| member.row.frontier.is_none()) {

@@ -140,8 +140,8 @@ fn prepared(entry: &Rc<Entry>, why: &Recompute, scope: Scope) -> (Action, Rc<Pla
     }
     let entry = entry::with_index(entry, scope.owner);
     let action = match why {
-        Recompute::Reinitialize => {
-            apply::renew_index(view, &entry.target.index);
+        Recompute::Reinitialize | Recompute::Upgrade => {
+            apply::renew_index(view, &entry.target.index, matches!(why, Recompute::Upgrade));
             Action::Reinitialize
         }
         _ => Action::Full,

@@ -1,7 +1,7 @@
 //! The plan a refresh would run now, without refreshing anything.
 
 use super::choice::Costs;
-use super::contents::{Contents, due};
+use super::contents::{Contents, due_or_doubtful};
 use super::decide::{self, Work};
 use super::entry;
 use super::pending::Versions;
@@ -39,7 +39,7 @@ fn plan(entry: &Entry, row: &StreamTable, scope: Scope) -> (Rc<Plan>, Option<Cos
     let whole = |costs| (decide::full_plan(entry, scope.owner), costs);
     let Some(frontier) = row.frontier.as_deref().map(Frontier::stored) else { return whole(None) };
     // A refresh would first follow a query that has become another one.
-    if due(row).is_some() || row.fingerprint != entry.circuit.fingerprint {
+    if due_or_doubtful(row, entry).is_some() || row.fingerprint != entry.circuit.fingerprint {
         return whole(None);
     }
     match decide::work(&Contents::Current(frontier), entry, row, scope).0 {

@@ -38,7 +38,7 @@ fn refresh(member: &Member, scope: Scope, taken: pg_sys::TimestampTz, probe: Opt
     entrance::check_order(*view, row, &new);
     entrance::refuse_if_in_use(&member.entry);
 
-    let contents = Contents::of(*view, row, scope.asked);
+    let contents = Contents::of(*view, row, &member.entry, scope.asked);
     let again = contents.are_too_old_at(&new);
     let entry = indexed(&member.entry, &contents, scope.owner);
 

@@ -5,8 +5,10 @@
 //!   [`views`] is what it knows of the stream tables, [`pool`] of its workers.
 //! * [`worker`]: refreshes one wave after the other; [`failure`] says what becomes of one that fails.
 //! * [`alert`]: notifications, which only these processes send; [`watch`] is about what goes wrong without a failure.
+//! * [`caretaker`]: keeps capture complete.
 
 mod alert;
+mod caretaker;
 mod catalog;
 mod failure;
 mod launcher;

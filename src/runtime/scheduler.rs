@@ -1,6 +1,7 @@
 //! One per database: learns what changed, decides what is due, hands waves to workers. Sleeps while there is nothing to
 //! do, without a transaction and without looking at a clock.
 
+use super::caretaker::Caretaker;
 use super::catalog::{self, Picture};
 use super::pool::{self, Ending, Pool};
 use super::views::Views;
@@ -100,6 +101,7 @@ struct Scheduler {
     pool: Pool,
     views: Views,
     watch: Watch,
+    caretaker: Caretaker,
     /// The SQL objects do not fit, as has been told.
     mismatch: Option<Mismatch>,
     /// Of the catalog as `views` has it; None: to be read again in any case.
@@ -128,6 +130,7 @@ impl Scheduler {
             pool,
             views,
             watch: Watch::new(),
+            caretaker: Caretaker::new(),
             mismatch,
             generation: Some(generation),
             read_again: Time::MIN,
@@ -144,7 +147,8 @@ impl Scheduler {
                 break;
             }
             self.listen(now);
-            let next = self.work(now);
+            let look = self.caretaker.work(now, LOCK_TIMEOUT);
+            let next = self.work(now).into_iter().chain(look).min();
             let pause = next.map(|at| Duration::from_micros((at - clock::now()).max(0) as u64));
             process::wait(pause, c"PgTrickleScheduler");
         }
@@ -199,6 +203,7 @@ impl Scheduler {
                 watch::resumed(&self.views.resumed(&views));
                 self.views = views;
                 self.generation = Some(generation);
+                self.caretaker.look_soon();
             }
             Err(failure) => {
                 failure.warn();

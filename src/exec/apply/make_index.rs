@@ -62,11 +62,12 @@ pub fn demote_outdated(view: Oid, key: Option<&[usize]>) {
 }
 
 /// Makes the entries of an index anew if the view stores rows whose type may have lost a column since: a dropped column counts
-/// in neither a row's image nor its order, so the entries may be wrong.
-pub fn renew(view: Oid, index: &ApplyIndex) {
+/// in neither a row's image nor its order, so the entries may be wrong. And if `hashes` may have become others.
+pub fn renew(view: Oid, index: &ApplyIndex, hashes: bool) {
+    let outdated = hashes && matches!(index, ApplyIndex::Hash { .. });
     let (ApplyIndex::Key { index, .. } | ApplyIndex::Hash { index, .. }) = index else { return };
     let relation = Relation::open(view, pg_sys::RowExclusiveLock);
-    if relation.attributes().iter().any(|attribute| facts::holds_rows(attribute.atttypid)) {
+    if outdated || relation.attributes().iter().any(|attribute| facts::holds_rows(attribute.atttypid)) {
         // SAFETY: as REINDEX INDEX; nothing has the index open.
         unsafe {
             let (persistence, options) = (relation.form().relpersistence, pg_sys::ReindexParams::default());
