@@ -2,7 +2,8 @@
 //! under the settings in force when the view was made.
 
 use crate::catalog::stream_table;
-use crate::pg::{identity, names};
+use crate::pg::identity;
+use crate::pg::relation::Relation;
 use pgrx::pg_sys;
 
 pub use identity::AsOwner;
@@ -52,10 +53,12 @@ pub fn as_owner<R>(view: pg_sys::Oid, work: impl FnOnce(&AsOwner) -> R) -> R {
     as_owner_with(view, &pinned, work)
 }
 
-/// `as_owner` for a caller who has the stream table's row at hand.
+/// `as_owner` for a caller who has the stream table's row at hand. The view stays open as long as `work` lasts: what it
+/// calls of the owner's cannot drop or alter the view.
 pub fn as_owner_with<R>(view: pg_sys::Oid, pinned: &[String], work: impl FnOnce(&AsOwner) -> R) -> R {
     let settings: Vec<String> = EXACT.iter().map(|&exact| exact.to_owned()).chain(pinned.iter().cloned()).collect();
-    identity::run_as(names::owner(view), &settings, work)
+    let relation = Relation::open(view, pg_sys::AccessShareLock);
+    identity::run_as(relation.form().relowner, &settings, work)
 }
 
 /// Runs `work` on a query that belongs to no view: as the user who wrote it, restricted as the owner of a view of it

@@ -242,6 +242,38 @@ CALL more();
 REFRESH MATERIALIZED VIEW m.whose;
 SELECT DISTINCT who FROM m.whose ORDER BY 1;
 
+-- A function in the query that turns on its own view, or on what the view reads, harms nobody else.
+SET ROLE regress_mallory;
+CREATE FUNCTION m.run(statement text) RETURNS int VOLATILE LANGUAGE plpgsql AS 'BEGIN EXECUTE statement; RETURN 0; END';
+CREATE FUNCTION m.quietly(statement text) RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN m.run(statement); END';
+CREATE TABLE m.own (a int PRIMARY KEY);
+INSERT INTO m.own VALUES (1), (2), (3);
+CREATE MATERIALIZED VIEW m.refreshes WITH (pg_trickle.incremental) AS
+    SELECT a FROM m.own WHERE a > m.quietly('REFRESH MATERIALIZED VIEW m.refreshes') WITH NO DATA;
+CREATE MATERIALIZED VIEW m.drops WITH (pg_trickle.incremental) AS
+    SELECT a FROM m.own WHERE a > m.quietly('DROP MATERIALIZED VIEW m.drops') WITH NO DATA;
+CREATE MATERIALIZED VIEW m.releases WITH (pg_trickle.incremental) AS
+    SELECT a FROM m.own WHERE a > m.quietly('ALTER MATERIALIZED VIEW m.releases SET (pg_trickle.incremental = false)') WITH NO DATA;
+CREATE MATERIALIZED VIEW m.drops_table WITH (pg_trickle.incremental) AS
+    SELECT a FROM m.own WHERE a > m.quietly('DROP TABLE m.own CASCADE') WITH NO DATA;
+CREATE MATERIALIZED VIEW m.drops_index WITH (pg_trickle.incremental) AS
+    SELECT x.a, y.a AS b FROM m.own x JOIN m.own y USING (a) WHERE a > m.quietly('DROP INDEX IF EXISTS m.drops_index_trickle_idx') WITH NO DATA;
+RESET ROLE;
+\set VERBOSITY sqlstate
+REFRESH MATERIALIZED VIEW m.refreshes;
+REFRESH MATERIALIZED VIEW m.drops;
+EXPLAIN REFRESH MATERIALIZED VIEW m.drops;
+REFRESH MATERIALIZED VIEW m.releases;
+EXPLAIN REFRESH MATERIALIZED VIEW m.releases;
+REFRESH MATERIALIZED VIEW m.drops_table;
+EXPLAIN REFRESH MATERIALIZED VIEW m.drops_table;
+DO 'BEGIN REFRESH MATERIALIZED VIEW m.drops_index; EXCEPTION WHEN OTHERS THEN NULL; END';
+INSERT INTO m.own VALUES (4);
+DO 'BEGIN REFRESH MATERIALIZED VIEW m.drops_index; EXCEPTION WHEN OTHERS THEN NULL; END';
+DO 'BEGIN EXECUTE ''EXPLAIN ANALYZE REFRESH MATERIALIZED VIEW m.drops_index''; EXCEPTION WHEN OTHERS THEN NULL; END';
+\set VERBOSITY default
+SELECT current_user = session_user AS same_user, count(*) FROM m.own;
+
 \c - postgres
 SET client_min_messages = warning;
 DROP SCHEMA m CASCADE;

@@ -9,6 +9,9 @@ use crate::pg::{names, snapshot};
 use crate::plan::cache::Entry;
 use crate::registration;
 use pgrx::{PgSqlErrorCode, pg_sys};
+use std::cell::Cell;
+
+thread_local!(static UNDER_WAY: Cell<bool> = const { Cell::new(false) });
 
 /// The lock a refresh takes on its view. Nobody can read a view that is not populated, so populating it may exclude
 /// everybody.
@@ -49,5 +52,26 @@ pub fn refuse_if_in_use(entry: &Entry) {
             .hint("Call the refresh after the statement, not from within it.")
             .raise()
         }
+    }
+}
+
+/// While it lives, this session refreshes.
+pub struct Turn(());
+
+/// A function in a view's query may call for a refresh while one is under way, of the same view perhaps, whose
+/// contents would be computed twice. Refused.
+pub fn take_turn() -> Turn {
+    if UNDER_WAY.replace(true) {
+        error(PgSqlErrorCode::ERRCODE_OBJECT_IN_USE, "cannot refresh while a refresh of this session is under way")
+            .detail("A function called by the query of a stream table has called for another refresh.")
+            .hint("Take the call out of the function.")
+            .raise()
+    }
+    Turn(())
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        UNDER_WAY.set(false);
     }
 }

@@ -199,6 +199,7 @@ fn say_suspended(member: &Member) {
 /// Brings the locked members, those that are read before those that read them, to one snapshot. `target` is the view the
 /// user asked for, if any did; the probe is for that one.
 fn run(wave: &[Member], target: Option<pg_sys::Oid>, mut probe: Option<&mut Probe>) -> Refreshed {
+    let _turn = entrance::take_turn();
     pg_progress::members(wave.len());
     let taken = clock::now();
     let steps = snapshot::with_wave(|snapshot| {
