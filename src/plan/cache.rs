@@ -38,6 +38,8 @@ pub struct Entry {
     /// invalidates the entry. Ascending: they are locked in this order.
     relations: Vec<pg_sys::Oid>,
     valid: Cell<bool>,
+    /// Something changed under it while it was made.
+    overtaken: bool,
     /// When it was last asked for, in look-ups of this backend.
     used: Cell<u64>,
     /// The one used last comes last.
@@ -74,12 +76,14 @@ pub fn register() {
 }
 
 /// The valid entry of `view`, made by `build` if there is none. One that something has changed under while it was made is
-/// invalid from the start.
+/// invalid from the start, but not twice in a row: who asks again has locked what it reads meanwhile, and with
+/// debug_discard_caches something changes all the time.
 pub fn entry(view: pg_sys::Oid, build: impl FnOnce() -> (Circuit, Target)) -> Rc<Entry> {
     let known = ENTRIES.with_borrow(|entries| entries.get(&view).filter(|e| e.valid.get()).cloned());
     let entry = known.unwrap_or_else(|| {
-        forget(view);
-        let entry = Rc::new(make_entry(build));
+        let old = ENTRIES.with_borrow_mut(|entries| entries.remove(&view));
+        let patient = !old.is_some_and(|old| old.overtaken);
+        let entry = Rc::new(make_entry(build, patient));
         ENTRIES.with_borrow_mut(|entries| entries.insert(view, entry.clone()));
         make_room();
         entry
@@ -119,7 +123,7 @@ fn memory() -> pg_sys::MemoryContext {
     MEMORY.get()
 }
 
-fn make_entry(build: impl FnOnce() -> (Circuit, Target)) -> Entry {
+fn make_entry(build: impl FnOnce() -> (Circuit, Target), patient: bool) -> Entry {
     let watch = invalidation::watch();
     // SAFETY: the parent is never deleted.
     let memory = unsafe { Owned::make(memory(), c"pg_trickle view") };
@@ -127,17 +131,19 @@ fn make_entry(build: impl FnOnce() -> (Circuit, Target)) -> Entry {
     let mut relations: Vec<pg_sys::Oid> = mentioned(&circuit).chain([circuit.view]).collect();
     relations.sort_unstable_by_key(|relid| relid.to_u32());
     relations.dedup();
-    let entry = Entry {
+    let mut entry = Entry {
         circuit,
         target,
         relations,
         valid: Cell::new(true),
+        overtaken: false,
         used: Cell::new(0),
         deltas: RefCell::default(),
         full: RefCell::default(),
         _memory: memory,
     };
-    entry.valid.set(!watch.saw(|relid| entry.reads(relid)));
+    entry.overtaken = patient && watch.saw(|relid| entry.reads(relid));
+    entry.valid.set(!entry.overtaken);
     entry
 }
 

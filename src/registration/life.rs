@@ -68,7 +68,10 @@ fn refuse_temporary(view: pg_sys::Oid) {
 /// adoption of a view that others read can close a cycle; they call this before they lock that view, so that nobody
 /// waits here for somebody who waits for the view. Afterwards the catalogs are seen as the one before has left them.
 pub fn lock_graph() {
-    lock::take(STREAM_TABLE.oid(), pg_sys::InvalidOid, pg_sys::ExclusiveLock);
+    // Without the extension there is no graph.
+    if let Some(catalog) = STREAM_TABLE.find() {
+        lock::take(catalog, pg_sys::InvalidOid, pg_sys::ExclusiveLock);
+    }
 }
 
 /// A view that reads itself, by way of other stream tables, could never be refreshed. What the others read is taken from their
