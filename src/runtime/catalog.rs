@@ -64,8 +64,7 @@ pub fn read() -> Option<Picture> {
     for (view, dependency) in dependency::all() {
         sources.entry(view.to_u32()).or_default().push(dependency.source.to_u32());
     }
-    let mut picture =
-        Picture { paused: control::paused(), ..Picture::default() };
+    let mut picture = Picture { paused: control::paused(), ..Picture::default() };
     for row in stream_table::all() {
         let text = Stored::read(row.relid).options().schedule;
         let schedule = spec::parse(&text).unwrap_or_else(|_| cannot_happen("a stored schedule is malformed"));

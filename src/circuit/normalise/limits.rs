@@ -34,7 +34,8 @@ fn is_zero(limit: Any, owner: &AsOwner) -> bool {
 /// may be known only when the query runs.
 fn constant(limit: Any, owner: &AsOwner) -> Option<Node<pg_sys::Const>> {
     let is_cast = |call: Node<pg_sys::FuncExpr>| {
-        facts::is_builtin(call.get().funcid) && call.nodes(|call| call.args).into_iter().all(|arg| arg.is::<pg_sys::Const>())
+        facts::is_builtin(call.get().funcid)
+            && call.nodes(|call| call.args).into_iter().all(|arg| arg.is::<pg_sys::Const>())
     };
     match limit.cast::<pg_sys::FuncExpr>() {
         Some(call) if is_cast(call) => query::folded(limit, owner).cast(),
