@@ -39,7 +39,8 @@ impl Caretaker {
         self.due = Some(self.due.map_or(soon, |due| due.min(soon)));
     }
 
-    /// When to call again, if nothing else happens. `again` gives the scheduler its lock timeout back.
+    /// Looks if it is time to. When to call again, if nothing else happens. The scheduler's lock timeout is in force again
+    /// afterwards.
     pub fn work(&mut self, now: Time, lock_timeout: &std::ffi::CStr) -> Option<Time> {
         let due = self.due.unwrap_or(self.looked.saturating_add(SELDOM));
         if due > now {
