@@ -132,6 +132,8 @@ fn unreadable() -> ! {
 pub struct Pending {
     /// Row versions: an insert or delete is one, an update two.
     pub versions: u64,
+    /// How many of them are removals; of those too wide for a page, where it takes a look at them to tell, none.
+    pub removals: u64,
     /// Their bytes in the buffer (compressed, where wide).
     pub bytes: u64,
     /// How many of them are too wide for a page.
@@ -148,12 +150,12 @@ impl Pending {
     pub fn count(source: pg_sys::Oid, frontier: &Frontier, snapshot: pg_sys::Snapshot, xmin: u64) -> Self {
         let mut walk = Walk::begin(source, frontier, snapshot);
         // SAFETY: nothing in the closure has a destructor or panics.
-        let Counted { versions, bytes, wide } = unsafe { server::guarded(|| walk.count()) };
+        let Counted { versions, removals, bytes, wide } = unsafe { server::guarded(|| walk.count()) };
         walk.check_sound();
         let (horizon, beginnings) = (walk.horizon(), walk.beginnings(xmin));
         let unreadable = walk.met_unreadable;
         walk.end();
-        Self { versions, bytes, wide, unreadable, horizon, beginnings }
+        Self { versions, removals, bytes, wide, unreadable, horizon, beginnings }
     }
 
     /// Counts what is pending now.
@@ -175,6 +177,7 @@ impl Pending {
 #[derive(Clone, Copy, Default)]
 struct Counted {
     versions: u64,
+    removals: u64,
     bytes: u64,
     wide: u64,
 }
@@ -228,6 +231,7 @@ impl Walk {
                 let signed = unsafe { versions.add(at).cast::<u32>().read() };
                 at += max_align((signed & !NEGATIVE) as usize);
                 pending.versions += 1;
+                pending.removals += u64::from(signed & NEGATIVE != 0);
             }
             pending.bytes += size as u64;
         }

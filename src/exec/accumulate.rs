@@ -14,7 +14,7 @@
 //! 4. The state of a group is written right after its fold.
 //!
 //! It holds one group in memory, and is never rescanned. A delta that takes away what the state does not have is noted
-//! and ends the output (mismatch.rs).
+//! and ends the output, as is one that leaves more groups to recompute than the run allows (mismatch.rs).
 
 mod keys;
 mod output;
@@ -34,6 +34,7 @@ pub use state::layout;
 use super::fold::Fold;
 use super::mismatch;
 use super::node::{self, Explain, Node, Provider};
+use super::run::Run;
 use crate::error::cannot_happen;
 use crate::pg::interrupt;
 use crate::pg::memory::{reset, within};
@@ -68,6 +69,9 @@ pub struct Accumulate {
     group: *mut pg_sys::ExprContext,
     touched: u64,
     recomputed: u64,
+    /// Groups that wait, and how many may.
+    waiting: u64,
+    most_waiting: u64,
 }
 
 enum Phase {
@@ -99,7 +103,8 @@ impl Provider for Accumulate {
         unsafe {
             let group = pg_sys::CreateExprContext(node.estate());
             let results = result_desc(&spec);
-            Self {
+            let may_recompute = spec.may_recompute();
+            let mut this = Self {
                 mode: spec.mode,
                 input: Rows::new(child),
                 keys: Keys::new(&spec.keys, key_desc, node),
@@ -115,7 +120,13 @@ impl Provider for Accumulate {
                 group,
                 touched: 0,
                 recomputed: 0,
+                waiting: 0,
+                most_waiting: Run::of(node.estate()).map_or(u64::MAX, |run| run.most_groups),
+            };
+            if may_recompute && flags & pg_sys::EXEC_FLAG_EXPLAIN_ONLY as i32 != 0 {
+                this.recomputes.iter_mut().for_each(Recompute::preview);
             }
+            this
         }
     }
 
@@ -153,6 +164,12 @@ impl Provider for Accumulate {
         if to.analyze() {
             to.integer(c"Groups Touched", self.touched);
             to.integer(c"Groups Recomputed", self.recomputed);
+        }
+        if self.recomputes.iter().any(Recompute::is_started) {
+            let labels = [c"Group Recompute", c"Group Recompute of Keys with NULLs"];
+            to.list(c"Group Recomputes", || {
+                self.recomputes.iter().zip(labels).for_each(|(recompute, label)| recompute.explain(to, label));
+            });
         }
     }
 }
@@ -290,6 +307,10 @@ impl Accumulate {
         let key = self.keys.current();
         let with_nulls = key.row(self.keys.count()).nulls.contains(&true);
         self.recomputes[with_nulls as usize].put(key);
+        self.waiting += 1;
+        if self.waiting > self.most_waiting {
+            mismatch::note_too_dear();
+        }
     }
 
     /// Results of the aggregates over the fold as it stands.

@@ -19,6 +19,8 @@ pub struct Run<'a> {
     pub snapshot: WaveSnapshot,
     /// Changes the view already contains; deltas are what came after.
     pub frontier: &'a Frontier,
+    /// A delta that has to recompute more groups than this is given up.
+    pub most_groups: u64,
 }
 
 impl<'a> Run<'a> {

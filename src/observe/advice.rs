@@ -1,12 +1,15 @@
-//! Index advice: a change of one table of a join looks for its partners in the others by the columns joined on.
+//! Index advice.
+//!
+//! - A change of one table of a join looks for its partners in the others by the columns joined on.
+//! - A group that has to be computed anew, since an aggregate cannot take out what was removed, is read by its key.
 
 use super::verdict::{Finding, INFO, WARNING, finding};
-use crate::circuit::Circuit;
+use crate::circuit::{Ability, Accumulate, Circuit, Operator};
 use crate::pg::handle::{Any, Node};
 use crate::pg::query::{Entry, Query};
 use crate::pg::relation::Relation;
 use crate::pg::walk::{self, Scope, Visit};
-use crate::pg::{facts, names, unique};
+use crate::pg::{facts, indexes, names, query, unique};
 use pgrx::pg_sys;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,7 +21,10 @@ pub fn of(circuit: &Circuit) -> Vec<Finding> {
     for block in &circuit.blocks {
         joined_columns(block.template.node(), &mut lookups);
     }
-    lookups.into_iter().map(|(relid, columns)| judge(relid.into(), &columns)).collect()
+    let partners = lookups.into_iter().map(|(relid, columns)| judge(relid.into(), &columns));
+    partners
+        .chain(circuit.blocks.iter().filter_map(|block| of_groups(block.template.node(), &block.operator)))
+        .collect()
 }
 
 fn joined_columns(query: Query, lookups: &mut Lookups) {
@@ -68,4 +74,90 @@ fn judge(relid: pg_sys::Oid, columns: &BTreeSet<i16>) -> Finding {
         list.join(", ")
     );
     finding("index", advice, WARNING)
+}
+
+/// Advice for the groups of a view, if removals recompute them.
+fn of_groups(template: Query, operator: &Operator) -> Option<Finding> {
+    let Operator::Accumulate(spec) = operator else { return None };
+    let keys = keys_by_table(template, spec);
+    if !spec.aggregates.iter().any(|aggregate| aggregate.ability != Ability::Invertible) || keys.is_empty() {
+        return None;
+    }
+    let tables: Vec<_> =
+        keys.iter().map(|(relid, keys)| (Relation::open(*relid, pg_sys::AccessShareLock), keys)).collect();
+    if let Some((table, _)) = tables.iter().find(|(table, keys)| is_indexed(table, keys)) {
+        let name = facts::relation_name(table.oid());
+        return Some(finding("index", format!("{name}: the rows of a group are found by an index."), INFO));
+    }
+    // Of several tables one with most keys; the others are joined to it.
+    let (table, keys) = tables.iter().rev().max_by_key(|(_, keys)| keys.len())?;
+    let name = facts::relation_name(table.oid());
+    let statement = indexes::statement(table, keys);
+    let advice =
+        format!("{name}: no index finds the rows of a group that has to be computed anew after a removal; {statement}");
+    Some(finding("index", advice, WARNING))
+}
+
+/// The group keys an index can be over, as expressions over the one table each is made of, by the tables' oids.
+fn keys_by_table(template: Query, spec: &Accumulate) -> Vec<(pg_sys::Oid, Vec<Any>)> {
+    let mut tables: Vec<(pg_sys::Oid, Vec<Any>)> = vec![];
+    for target in template.targets().into_iter().take(spec.keys.len()) {
+        let Some((relid, key)) = over_table(template, target.expression()) else { continue };
+        match tables.iter_mut().find(|(table, _)| *table == relid) {
+            Some((_, keys)) => keys.push(key),
+            None => tables.push((relid, vec![key])),
+        }
+    }
+    tables
+}
+
+/// The expression over the only table it takes columns of, as entry 1; None if there is none, or an index cannot hold it.
+fn over_table(level: Query, expression: Any) -> Option<(pg_sys::Oid, Any)> {
+    let mut entries = BTreeSet::new();
+    let odd = walk::walk(expression, Scope::EXPRESSIONS, &mut |node, _| match node.cast::<pg_sys::Var>() {
+        // A whole row, a system column, or a column of an outer query.
+        Some(var) if var.get().varattno <= 0 || var.get().varlevelsup > 0 => Visit::Stop,
+        Some(var) => {
+            entries.insert(var.get().varno);
+            Visit::Into
+        }
+        None if node.is::<pg_sys::Query>() => Visit::Stop,
+        None => Visit::Into,
+    });
+    let (false, [number]) = (odd, &entries.into_iter().collect::<Vec<_>>()[..]) else { return None };
+    let entry = *level.entries().get(*number as usize - 1)?;
+    match entry.get().rtekind {
+        pg_sys::RTEKind::RTE_RELATION => {
+            let kinds = [pg_sys::RELKIND_RELATION, pg_sys::RELKIND_PARTITIONED_TABLE, pg_sys::RELKIND_MATVIEW];
+            let kind = entry.get().relkind as u8;
+            // An index of a table does not hold the rows of its inheritance children.
+            let whole = kind == pg_sys::RELKIND_PARTITIONED_TABLE || facts::children(entry.get().relid).is_empty();
+            let key = walk::mutate(expression, &mut |node, _| {
+                let var = node.cast::<pg_sys::Var>()?;
+                Some(query::var(1, var.get().varattno, query::type_of(node)).any())
+            });
+            (whole && kinds.contains(&kind) && indexes::can_hold(key)).then_some((entry.get().relid, key))
+        }
+        pg_sys::RTEKind::RTE_SUBQUERY => {
+            let inner = entry.child(|entry| entry.subquery)?;
+            if inner.is_grouped() || inner.set_operation().is_some() {
+                return None;
+            }
+            let columns = inner.targets();
+            let below = walk::mutate(expression, &mut |node, _| {
+                let var = node.cast::<pg_sys::Var>()?;
+                columns.get(var.get().varattno as usize - 1).map(|column| column.expression())
+            });
+            over_table(inner, below)
+        }
+        _ => None,
+    }
+}
+
+/// An index finds the rows by all of the keys, or is unique by some of them.
+fn is_indexed(table: &Relation, keys: &[Any]) -> bool {
+    indexes::of(table).iter().any(|index| {
+        let leading = index.leading(keys);
+        leading >= keys.len() || (index.unique && leading == index.keys.len())
+    })
 }

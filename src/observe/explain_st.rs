@@ -1,6 +1,8 @@
 //! explain_st: everything about one stream table, a property a row.
 
+use super::advice;
 use super::functions::{captured_sources, waiting};
+use super::verdict::WARNING;
 use crate::capture::Frontier;
 use crate::catalog::stream_table::{self, StreamTable};
 use crate::catalog::{dependency, version};
@@ -66,6 +68,8 @@ fn described(row: &StreamTable) -> Properties {
         ("pinned_settings", Some(row.pinned.join("; ")).filter(|_| circuit.settings_dependent)),
     ];
     properties.extend(sources(row));
+    let advice = advice::of(&circuit).into_iter().filter(|advice| advice.severity == WARNING);
+    properties.extend(advice.map(|advice| ("advice", Some(advice.result))));
     properties
 }
 

@@ -87,6 +87,48 @@ impl Explain {
         unsafe { pg_sys::ExplainPrintPlan(self.0, execution) };
     }
 
+    /// Prints what `work` shows as a list of groups that belong to the node at hand.
+    pub fn list(self, label: &CStr, work: impl FnOnce()) {
+        // SAFETY: as in `query`; text has no groups.
+        unsafe {
+            pg_sys::ExplainOpenGroup(label.as_ptr(), label.as_ptr(), false, self.0);
+            work();
+            pg_sys::ExplainCloseGroup(label.as_ptr(), label.as_ptr(), false, self.0);
+        }
+    }
+
+    /// Prints the plan of a query which a node runs by itself, below the node at hand, as one of a list.
+    ///
+    /// # Safety
+    /// The execution is started and not yet ended.
+    pub unsafe fn nested_plan(self, label: &CStr, execution: *mut pg_sys::QueryDesc) {
+        // SAFETY: ExplainPrintPlan turns the state to the query it prints; what it had of the outer one is put back.
+        unsafe {
+            let state = self.0;
+            let (pstmt, rtable, names) = ((*state).pstmt, (*state).rtable, (*state).rtable_names);
+            let (context, subplans, size) = ((*state).deparse_cxt, (*state).printed_subplans, (*state).rtable_size);
+            let (settings, hide_workers) = ((*state).settings, (*state).hide_workers);
+            // They are those of the outer query.
+            (*state).settings = false;
+            let is_text = (*state).format == pg_sys::ExplainFormat::EXPLAIN_FORMAT_TEXT;
+            pg_sys::ExplainOpenGroup(label.as_ptr(), ptr::null(), true, state);
+            if is_text {
+                pg_sys::ExplainIndentText(state);
+                pg_sys::appendStringInfoString((*state).str_, label.as_ptr());
+                pg_sys::appendStringInfoChar((*state).str_, b'\n' as std::ffi::c_char);
+                (*state).indent += 1;
+            }
+            pg_sys::ExplainPrintPlan(state, execution);
+            if is_text {
+                (*state).indent -= 1;
+            }
+            pg_sys::ExplainCloseGroup(label.as_ptr(), ptr::null(), true, state);
+            ((*state).pstmt, (*state).rtable, (*state).rtable_names) = (pstmt, rtable, names);
+            ((*state).deparse_cxt, (*state).printed_subplans, (*state).rtable_size) = (context, subplans, size);
+            ((*state).settings, (*state).hide_workers) = (settings, hide_workers);
+        }
+    }
+
     pub fn integer(self, label: &CStr, value: u64) {
         // SAFETY: EXPLAIN copies label and value.
         unsafe { pg_sys::ExplainPropertyInteger(label.as_ptr(), ptr::null(), value as i64, self.0) }

@@ -55,6 +55,7 @@ tagged! {
     RelabelType = T_RelabelType,
     SetOperationStmt = T_SetOperationStmt,
     SortGroupClause = T_SortGroupClause,
+    CollateExpr = T_CollateExpr,
     ConvertRowtypeExpr = T_ConvertRowtypeExpr,
     RowExpr = T_RowExpr,
     SQLValueFunction = T_SQLValueFunction,

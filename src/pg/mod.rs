@@ -13,6 +13,7 @@ pub mod handle;
 pub mod identity;
 pub mod image;
 pub mod index_tree;
+pub mod indexes;
 pub mod internal_table;
 pub mod interrupt;
 pub mod invalidation;

@@ -2,15 +2,17 @@
 
 use super::grouped::{self, Leaves};
 use super::query;
+use super::regroup::{self, Estimate};
 use super::weigh::{Readings, weigh};
-use crate::circuit::{Accumulate, Block, Circuit, GroupKey, Operator};
+use crate::circuit::{Accumulate, Block, Circuit, Operator};
 use crate::delta::{self, Reading};
 use crate::exec::fold::definition::Definition;
 use crate::exec::{accumulate, apply};
 use crate::pg::identity::AsOwner;
 use crate::pg::memory::Owned;
-use crate::pg::node;
+use crate::pg::relation::Relation;
 use crate::pg::tree::Tree;
+use crate::pg::{node, stack};
 use bitvec::slice::BitSlice;
 use pgrx::pg_sys;
 
@@ -18,14 +20,41 @@ use pgrx::pg_sys;
 pub struct Plan {
     pub stmt: Tree<pg_sys::PlannedStmt>,
     pub cost: f64,
-    /// The part of it that is for sorting by group key.
+    /// The part of it that is for sorting.
     pub sorting: f64,
     /// Estimated rows entering the fold, or else the apply node.
     pub rows: f64,
-    /// There is a fold, which turns them into one or two for each group.
-    pub folds: bool,
+    /// The fold that turns them into one or two for each group, if there is one.
+    pub fold: Option<Fold>,
+    /// What it takes to recompute groups that a delta cannot continue, where there may be any.
+    pub regroup: Option<Estimate>,
     /// Where the statement is kept, of a plan that is.
     pub memory: Option<Owned>,
+}
+
+/// What a fold has to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fold {
+    /// Its input are groups that have been made already.
+    pub of_groups: bool,
+    pub aggregates: u32,
+    /// Those of them that sort a group's rows by themselves.
+    pub ordered: u32,
+}
+
+impl Fold {
+    fn of(node: &accumulate::AccumulateNode) -> Self {
+        let aggregates = &node.spec.aggregates;
+        let is_ordered = |aggregate: &&crate::circuit::Aggregate| {
+            let aggref = aggregate.aggref.node();
+            !aggref.get().aggorder.is_null() || !aggref.get().aggdistinct.is_null()
+        };
+        Self {
+            of_groups: node.mode == accumulate::Mode::Groups,
+            aggregates: aggregates.len() as u32,
+            ordered: aggregates.iter().filter(is_ordered).count() as u32,
+        }
+    }
 }
 
 /// What processing one row costs in the planner's units.
@@ -93,12 +122,12 @@ fn grouped(block: &Block, target: &Target, mode: apply::Mode, owner: &AsOwner) -
         }
         child
     };
-    let fold = fold_node(block, spec, target, accumulate::Mode::Groups, owner);
+    let fold = fold_node(spec, target, accumulate::Mode::Groups);
     Some(folded(child, fold, apply_node(target, mode, true), owner))
 }
 
 /// The query of the whole contents, each row with weight 1.
-fn contents(block: &Block) -> *mut pg_sys::Query {
+pub(super) fn contents(block: &Block) -> *mut pg_sys::Query {
     let new = vec![Reading::New; block.inputs.len()];
     weigh(&block.template, &Readings { input: None, of: &new, pending: &[] })
 }
@@ -124,8 +153,26 @@ fn finish(
                 query::order_by(query, spec.keys.iter().map(|key| (key.eq_op, key.lt_op)));
                 plan(query, mode, owner)
             };
-            folded(child, fold_node(block, spec, target, fold, owner), apply_node(target, mode, true), owner)
+            let node = fold_node(spec, target, fold);
+            if fold != accumulate::Mode::Delta {
+                return folded(child, node, apply_node(target, mode, true), owner);
+            }
+            // SAFETY: a finished plan.
+            let rows = unsafe { (*(*child).planTree).plan_rows };
+            let regroup = regroup::plan(block, spec, rows.min(stored_rows(target.view)), owner);
+            let node = accumulate::AccumulateNode { recompute: regroup.plans.map(Some), ..node };
+            Plan { regroup: regroup.estimate, ..folded(child, node, apply_node(target, mode, true), owner) }
         }
+    }
+}
+
+/// How many rows a view now holds: as analyzed, else a guess.
+pub fn stored_rows(view: pg_sys::Oid) -> f64 {
+    const ROWS_PER_BLOCK: f64 = 60.0;
+    let view = Relation::open(view, pg_sys::NoLock);
+    match view.form().reltuples {
+        rows if rows >= 0.0 => f64::from(rows),
+        _ => f64::from(view.blocks()) * ROWS_PER_BLOCK,
     }
 }
 
@@ -135,29 +182,15 @@ fn folded(
     apply: apply::ApplyNode,
     owner: &AsOwner,
 ) -> Plan {
+    let work = Fold::of(&fold);
     // SAFETY: a finished plan.
     let plan = wrap(child, |tree| write(unsafe { accumulate::wrap(tree, fold, owner) }, apply));
-    Plan { folds: true, ..plan }
+    Plan { fold: Some(work), ..plan }
 }
 
-fn fold_node<'a>(
-    block: &Block,
-    spec: &'a Accumulate,
-    target: &Target,
-    mode: accumulate::Mode,
-    owner: &AsOwner,
-) -> accumulate::AccumulateNode<'a> {
-    let restricted = |nulls| match mode {
-        accumulate::Mode::Delta => Some(recompute(block, spec, nulls, owner)),
-        accumulate::Mode::Rebuild | accumulate::Mode::Groups => None,
-    };
-    accumulate::AccumulateNode {
-        spec,
-        state: target.state.expect("an accumulating block has a state table"),
-        mode,
-        recompute: restricted(false),
-        recompute_nulls: restricted(true),
-    }
+fn fold_node<'a>(spec: &'a Accumulate, target: &Target, mode: accumulate::Mode) -> accumulate::AccumulateNode<'a> {
+    let state = target.state.expect("an accumulating block has a state table");
+    accumulate::AccumulateNode { spec, state, mode, recompute: [None, None] }
 }
 
 fn write(tree: *mut pg_sys::Plan, node: apply::ApplyNode) -> *mut pg_sys::Plan {
@@ -167,55 +200,6 @@ fn write(tree: *mut pg_sys::Plan, node: apply::ApplyNode) -> *mut pg_sys::Plan {
 
 fn apply_node(target: &Target, mode: apply::Mode, grouped: bool) -> apply::ApplyNode<'_> {
     apply::ApplyNode { view: target.view, mode, index: &target.index, grouped }
-}
-
-/// The template under the new reading, joined to the keys of the groups to recompute and ordered by key.
-/// The keys are distinct, so a plain join is a restriction. Without keys there is one group: all rows.
-fn recompute(block: &Block, spec: &Accumulate, nulls: bool, owner: &AsOwner) -> *mut pg_sys::PlannedStmt {
-    // SAFETY: private queries; the template's columns start with the keys.
-    unsafe {
-        let template = contents(block);
-        if spec.keys.is_empty() {
-            return plan(template, apply::Mode::Delta, owner);
-        }
-        let outer = query::select_subquery(template);
-        query::append_entry(outer, keys_entry(spec));
-        for (index, key) in spec.keys.iter().enumerate() {
-            query::add_qual(outer, key_match(key, index as i16 + 1, nulls));
-        }
-        query::order_by(outer, spec.keys.iter().map(|key| (key.eq_op, key.lt_op)));
-        plan(outer, apply::Mode::Delta, owner)
-    }
-}
-
-unsafe fn key_match(key: &GroupKey, column: i16, nulls: bool) -> *mut pg_sys::Expr {
-    let var = |varno| {
-        // SAFETY: plain node construction.
-        unsafe { pg_sys::makeVar(varno, column, key.typid, key.typmod, key.collation, 0).cast::<pg_sys::Expr>() }
-    };
-    // SAFETY: the operator is the key type's equality.
-    unsafe { query::equal(key.eq_op, key.collation, var(1), var(2), nulls) }
-}
-
-unsafe fn keys_entry(spec: &Accumulate) -> *mut pg_sys::RangeTblEntry {
-    // SAFETY: an ephemeral relation entry as addRangeTableEntryForENR builds it.
-    unsafe {
-        let rte: *mut pg_sys::RangeTblEntry = node::make(pg_sys::NodeTag::T_RangeTblEntry);
-        (*rte).rtekind = pg_sys::RTEKind::RTE_NAMEDTUPLESTORE;
-        (*rte).enrname = pg_sys::pstrdup(accumulate::KEYS.as_ptr());
-        (*rte).enrtuples = 10.0;
-        (*rte).inFromCl = true;
-        let mut names = std::ptr::null_mut();
-        for (index, key) in spec.keys.iter().enumerate() {
-            let name = node::cstring(&format!("k{}", index + 1));
-            names = pg_sys::lappend(names, pg_sys::makeString(name).cast());
-            (*rte).coltypes = pg_sys::lappend_oid((*rte).coltypes, key.typid);
-            (*rte).coltypmods = pg_sys::lappend_int((*rte).coltypmods, key.typmod);
-            (*rte).colcollations = pg_sys::lappend_oid((*rte).colcollations, key.collation);
-        }
-        (*rte).eref = pg_sys::makeAlias(c"keys".as_ptr(), names);
-        rte
-    }
 }
 
 /// Runs the planner without what does not hold for deltas: self-join elimination would merge a table's delta with the
@@ -244,6 +228,15 @@ unsafe fn plan(query: *mut pg_sys::Query, mode: apply::Mode, owner: &AsOwner) ->
     }
 }
 
+/// Plans what a delta reads besides its own input.
+///
+/// # Safety
+/// `query` is private.
+pub(super) unsafe fn plan_delta(query: *mut pg_sys::Query, owner: &AsOwner) -> *mut pg_sys::PlannedStmt {
+    // SAFETY: by contract.
+    unsafe { plan(query, apply::Mode::Delta, owner) }
+}
+
 fn wrap(stmt: *mut pg_sys::PlannedStmt, top: impl FnOnce(*mut pg_sys::Plan) -> *mut pg_sys::Plan) -> Plan {
     // SAFETY: the statement is ours until it is put into the cache.
     unsafe {
@@ -251,19 +244,22 @@ fn wrap(stmt: *mut pg_sys::PlannedStmt, top: impl FnOnce(*mut pg_sys::Plan) -> *
         let (cost, rows, sorting) = ((*child).total_cost, (*child).plan_rows, sorting(child));
         (*stmt).planTree = top(child);
         apply::complete(stmt);
-        Plan { stmt: Tree::new(stmt), cost, sorting, rows, folds: false, memory: None }
+        Plan { stmt: Tree::new(stmt), cost, sorting, rows, fold: None, regroup: None, memory: None }
     }
 }
 
-/// The cost of a sort on top of a plan.
-unsafe fn sorting(plan: *mut pg_sys::Plan) -> f64 {
-    // SAFETY: a finished plan; a sort has an input.
+/// What a plan spends on sorting, as far as it sorts its input or that of a join once.
+pub(super) unsafe fn sorting(plan: *mut pg_sys::Plan) -> f64 {
+    // SAFETY: a finished plan or null; a sort has an input.
     unsafe {
-        let sorts = [pg_sys::NodeTag::T_Sort, pg_sys::NodeTag::T_IncrementalSort];
-        if sorts.into_iter().any(|tag| node::is_a(plan, tag)) {
-            (*plan).total_cost - (*(*plan).lefttree).total_cost
+        stack::check();
+        let Some(node) = plan.as_ref() else { return 0.0 };
+        let tags = [pg_sys::NodeTag::T_Sort, pg_sys::NodeTag::T_IncrementalSort];
+        let own = if tags.into_iter().any(|tag| node::is_a(plan, tag)) {
+            node.total_cost - (*node.lefttree).total_cost
         } else {
             0.0
-        }
+        };
+        own + sorting(node.lefttree) + sorting(node.righttree)
     }
 }

@@ -7,6 +7,7 @@ mod grouped;
 mod hooks;
 pub mod magnitude;
 pub mod query;
+pub mod regroup;
 mod weigh;
 
 /// Installs planner hooks and invalidation callbacks, once per process.

@@ -265,6 +265,28 @@ pub unsafe fn equal(
     }
 }
 
+/// The hash of a value by its type's function, 0 for NULL.
+///
+/// # Safety
+/// `function` hashes values of the type of `value`.
+pub unsafe fn coalesced_hash(
+    function: pg_sys::Oid,
+    collation: pg_sys::Oid,
+    value: *mut pg_sys::Expr,
+) -> *mut pg_sys::Expr {
+    // SAFETY: plain node construction.
+    unsafe {
+        let (typid, none, form) = (pg_sys::INT4OID, pg_sys::InvalidOid, pg_sys::CoercionForm::COERCE_EXPLICIT_CALL);
+        let hash = pg_sys::makeFuncExpr(function, typid, list::make([value]), none, collation, form);
+        let zero = pg_sys::makeConst(typid, -1, none, 4, pg_sys::Datum::from(0), false, true);
+        let coalesce: *mut pg_sys::CoalesceExpr = node::make(pg_sys::NodeTag::T_CoalesceExpr);
+        (*coalesce).coalescetype = typid;
+        (*coalesce).args = list::make([hash.cast::<pg_sys::Node>(), zero.cast()]);
+        (*coalesce).location = -1;
+        coalesce.cast()
+    }
+}
+
 unsafe fn empty_select() -> *mut pg_sys::Query {
     // SAFETY: zeroed node with the fields the planner looks at.
     unsafe {

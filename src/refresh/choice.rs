@@ -1,64 +1,113 @@
 //! Delta or recompute: the cheaper of two planner estimates, never a fixed ratio (promise 5).
 //!
-//! The planner prices reading and computing. What it cannot see is the writing: a changed row costs index look-ups and
-//! heap writes in the state and the view, a compared row only a sort and a comparison. The constants below put
-//! that into the planner's units. They are rough: read off a few measured refreshes, not fitted. And it
-//! prices a sort as if each comparison called a function, which for most keys it does not: 200,000 rows by (int, text) took
-//! 81 ms for 24,248 units, where the scan and the join below took 91 ms for 3,600.
+//! The planner prices reading and computing. What it cannot see is folding and writing. The constants below put that into
+//! its units. They are read off `benches/choice.sh`, where a scan of 200,000 rows takes 0.004 ms a unit, and are rough: what
+//! matters is on which side a change comes to lie where the two are close. A sort is dear in the planner's
+//! eyes, as if each comparison called a function, which for most keys it does not.
 
-use crate::plan::build::{self, Plan};
+use crate::plan::build::{self, Fold, Plan};
+use crate::plan::regroup::Expected;
 use crate::settings::{self, RefreshStrategy};
 
 // All in units of cpu_tuple_cost.
-/// Applying one changed row to the view.
-const APPLY_ROW: f64 = 20.0;
+/// Writing one changed row of the view, which either way has to.
+const WRITE_ROW: f64 = 30.0;
+/// Finding it, which a recompute that compares all rows does not do one by one.
+const FIND_ROW: f64 = 6.0;
 /// Sorting and comparing one row of the old or new contents.
-const COMPARE_ROW: f64 = 6.0;
-/// Folding one row into its group.
-const FOLD_ROW: f64 = 2.5;
+const COMPARE_ROW: f64 = 4.0;
+/// Taking one row of a delta into its group, and into each of its aggregates.
+const CHANGE_ROW: f64 = 3.0;
+const CHANGE_AGGREGATE: f64 = 1.0;
+/// Folding one of all rows of a group, into each aggregate, and more for those which sort them.
+const FOLD_ROW: f64 = 1.0;
+const FOLD_AGGREGATE: f64 = 0.8;
+const SORT_AGGREGATE: f64 = 3.5;
 /// Finding and writing one group that changes, in the state and in the view.
 const CHANGE_GROUP: f64 = 40.0;
 /// Making the state of one group anew.
 const MAKE_GROUP: f64 = 25.0;
 
-/// What sorting by group key takes of what the planner thinks.
-const SORTING: f64 = 0.2;
+/// What sorting takes of what the planner thinks.
+const SORTING: f64 = 0.5;
+
+/// A delta that starts for no more than this part of a recompute may be given up when it turns out dearer than that.
+const TRY: f64 = 0.1;
 
 /// Both estimates, for EXPLAIN and the history.
 #[derive(Clone, Copy, Debug)]
 pub struct Costs {
     pub delta: f64,
     pub full: f64,
+    /// What groups to recompute are expected to take of the delta.
+    regroup: f64,
 }
 
 impl Costs {
-    /// `stored`: rows the view now holds (estimate).
-    pub fn of(delta: &Plan, full: &Plan, stored: f64) -> Self {
+    /// `stored`: rows the view now holds (estimate). `removed`: the share of removals among the pending versions.
+    pub fn of(delta: &Plan, full: &Plan, stored: f64, removed: f64) -> Self {
         let tuple = build::cpu_tuple_cost();
-        // A changed group has an old and a new row.
-        let groups = |plan: &Plan| plan.rows.min(2.0 * stored.max(1.0));
-        let change = match delta.folds {
-            true => delta.rows * FOLD_ROW + groups(delta) * CHANGE_GROUP,
-            false => delta.rows * APPLY_ROW,
+        // A changed row or group has an old and a new version.
+        let written = delta.rows.min(2.0 * stored.max(1.0));
+        let change = match delta.fold {
+            Some(fold) => delta.rows * changing(fold) + written * CHANGE_GROUP,
+            None => delta.rows * (WRITE_ROW + FIND_ROW),
         };
-        let replace = match full.folds {
-            true => full.rows * FOLD_ROW + full.rows.min(stored) * (MAKE_GROUP + 2.0 * COMPARE_ROW),
-            false => (full.rows + stored) * COMPARE_ROW,
+        let replace = match full.fold {
+            Some(fold) => {
+                let fold_rows = if fold.of_groups { 0.0 } else { full.rows * folding(fold) };
+                fold_rows + full.rows.min(stored) * (MAKE_GROUP + 2.0 * COMPARE_ROW) + written * WRITE_ROW / 2.0
+            }
+            None => (full.rows + stored) * COMPARE_ROW + delta.rows.min(full.rows + stored) * WRITE_ROW,
         };
-        Self { delta: running(delta) + change * tuple, full: running(full) + replace * tuple }
+        let regroup = match (delta.regroup, delta.fold) {
+            (Some(plan), Some(fold)) => regrouping(plan.expected(delta.rows, removed, stored), fold),
+            _ => 0.0,
+        };
+        Self {
+            delta: running(delta.cost, delta.sorting) + change * tuple + regroup,
+            full: running(full.cost, full.sorting) + replace * tuple,
+            regroup,
+        }
     }
 
-    /// True when the delta plan is to be used.
+    /// True when the delta plan is to be used. Where most of what it would take is for groups to recompute, only the run tells
+    /// whether there are any (an UPDATE may have left their values alone), and it can be given up.
     pub fn prefer_delta(self) -> bool {
         match settings::refresh_strategy() {
-            RefreshStrategy::Auto => self.delta <= self.full,
+            RefreshStrategy::Auto => self.delta <= self.full || self.delta - self.regroup <= TRY * self.full,
             RefreshStrategy::Delta => true,
             RefreshStrategy::Full => false,
         }
     }
+
+    /// How many groups a run of the delta plan may recompute before computing the view anew is cheaper.
+    pub fn most_groups(self, delta: &Plan) -> u64 {
+        match (settings::refresh_strategy(), delta.regroup, delta.fold) {
+            (RefreshStrategy::Auto, Some(plan), Some(fold)) => {
+                plan.most_groups((1.0 + TRY) * self.full, |expected| regrouping(expected, fold))
+            }
+            _ => u64::MAX,
+        }
+    }
+}
+
+/// Taking one row of a delta in.
+fn changing(fold: Fold) -> f64 {
+    CHANGE_ROW + f64::from(fold.aggregates) * CHANGE_AGGREGATE
+}
+
+/// Folding one of all rows of a group.
+fn folding(fold: Fold) -> f64 {
+    FOLD_ROW + f64::from(fold.aggregates) * FOLD_AGGREGATE + f64::from(fold.ordered) * SORT_AGGREGATE
+}
+
+/// Reading and folding the rows of groups to recompute.
+fn regrouping(expected: Expected, fold: Fold) -> f64 {
+    running(expected.cost, expected.sorting) + expected.rows * folding(fold) * build::cpu_tuple_cost()
 }
 
 /// The planner's estimate, sorting repriced.
-fn running(plan: &Plan) -> f64 {
-    plan.cost - plan.sorting * (1.0 - SORTING)
+fn running(cost: f64, sorting: f64) -> f64 {
+    cost - sorting * (1.0 - SORTING)
 }

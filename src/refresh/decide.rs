@@ -10,7 +10,6 @@ use crate::catalog::recompute_reason::RecomputeReason;
 use crate::catalog::stream_table::{self, StreamTable};
 use crate::exec::apply;
 use crate::identity::AsOwner;
-use crate::pg::relation::Relation;
 use crate::plan::build::{self, Plan};
 use crate::plan::cache::Entry;
 use crate::plan::magnitude::{self, Magnitudes};
@@ -91,7 +90,7 @@ fn choose(entry: &Entry, pending: &PendingChanges, owner: &AsOwner) -> Work {
         return Work::Recompute(Recompute::Always, None);
     }
     let plan = delta_plan(entry, &pending.versions, owner);
-    let costs = costs(entry, &plan, owner);
+    let costs = costs(entry, &plan, pending.removed(), owner);
     if costs.prefer_delta() { Work::Delta(plan, costs) } else { Work::Recompute(Recompute::Cheaper, Some(costs)) }
 }
 
@@ -112,17 +111,7 @@ pub fn full_plan(entry: &Entry, owner: &AsOwner) -> Rc<Plan> {
     entry.full(|entry| build::full(&entry.circuit, &entry.target, apply::Mode::Diff, owner))
 }
 
-/// A guess.
-const ROWS_PER_BLOCK: f64 = 60.0;
-
-/// Planner estimates of the delta plan and of recompute.
-pub fn costs(entry: &Entry, delta: &Plan, owner: &AsOwner) -> Costs {
-    let full = full_plan(entry, owner);
-    let view = Relation::open(entry.circuit.view, pg_sys::NoLock);
-    // A view that was never analyzed has no count of rows.
-    let stored = match view.form().reltuples {
-        rows if rows >= 0.0 => f64::from(rows),
-        _ => f64::from(view.blocks()) * ROWS_PER_BLOCK,
-    };
-    Costs::of(delta, &full, stored)
+/// Estimates of the delta plan, over changes of which this share are removals, and of recompute.
+pub fn costs(entry: &Entry, delta: &Plan, removed: f64, owner: &AsOwner) -> Costs {
+    Costs::of(delta, &full_plan(entry, owner), build::stored_rows(entry.circuit.view), removed)
 }

@@ -13,6 +13,8 @@ pub type Versions = SmallVec<[(pg_sys::Oid, u64); 8]>;
 /// What is pending for a view.
 pub struct PendingChanges {
     pub versions: Versions,
+    /// How many of all these are removals.
+    removals: u64,
     /// Some of them cannot be read.
     pub unreadable: bool,
     /// Of the frontier after it (Frontier::horizon).
@@ -23,11 +25,13 @@ pub struct PendingChanges {
 impl PendingChanges {
     /// What came after `frontier` and `snapshot` sees.
     pub fn since(frontier: &Frontier, entry: &Entry, snapshot: WaveSnapshot) -> Self {
-        let mut found = Self { versions: SmallVec::new(), unreadable: false, horizon: u64::MAX, beginnings: vec![] };
+        let mut found =
+            Self { versions: SmallVec::new(), removals: 0, unreadable: false, horizon: u64::MAX, beginnings: vec![] };
         let xmin = Frontier::now(snapshot).xmin();
         for source in entry.circuit.sources.iter().filter(|source| source.capturable) {
             let pending = Pending::count(source.relid, frontier, snapshot.as_ptr(), xmin);
             found.versions.push((source.relid, pending.versions));
+            found.removals += pending.removals;
             found.unreadable |= pending.unreadable;
             found.horizon = found.horizon.min(pending.horizon);
             found.beginnings.extend(pending.beginnings);
@@ -40,6 +44,12 @@ impl PendingChanges {
 
     pub fn is_empty(&self) -> bool {
         self.versions.iter().all(|&(_, versions)| versions == 0)
+    }
+
+    /// The share of removals among the versions.
+    pub fn removed(&self) -> f64 {
+        let versions: u64 = self.versions.iter().map(|(_, versions)| versions).sum();
+        self.removals as f64 / versions.max(1) as f64
     }
 
     /// The frontier behind these changes, with what looking for them has told about the buffers.

@@ -9,8 +9,9 @@ use crate::capture::frontier::Frontier;
 use crate::catalog::recompute_reason::RecomputeReason;
 use crate::catalog::stream_table;
 use crate::error::{cannot_happen, error, is_over_values};
+use crate::exec::apply;
+use crate::exec::mismatch::{self, Note};
 use crate::exec::run::{Execution, Purpose, Run};
-use crate::exec::{apply, mismatch};
 use crate::identity::AsOwner;
 use crate::pg::elog::advise;
 use crate::pg::names;
@@ -47,7 +48,8 @@ pub fn perform(
         Work::Recompute(why, costs) => recompute(entry, why, *costs, scope, probe),
         Work::Delta(plan, costs) => {
             let frontier = frontier.unwrap_or_else(|| cannot_happen("a delta needs a frontier"));
-            delta(entry, plan, *costs, &Run { snapshot: scope.snapshot, frontier }, scope, probe)
+            let run = Run { snapshot: scope.snapshot, frontier, most_groups: costs.most_groups(plan) };
+            delta(entry, plan, *costs, &run, scope, probe)
         }
     }
 }
@@ -71,8 +73,11 @@ fn delta(
             }
         }
     } else {
-        advise(BEYOND_QUERY, is_over_values, || execute(plan, run, Some(costs), probe, scope.owner))
+        advise(BEYOND_QUERY, is_over_values, || execute(plan, run, Some(costs), probe.as_deref_mut(), scope.owner))
     };
+    if mismatch::is_too_dear() {
+        return anew(entry, &Recompute::Cheaper, counters, scope, probe);
+    }
     checked(entry, Action::Differential, counters, scope)
 }
 
@@ -84,7 +89,7 @@ fn recompute(
     probe: Option<&mut Probe>,
 ) -> Outcome {
     let (action, plan) = prepared(entry, why, scope);
-    let run = Run { snapshot: scope.snapshot, frontier: &Frontier::now(scope.snapshot) };
+    let run = Run { snapshot: scope.snapshot, frontier: &Frontier::now(scope.snapshot), most_groups: u64::MAX };
     let counters = execute(&plan, &run, costs, probe, scope.owner);
     let outcome = checked(entry, action, counters, scope);
     if matches!(why, Recompute::Populate) {
@@ -100,7 +105,8 @@ fn recompute(
 fn checked(entry: &Rc<Entry>, action: Action, counters: apply::Counters, scope: Scope) -> Outcome {
     match mismatch::take() {
         None => Outcome::new(action, counters),
-        Some(what) => {
+        Some(Note::TooDear) => cannot_happen("a recompute recomputes groups"),
+        Some(Note::Mismatch(what)) => {
             report_mismatch(entry, &what);
             let reason = Some(RecomputeReason::Mismatch.with(&what));
             Outcome { reason, ..anew(entry, &Recompute::Reinitialize, counters, scope, None) }
@@ -118,9 +124,9 @@ fn anew(
 ) -> Outcome {
     scope.snapshot.advance();
     let (action, plan) = prepared(entry, why, scope);
-    let run = Run { snapshot: scope.snapshot, frontier: &Frontier::now(scope.snapshot) };
+    let run = Run { snapshot: scope.snapshot, frontier: &Frontier::now(scope.snapshot), most_groups: u64::MAX };
     let counters = execute(&plan, &run, None, probe, scope.owner) + before;
-    if let Some(what) = mismatch::take() {
+    if let Some(Note::Mismatch(what)) = mismatch::take() {
         cannot_happen(what);
     }
     Outcome::new(action, counters)
@@ -162,7 +168,8 @@ fn execute(
     let execution = Execution::start(&plan.stmt, run, instrument, Purpose::Refresh, owner);
     execution.run();
     let counters = execution.counters();
-    if let Some(probe) = probe {
+    // One that is given up for another, which is shown then.
+    if let Some(probe) = probe.filter(|_| !mismatch::is_too_dear()) {
         (probe.show)(&execution, costs);
     }
     execution.finish();

@@ -27,7 +27,7 @@ pub fn preview(view: pg_sys::Oid, probe: &mut Probe) {
         as_owner_with(view, &row.pinned, |owner| {
             let (plan, costs) = plan(&entry, &row, Scope { owner, snapshot, asked: Asked::ByName });
             let frontier = Frontier::now(snapshot);
-            let run = Run { snapshot, frontier: &frontier };
+            let run = Run { snapshot, frontier: &frontier, most_groups: u64::MAX };
             let execution = Execution::start(&plan.stmt, &run, probe.instrument, Purpose::Display, owner);
             (probe.show)(&execution, costs);
             execution.finish();
@@ -54,6 +54,7 @@ fn plan(entry: &Entry, row: &StreamTable, scope: Scope) -> (Rc<Plan>, Option<Cos
 fn of_one_row_each(entry: &Entry, owner: &AsOwner) -> (Rc<Plan>, Option<Costs>) {
     let one: Versions = entry.circuit.sources.iter().map(|source| (source.relid, 1)).collect();
     let plan = decide::delta_plan(entry, &one, owner);
-    let costs = decide::costs(entry, &plan, owner);
+    // Of an update.
+    let costs = decide::costs(entry, &plan, 0.5, owner);
     (plan, Some(costs))
 }

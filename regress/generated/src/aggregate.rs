@@ -29,7 +29,7 @@ const AGGREGATES: &[(&str, u32, Draw)] = &[
     ("array_agg(distinct)", 1, array_agg_distinct),
     ("regr_*, corr, covar", 3, regression),
     ("user aggregate, moving", 3, moving),
-    ("user aggregate, not moving", 2, not_moving),
+    ("user aggregate, not moving", 4, not_moving),
     ("mode", 2, mode),
     ("percentile", 2, percentile),
     ("hypothetical set", 1, hypothetical),

@@ -12,11 +12,13 @@ use crate::world::{Column, Role, Table};
 pub const KINDS: &[Kind] = &[
     ("insert values", 14, FreshInsert, insert_values),
     ("insert series", 5, FreshInsert, insert_series),
+    ("insert equal rows", 4, FreshInsert, insert_equal_rows),
     ("insert select", 4, FreshInsert, insert_select),
     ("copy", 4, FreshInsert, copy),
     ("insert on conflict", 6, Anything, insert_on_conflict),
     ("update", 16, Modify, update),
     ("update, nothing changes", 2, Modify, update_noop),
+    ("update one column of all rows", 4, Modify, update_one_column),
     ("update key", 4, Anything, update_key),
     ("update from", 4, Modify, update_from),
     ("delete", 12, Modify, delete),
@@ -60,6 +62,26 @@ pub fn insert_series(maker: &mut ChangeMaker, target: &Target) -> Option<Change>
     let first = maker.world.table(target.table.id).next_id;
     maker.world.table_mut(target.table.id).next_id += count;
     let items: Vec<String> = target.columns.iter().map(|&c| series_item(maker, &target.table, c, first)).collect();
+    let lenient = if target.table.is_strict && !target.is_view { " ON CONFLICT DO NOTHING" } else { "" };
+    let select = format!("SELECT {} FROM generate_series(0, {}) AS i{lenient}", items.join(", "), count - 1);
+    Some(Change::run(format!("INSERT INTO {} ({}) {select}", target.name, target.column_names())).rows(count))
+}
+
+/// Many rows at once that are equal in all but their key.
+fn insert_equal_rows(maker: &mut ChangeMaker, target: &Target) -> Option<Change> {
+    let cap = target.table.cap;
+    let count = maker.dice.count(cap.div_ceil(2)..=cap) as i64;
+    let first = maker.world.table(target.table.id).next_id;
+    maker.world.table_mut(target.table.id).next_id += count;
+    let values = maker.row(target, None);
+    let item = |(&position, value): (&usize, &Value)| {
+        let column = &target.table.columns[position];
+        match &column.role {
+            Role::Id => format!("({first} + i)::{}", column.kind.type_name()),
+            _ => value.to_sql(),
+        }
+    };
+    let items: Vec<String> = target.columns.iter().zip(&values).map(item).collect();
     let lenient = if target.table.is_strict && !target.is_view { " ON CONFLICT DO NOTHING" } else { "" };
     let select = format!("SELECT {} FROM generate_series(0, {}) AS i{lenient}", items.join(", "), count - 1);
     Some(Change::run(format!("INSERT INTO {} ({}) {select}", target.name, target.column_names())).rows(count))
@@ -201,6 +223,16 @@ fn update_noop(maker: &mut ChangeMaker, target: &Target) -> Option<Change> {
     let column = maker.dice.pick_any(&target.columns)?;
     let name = &target.table.columns[column].name;
     Some(Change::run(format!("UPDATE {} SET {name} = {name}", target.name)))
+}
+
+/// Most values that are taken out of groups come back.
+fn update_one_column(maker: &mut ChangeMaker, target: &Target) -> Option<Change> {
+    let free = free_columns(&target.table, &target.columns);
+    let peers: Vec<&Column> = target.columns.iter().map(|&c| &target.table.columns[c]).collect();
+    let column = maker.dice.pick_any(&free)?;
+    let set = assignment(maker, &target.table.columns[column], &peers);
+    let change = Change::run(format!("UPDATE {} SET {set}", target.name));
+    Some(if target.table.is_partitioned() { change.may_fail() } else { change })
 }
 
 /// Moves ids far away, or onto one another.

@@ -29,8 +29,7 @@ pub struct AccumulateNode<'a> {
     /// Gives all rows of the groups whose keys are in the tuplestore named by [`KEYS`], sorted as the input is.
     /// One for keys without NULLs, one for keys with. A delta may need them whenever an aggregate is not invertible
     /// or an inverse function can refuse.
-    pub recompute: Option<*mut pg_sys::PlannedStmt>,
-    pub recompute_nulls: Option<*mut pg_sys::PlannedStmt>,
+    pub recompute: [Option<*mut pg_sys::PlannedStmt>; 2],
 }
 
 /// Name of the tuplestore a recompute plan reads keys from.
@@ -89,8 +88,8 @@ unsafe fn private(
             list::make(definitions.iter().map(|definition| definition.to_nodes(owner))).cast(),
             output.cast(),
             having,
-            plan(node.recompute),
-            plan(node.recompute_nulls),
+            plan(node.recompute[0]),
+            plan(node.recompute[1]),
         ];
         list::make(parts)
     }
@@ -142,6 +141,12 @@ impl Spec {
                 recompute: [node.private(item::RECOMPUTE), node.private(item::RECOMPUTE + 1)],
             }
         }
+    }
+
+    /// Groups may have to be recomputed, beyond what an inverse function refuses.
+    pub fn may_recompute(&self) -> bool {
+        self.keys.iter().any(|key| !key.image_equal)
+            || self.definitions.iter().any(|definition| definition.ability != circuit::Ability::Invertible)
     }
 }
 

@@ -2,16 +2,18 @@
 //! second plan gives their rows.
 //!
 //! The keys are in the order of the input, and the plan's rows are sorted the same way, so the two are merged. The
-//! plan reads the keys as an ephemeral relation, which is why it can only start once they are all here.
+//! plan reads the keys as an ephemeral relation, which is why it can only start once they are all here. It is a query of
+//! its own, which EXPLAIN shows below the node: what it did where it ran, and what it would be under VERBOSE.
 
 use super::plan::KEYS;
 use super::rows::Rows;
 use crate::error::cannot_happen;
-use crate::exec::node::{Child, Node};
+use crate::exec::node::{Child, Explain, Node};
 use crate::pg::image::Row;
 use crate::pg::memory::within;
 use crate::pg::slot::Slot;
 use pgrx::pg_sys;
+use std::ffi::CStr;
 
 pub struct Recompute {
     plan: *mut pg_sys::PlannedStmt,
@@ -36,13 +38,38 @@ impl Recompute {
 
     /// Remembers a group, whose key is in `slot`.
     pub fn put(&mut self, slot: Slot) {
-        // SAFETY: the store lives in the query's context until `end`.
-        unsafe {
-            if self.keys.is_null() {
+        self.open_keys();
+        // SAFETY: the store lives until `end`; it copies the key.
+        unsafe { pg_sys::tuplestore_puttupleslot(self.keys, slot.as_ptr()) };
+    }
+
+    fn open_keys(&mut self) {
+        if self.keys.is_null() {
+            // SAFETY: the store lives in the query's context until `end`.
+            unsafe {
                 let begin = || pg_sys::tuplestore_begin_heap(true, false, pg_sys::work_mem);
                 self.keys = within((*self.node.estate()).es_query_cxt, begin);
             }
-            pg_sys::tuplestore_puttupleslot(self.keys, slot.as_ptr());
+        }
+    }
+
+    /// Starts the plan only to be shown.
+    pub fn preview(&mut self) {
+        if !self.plan.is_null() {
+            self.open_keys();
+            self.start(pg_sys::EXEC_FLAG_EXPLAIN_ONLY);
+        }
+    }
+
+    pub fn is_started(&self) -> bool {
+        !self.query.is_null()
+    }
+
+    /// Shows the plan, if it was started.
+    pub fn explain(&self, to: Explain, label: &CStr) {
+        if self.is_started() {
+            // SAFETY: started, and ended by `end`.
+            unsafe { to.nested_plan(label, self.query) };
         }
     }
 
@@ -54,11 +81,18 @@ impl Recompute {
         if self.plan.is_null() {
             cannot_happen("no plan to recompute groups with");
         }
+        self.start(0);
+        // SAFETY: just started, with the state of its plan.
+        Some(Rows::new(unsafe { Child::of((*self.query).planstate) }))
+    }
+
+    fn start(&mut self, flags: u32) {
         // SAFETY: the plan outlives the query; its executor state is ended by `end`.
         unsafe {
-            self.query = self.query_desc();
-            pg_sys::standard_ExecutorStart(self.query, pg_sys::EXEC_FLAG_SKIP_TRIGGERS as i32);
-            Some(Rows::new(Child::of((*self.query).planstate)))
+            within((*self.node.estate()).es_query_cxt, || {
+                self.query = self.query_desc();
+                pg_sys::standard_ExecutorStart(self.query, (flags | pg_sys::EXEC_FLAG_SKIP_TRIGGERS) as i32);
+            });
         }
     }
 
@@ -76,7 +110,9 @@ impl Recompute {
         // SAFETY: started by `begin`, ended once.
         unsafe {
             if !self.query.is_null() {
-                pg_sys::standard_ExecutorFinish(self.query);
+                if (*(*self.query).estate).es_top_eflags & pg_sys::EXEC_FLAG_EXPLAIN_ONLY as i32 == 0 {
+                    pg_sys::standard_ExecutorFinish(self.query);
+                }
                 pg_sys::standard_ExecutorEnd(self.query);
                 pg_sys::FreeQueryDesc(self.query);
                 self.query = std::ptr::null_mut();
@@ -109,7 +145,7 @@ impl Recompute {
                 std::ptr::null_mut(),
                 (*estate).es_param_list_info,
                 environment,
-                0,
+                (*estate).es_instrument,
             )
         }
     }
