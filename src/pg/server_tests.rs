@@ -3,6 +3,7 @@
 
 use super::execute::analyze_query;
 use super::handle::{Any, Node};
+use super::identity::{current_user, run_as};
 use super::image::{HASH_CHUNK, Hash, Layout, Row, Shape};
 use super::memory::Scratch;
 use super::query::{self, Query};
@@ -26,7 +27,7 @@ fn count<T>(root: Node<T>, scope: Scope, wanted: impl Fn(Any, u32) -> bool) -> u
 fn constants<T>(root: Node<T>) -> Vec<usize> {
     let mut found = vec![];
     walk::walk(root, Scope::EXPRESSIONS, &mut |node, _| {
-        found.extend(node.cast::<pg_sys::Const>().map(|constant| constant.constvalue.value()));
+        found.extend(node.cast::<pg_sys::Const>().map(|constant| constant.get().constvalue.value()));
         Visit::Into
     });
     found
@@ -43,7 +44,7 @@ fn depth_is_what_levels_are_compared_with() {
     );
     let at = |wanted: u32| {
         count(query, Scope::EXPRESSIONS, |node, depth| {
-            node.cast::<pg_sys::Var>().is_some_and(|var| depth == wanted && var.varlevelsup == depth)
+            node.cast::<pg_sys::Var>().is_some_and(|var| depth == wanted && var.get().varlevelsup == depth)
         })
     };
     assert_eq!([at(0), at(1), at(2)], [1, 1, 1], "o.oid at each level");
@@ -56,7 +57,7 @@ fn visitors_go_over_and_stop() {
     let query = analyze_query("SELECT 1, (SELECT 2), 3");
     let mut seen = vec![];
     let stopped = walk::walk(query, Scope::EXPRESSIONS, &mut |node, _| {
-        seen.extend(node.cast::<pg_sys::Const>().map(|constant| constant.constvalue.value()));
+        seen.extend(node.cast::<pg_sys::Const>().map(|constant| constant.get().constvalue.value()));
         if node.is::<pg_sys::SubLink>() { Visit::Over } else { Visit::Into }
     });
     assert_eq!((stopped, seen), (false, vec![1, 3]));
@@ -86,17 +87,17 @@ fn mutation_copies() {
     let mut depths = vec![];
     let changed: Query = walk::mutate(query, &mut |node, depth| {
         assert!(node != query.any(), "the root is not offered");
-        let constant = node.cast::<pg_sys::Const>().filter(|constant| constant.constvalue.value() == 1)?;
+        let constant = node.cast::<pg_sys::Const>().filter(|constant| constant.get().constvalue.value() == 1)?;
         depths.push(depth);
-        let mut other = constant.copy();
-        other.constvalue = Datum::from(2);
+        let other = constant.copy();
+        other.set(|other| other.constvalue = Datum::from(2));
         Some(other.any())
     });
     assert_eq!(query.text(), before);
     assert!(!constants(changed).contains(&1) && constants(changed).contains(&5));
     depths.sort_unstable();
     assert_eq!(depths, [0, 0, 1]);
-    query::plan(changed);
+    run_as(current_user(), &[], |owner| query::plan(changed, owner));
 }
 
 #[pg_test]
@@ -120,10 +121,10 @@ fn functions_of_a_node_are_its_own() {
 #[pg_test]
 fn copies_are_equal_and_apart() {
     let query = analyze_query("SELECT oid FROM pg_class WHERE relnatts > 7");
-    let mut copy = query.copy();
+    let copy = query.copy();
     assert!(query.equals(copy) && query != copy);
-    copy.hasDistinctOn = true;
-    assert!(!query.equals(copy) && !query.hasDistinctOn);
+    copy.set(|copy| copy.hasDistinctOn = true);
+    assert!(!query.equals(copy) && !query.get().hasDistinctOn);
     let elsewhere = analyze_query("SELECT   oid   FROM pg_class\nWHERE relnatts > 7");
     assert_eq!(query.text(), elsewhere.text(), "places in the text do not count");
 }
@@ -137,13 +138,13 @@ fn a_query_selected_from_keeps_its_columns_and_outer_references() {
     let outer = query::select_from(inner.copy());
     let leaving = |query| {
         count(query, Scope::EXPRESSIONS, |node, depth| {
-            node.cast::<pg_sys::Var>().is_some_and(|var| var.varlevelsup == depth + 1)
+            node.cast::<pg_sys::Var>().is_some_and(|var| var.get().varlevelsup == depth + 1)
         })
     };
     assert_eq!([leaving(inner), leaving(outer)], [1, 1], "one reference to c");
     let whole = query::select_from(query.copy());
     assert_eq!(query::name_of(whole.outputs()[0]), "A b");
-    query::plan(whole);
+    run_as(current_user(), &[], |owner| query::plan(whole, owner));
 }
 
 #[pg_test]
@@ -151,24 +152,27 @@ fn join_aliases_are_what_they_stand_for() {
     let query = analyze_query(
         "SELECT oid, j.relname FROM (pg_class a JOIN pg_index b ON b.indexrelid = a.oid) j WHERE j.indisvalid",
     );
-    let joins: Vec<i32> =
-        (1..).zip(query.entries()).filter(|(_, e)| e.rtekind == pg_sys::RTEKind::RTE_JOIN).map(|(n, _)| n).collect();
+    let joins: Vec<i32> = (1..)
+        .zip(query.entries())
+        .filter(|(_, e)| e.get().rtekind == pg_sys::RTEKind::RTE_JOIN)
+        .map(|(n, _)| n)
+        .collect();
     let of_joins = |query| {
         count(query, Scope::EXPRESSIONS, |node, _| {
-            node.cast::<pg_sys::Var>().is_some_and(|var| joins.contains(&var.varno))
+            node.cast::<pg_sys::Var>().is_some_and(|var| joins.contains(&var.get().varno))
         })
     };
     let flat = query.copy();
     flat.flatten_join_aliases();
     assert_eq!(of_joins(flat), 0);
-    query::plan(flat);
+    run_as(current_user(), &[], |owner| query::plan(flat, owner));
 }
 
 #[pg_test]
 fn grouping_expressions_go_back() {
     let query =
         analyze_query("SELECT relkind, relnatts + 1, count(*) FROM pg_class GROUP BY 1, 2 HAVING relnatts + 1 > 3");
-    assert!(query.hasGroupRTE && query.is_grouped());
+    assert!(query.get().hasGroupRTE && query.is_grouped());
     let flat = query.copy();
     flat.flatten_groups();
     assert_eq!(flat.entries().len() + 1, query.entries().len());
@@ -364,14 +368,14 @@ fn a_forgiven_error_undoes_its_subtransaction() {
     let level = || unsafe { pg_sys::GetCurrentTransactionNestLevel() };
     let (before, context) = (level(), current());
     let failed = xact::attempt(
-        |code| code == PgSqlErrorCode::ERRCODE_DIVISION_BY_ZERO,
+        |code| code == PgSqlErrorCode::ERRCODE_DIVISION_BY_ZERO as i32,
         || {
             assert_eq!(level(), before + 1);
             divide_by_zero()
         },
     );
     let failure = failed.expect_err("it failed");
-    assert_eq!(failure.code, PgSqlErrorCode::ERRCODE_DIVISION_BY_ZERO);
+    assert_eq!(failure.code, PgSqlErrorCode::ERRCODE_DIVISION_BY_ZERO as i32);
     assert_eq!((level(), current()), (before, context));
     assert_eq!(xact::attempt(|_| false, level).ok(), Some(before + 1));
     assert_eq!(level(), before);
@@ -379,5 +383,5 @@ fn a_forgiven_error_undoes_its_subtransaction() {
 
 #[pg_test(error = "no quotient")]
 fn another_error_passes_through() {
-    let _ = xact::attempt(|code| code == PgSqlErrorCode::ERRCODE_SYNTAX_ERROR, divide_by_zero);
+    let _ = xact::attempt(|code| code == PgSqlErrorCode::ERRCODE_SYNTAX_ERROR as i32, divide_by_zero);
 }

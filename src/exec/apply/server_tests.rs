@@ -41,7 +41,7 @@ impl Rows {
     /// The first column and the weight of what is left, ordered.
     fn left(self) -> Vec<(i32, i64)> {
         let reader = self.reader;
-        let of = |change: Change| (read(reader, change.tuple, 2).values[0].value() as i32, change.weight);
+        let of = |change: Change| (read(&reader, change.tuple, 2).values[0].value() as i32, change.weight);
         let mut left: Vec<_> = self.net.into_changes().into_iter().map(of).collect();
         left.sort_unstable();
         reader.drop();
