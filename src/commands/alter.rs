@@ -64,7 +64,7 @@ fn change(alter: &AlterRelation, changes: &[OptionChange]) -> Verdict {
     Stored::default().write(view);
     server_part(alter, move |_| match (was, becomes) {
         (false, true) => adopt(view, new),
-        (true, false) => registration::release(view),
+        (true, false) => registration::release(&[view]),
         (true, true) => follow(view, &old.options(), &new),
         (false, false) => (),
     })
