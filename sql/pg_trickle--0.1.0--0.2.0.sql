@@ -86,6 +86,19 @@ BEGIN ATOMIC
            coalesce('larger than their tables: ' || grown, 'small') FROM capture;
 END;
 
+-- State tables belong to the owner of the extension, as whom ANALYZE would call functions that users' types bring along. No
+-- locks: there may be more of these tables than a transaction can lock, and nothing but ANALYZE reads this.
+UPDATE pg_catalog.pg_attribute a SET attstattarget = 0
+  FROM pg_catalog.pg_class c
+ WHERE c.oid = a.attrelid AND c.relnamespace = 'pgtrickle_internal'::pg_catalog.regnamespace AND c.relkind = 'r'
+   AND c.relname ~ '^(changes|state)_[0-9]' AND a.attnum > 0 AND NOT a.attisdropped;
+
+-- Settings that 0.1.0 did not keep for a view: from now on they are what they are here.
+UPDATE pgtrickle_internal.stream_table SET pinned = pinned || ARRAY(
+    SELECT name || '=' || pg_catalog.current_setting(name)
+      FROM pg_catalog.unnest('{DateStyle,IntervalStyle,TimeZone,array_nulls,backslash_quote,bytea_output,default_text_search_config,extra_float_digits,lc_monetary,lc_numeric,lc_time,quote_all_identifiers,standard_conforming_strings,timezone_abbreviations,transform_null_equals,xmlbinary,xmloption}'::text[]) name
+     WHERE name <> ALL (SELECT pg_catalog.split_part(kept, '=', 1) FROM pg_catalog.unnest(pinned) kept));
+
 -- What 0.1.0 computed, it may have computed as somebody else or under other settings: every view is computed anew once.
 INSERT INTO pgtrickle_internal.reinit (view, reason)
     SELECT relid, 'FORMAT_CHANGED: What is stored for it has the format of another release.'

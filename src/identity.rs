@@ -8,12 +8,13 @@ use pgrx::pg_sys;
 
 pub use identity::AsOwner;
 
-/// Settings the results of built-in functions depend on.
+/// Settings the results of built-in functions depend on, and those by which the body of a function is parsed.
 const PINNED: &[&str] = &[
     "DateStyle",
     "IntervalStyle",
     "TimeZone",
     "array_nulls",
+    "backslash_quote",
     "bytea_output",
     "default_text_search_config",
     "extra_float_digits",
@@ -21,7 +22,9 @@ const PINNED: &[&str] = &[
     "lc_numeric",
     "lc_time",
     "quote_all_identifiers",
+    "standard_conforming_strings",
     "timezone_abbreviations",
+    "transform_null_equals",
     "xmlbinary",
     "xmloption",
 ];

@@ -212,6 +212,31 @@ SET client_min_messages = warning;
 DROP TABLE tagged CASCADE;
 RESET client_min_messages;
 
+-- Nor have those that decide what the text of a function means, which each session parses for itself.
+CREATE FUNCTION is_nothing(a int) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT a = NULL';
+CREATE FUNCTION folder(a int) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RETURN 'c:\temp\' || a || '\'; END $$;
+CREATE FUNCTION quoted(a int) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RETURN E'it\'s ' || a; END $$;
+CREATE TABLE texts (a int PRIMARY KEY, b int);
+INSERT INTO texts VALUES (1, 1), (2, NULL);
+SET backslash_quote = on;
+CREATE MATERIALIZED VIEW parsed WITH (pg_trickle.incremental) AS SELECT a, is_nothing(b), folder(a), quoted(a) FROM texts;
+TABLE parsed ORDER BY a;
+\c -
+SET standard_conforming_strings = off;
+SET escape_string_warning = off;
+SET transform_null_equals = on;
+SET backslash_quote = off;
+INSERT INTO texts VALUES (3, 3), (4, NULL);
+SET pg_trickle.refresh_strategy = delta;
+REFRESH MATERIALIZED VIEW parsed;
+TABLE parsed ORDER BY a;
+SHOW standard_conforming_strings;
+\c -
+SET client_min_messages = warning;
+DROP TABLE texts CASCADE;
+DROP FUNCTION is_nothing, folder, quoted;
+RESET client_min_messages;
+
 -- Row security of the sources is the owner's.
 CREATE TABLE secret (a int PRIMARY KEY, reader text);
 INSERT INTO secret VALUES (1, 'regress_id_owner'), (2, 'regress_id_other');

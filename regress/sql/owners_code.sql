@@ -274,6 +274,26 @@ DO 'BEGIN EXECUTE ''EXPLAIN ANALYZE REFRESH MATERIALIZED VIEW m.drops_index''; E
 \set VERBOSITY default
 SELECT current_user = session_user AS same_user, count(*) FROM m.own;
 
+-- ANALYZE, and so autovacuum, calls a function that the maker of a range type brings along, as the owner of the table. A state
+-- table has columns of such types and belongs to a superuser.
+SET ROLE regress_mallory;
+CREATE FUNCTION m.distance(a int, b int) RETURNS float8 IMMUTABLE LANGUAGE plpgsql AS 'BEGIN PERFORM m.take(); RETURN a - b; END';
+CREATE TYPE m.span AS RANGE (subtype = int, subtype_diff = m.distance);
+CREATE TABLE m.spans (s m.span);
+INSERT INTO m.spans SELECT m.span(g, g + 2) FROM generate_series(1, 100) g;
+CREATE MATERIALIZED VIEW m.counted WITH (pg_trickle.incremental) AS SELECT s, count(*) AS n FROM m.spans GROUP BY s;
+RESET ROLE;
+DO $$
+BEGIN
+    EXECUTE (SELECT format('ANALYZE %s', relid::regclass) FROM pgtrickle_internal.state WHERE view = 'm.counted'::regclass);
+END $$;
+SELECT is_super();
+ANALYZE m.spans, m.counted;
+SELECT is_super();
+INSERT INTO m.spans VALUES (m.span(1, 3)), (m.span(1, 2)), (NULL);
+REFRESH MATERIALIZED VIEW m.counted;
+SELECT n, count(*) FROM m.counted GROUP BY n ORDER BY n;
+
 \c - postgres
 SET client_min_messages = warning;
 DROP SCHEMA m CASCADE;

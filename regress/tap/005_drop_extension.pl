@@ -103,4 +103,20 @@ is($node->safe_psql('postgres', $ours), '', 'dropping the sources leaves nothing
 $node->safe_psql('postgres', 'DROP EXTENSION pg_trickle CASCADE');
 is(catalog(), $before, 'nor does dropping the extension with CASCADE');
 
+# Many views of one table: each is looked at once, not once for every other one.
+$node->safe_psql('postgres', q{
+	CREATE EXTENSION pg_trickle;
+	CREATE TABLE one (a int PRIMARY KEY, b int);
+	SELECT format('CREATE MATERIALIZED VIEW many_%s WITH (pg_trickle.incremental) AS SELECT a, b FROM one WHERE a > %1$s', g)
+	FROM generate_series(1, 250) g \gexec
+});
+my $peak = q{SELECT substring(pg_read_file('/proc/self/status', true) FROM 'VmHWM:\s+(\d+)')};
+my ($least, $most) = split /\n/, $node->safe_psql('postgres', "$peak; DROP EXTENSION pg_trickle CASCADE; $peak");
+SKIP:
+{
+	skip 'only Linux says how much memory a process had at most', 1 unless $least;
+	cmp_ok($most - $least, '<', 100 << 10, 'kB to drop the extension with 250 views of one table');
+}
+is($node->safe_psql('postgres', 'SELECT count(*) FROM pg_matviews'), '250', 'which stay');
+
 finish();

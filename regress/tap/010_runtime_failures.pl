@@ -65,6 +65,32 @@ views_agree($node, 'resumed, all are exact');
 state_is('shares', 'ACTIVE|0', 'and the errors are forgotten');
 $listener->quit;
 
+# Whoever may read somebody's views can make one of them a branch of a diamond. Its other branch, which always finds a lock taken,
+# holds it up as little as the reader of both.
+$node->safe_psql('postgres', q{
+	CREATE TABLE facts (a int PRIMARY KEY);
+	INSERT INTO facts SELECT generate_series(1, 10);
+	CREATE MATERIALIZED VIEW one WITH (pg_trickle.incremental, pg_trickle.schedule = '10ms') AS SELECT a FROM facts;
+	CREATE MATERIALIZED VIEW two WITH (pg_trickle.incremental, pg_trickle.schedule = '10ms') AS SELECT a FROM facts WHERE a > 0;
+	CREATE ROLE reader;
+	CREATE SCHEMA hers AUTHORIZATION reader;
+	GRANT SELECT ON one, two TO reader;
+	SET ROLE reader;
+	CREATE FUNCTION hers.busy(a int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS
+		'BEGIN IF a > 10 THEN RAISE lock_not_available; END IF; RETURN a; END';
+	CREATE MATERIALIZED VIEW hers.branch WITH (pg_trickle.incremental, pg_trickle.schedule = '10ms') AS SELECT hers.busy(a) AS a FROM public.two;
+	CREATE MATERIALIZED VIEW hers.both WITH (pg_trickle.incremental, pg_trickle.schedule = '10ms') AS
+		SELECT a FROM public.one UNION ALL SELECT a FROM hers.branch;
+	RESET ROLE;
+});
+for my $n (11 .. 13)
+{
+	$node->safe_psql('postgres', "INSERT INTO facts VALUES ($n)");
+	is($node->safe_psql('postgres', q{SELECT pgtrickle.wait_until_fresh('one'), pgtrickle.wait_until_fresh('two'), count(*) FROM one}),
+		"t|t|$n", "change $n is in the views of the one");
+}
+is($node->safe_psql('postgres', 'SELECT count(*) FROM hers.both'), '20', 'and not in those of the other');
+
 # No room for a worker: beside the server's own process, the launcher and two schedulers.
 my $tight = trickle_node('tight', extension => 0, conf => "pg_trickle.enabled = on\nmax_worker_processes = 4\n");
 $tight->safe_psql('postgres', 'CREATE DATABASE other');

@@ -1,4 +1,4 @@
-# Statements that fail leave nothing behind: a session in which ten thousand have failed, each in one of the ways that
+# Statements that fail leave nothing behind: a session in which eleven thousand have failed, each in one of the ways that
 # lead through us, has no more memory contexts than before and has hardly grown.
 use strict;
 use warnings FATAL => 'all';
@@ -24,6 +24,7 @@ my @failing = (
 	'INSERT INTO numbers VALUES (1, 1 / 0)',
 	'CREATE MATERIALIZED VIEW v WITH (pg_trickle.incremental, pg_trickle.nonsense) AS SELECT a FROM numbers',
 	"CREATE MATERIALIZED VIEW v WITH (pg_trickle.incremental, pg_trickle.schedule = ''$schedule'', fillfactor = 1) AS SELECT a FROM numbers",
+	'CREATE MATERIALIZED VIEW v WITH (pg_trickle.incremental) AS SELECT a, 1 / b AS quotient FROM numbers',
 	q{ALTER MATERIALIZED VIEW quotients SET (pg_trickle.schedule = ''nonsense'')},
 	'ALTER MATERIALIZED VIEW quotients SET (pg_trickle.incremental = false, fillfactor = 1)',
 	'REFRESH MATERIALIZED VIEW quotients',

@@ -6,6 +6,7 @@
 use super::{family, fingerprint, lock, segment, triggers};
 use crate::catalog::dependency;
 use crate::catalog::source::{self, Source};
+use crate::pg::memory::Scratch;
 use crate::pg::relation::Relation;
 use pgrx::pg_sys;
 
@@ -95,6 +96,11 @@ pub fn arm(members: &[pg_sys::Oid]) {
 /// Stops capturing columns that no view reads any more; everything, when no view is left. To be called after the
 /// dependency rows are gone. While somebody is about to use the source it stays as it is, until the next call.
 pub fn shrink(relid: pg_sys::Oid) {
+    // Looks at every reader, and many may call this one after the other.
+    Scratch::make().run(|| shrink_now(relid));
+}
+
+fn shrink_now(relid: pg_sys::Oid) {
     let exists = Relation::try_open(relid, pg_sys::AccessShareLock).is_some();
     if !exists || dependency::readers_of(relid).is_empty() {
         return uninstall(relid);
@@ -102,16 +108,9 @@ pub fn shrink(relid: pg_sys::Oid) {
     if let Some(mut source) = source::get(relid)
         && lock::try_narrow(relid)
     {
-        let columns = live(relid, &columns_read(relid));
+        let columns = live(relid, &dependency::columns_read(relid));
         set_columns(&mut source, columns);
     }
-}
-
-/// The columns that views read of `relid`.
-fn columns_read(relid: pg_sys::Oid) -> Vec<i16> {
-    let views = dependency::readers_of(relid);
-    let sources = views.into_iter().flat_map(dependency::sources_of);
-    sources.filter(|dependency| dependency.source == relid).flat_map(|dependency| dependency.columns).collect()
 }
 
 /// Ends the capture of a source no view reads, which may be gone itself. As `shrink` otherwise.

@@ -38,17 +38,26 @@ pub fn sources_of(view: pg_sys::Oid) -> Vec<Dependency> {
 
 /// The stream tables that read a relation directly.
 pub fn dependants_of(source: pg_sys::Oid) -> Vec<pg_sys::Oid> {
+    dependencies_on(source, |row| row.must(column::VIEW))
+}
+
+fn dependencies_on<T>(source: pg_sys::Oid, read: impl FnMut(&Row) -> T) -> Vec<T> {
     if DEPENDENCY.find().is_none() {
         return Vec::new();
     }
     let table = DEPENDENCY.open_for_read();
-    let rows = table.find(DEPENDENCY_SOURCE.oid(), column::SOURCE, source, Rows::Latest);
-    rows.iter().map(|row| row.must(column::VIEW)).collect()
+    table.find(DEPENDENCY_SOURCE.oid(), column::SOURCE, source, Rows::Latest).iter().map(read).collect()
 }
 
 /// The stream tables that read the captured changes of a relation directly.
 pub fn readers_of(source: pg_sys::Oid) -> Vec<pg_sys::Oid> {
     dependants_of(source).into_iter().filter(|view| stream_table::is_captured(*view)).collect()
+}
+
+/// The columns of a relation whose captured changes stream tables read, in no order and some more than once.
+pub fn columns_read(source: pg_sys::Oid) -> Vec<i16> {
+    let reads = dependencies_on(source, |row| (row.must(column::VIEW), read(row).columns));
+    reads.into_iter().filter(|(view, _)| stream_table::is_captured(*view)).flat_map(|(_, columns)| columns).collect()
 }
 
 /// Every (view, source) pair in no order.

@@ -3,7 +3,7 @@
 //! The server checks all parameters of the view when it changes any, so ours are taken out of pg_class first and put
 //! back, as changed, afterwards. When the statement fails, so does all of it.
 
-use crate::catalog::{stream_table, version};
+use crate::catalog::{self, stream_table, version};
 use crate::error::{Report, error};
 use crate::pg::statement::{AlterRelation, OptionChange};
 use crate::pg::utility::{Call, Verdict};
@@ -12,6 +12,7 @@ use crate::refresh::{self, Initiator};
 use crate::registration;
 use crate::registration::named::{not_a_stream_table, wrong_kind};
 use crate::registration::options::{Options, Stored, bare, is_ours};
+use crate::wakeup;
 use pgrx::{PgSqlErrorCode, pg_sys};
 
 /// None when the statement is not about parameters that concern us.
@@ -32,6 +33,13 @@ pub fn before(call: &Call) -> Option<Verdict> {
         }
         Some(relid) if stream_table::exists(relid) => Some(change(&alter, &changes)),
         Some(_) => None,
+    }
+}
+
+/// A relation was altered, by whatever statement; it may have another owner, which matters for what is refreshed together.
+pub fn altered(relid: pg_sys::Oid) {
+    if catalog::installed() && stream_table::exists(relid) {
+        wakeup::graph_changed();
     }
 }
 
@@ -64,7 +72,7 @@ fn change(alter: &AlterRelation, changes: &[OptionChange]) -> Verdict {
     Stored::default().write(view);
     server_part(alter, move |_| match (was, becomes) {
         (false, true) => adopt(view, new),
-        (true, false) => registration::release(view),
+        (true, false) => registration::release(&[view]),
         (true, true) => follow(view, &old.options(), &new),
         (false, false) => (),
     })

@@ -63,11 +63,11 @@ pub fn before(call: &Call) -> Verdict {
     Verdict::Pass
 }
 
-/// Whatever version the SQL objects have. Downstream first, so that nobody is resynced in vain.
+/// Whatever version the SQL objects have.
 fn release_all() {
     version::exclude();
-    for view in stream_table::views().into_iter().rev() {
-        names::lock(view, pg_sys::AccessExclusiveLock);
-        registration::release(view);
-    }
+    // Downstream first.
+    let views: Vec<_> = stream_table::views().into_iter().rev().collect();
+    views.iter().for_each(|view| names::lock(*view, pg_sys::AccessExclusiveLock));
+    registration::release(&views);
 }

@@ -69,7 +69,7 @@ impl Watcher for Commands {
                 [pg_sys::RelationRelationId, pg_sys::ExtensionRelationId, pg_sys::TriggerRelationId].contains(&class)
             }
             Event::Created => class == pg_sys::ProcedureRelationId || class == pg_sys::ExtensionRelationId,
-            Event::Altered => redefinition::watches(class),
+            Event::Altered => class == pg_sys::RelationRelationId || redefinition::watches(class),
             Event::Column => class == pg_sys::RelationRelationId,
         }
     }
@@ -80,6 +80,7 @@ impl Watcher for Commands {
             Event::Dropped if class == pg_sys::ExtensionRelationId => wakeup::graph_changed(),
             Event::Dropped if class == pg_sys::TriggerRelationId => drop::trigger_dropped(object),
             Event::Dropped => drop::dropped(object),
+            Event::Altered if class == pg_sys::RelationRelationId => alter::altered(object),
             Event::Created | Event::Altered | Event::Column => redefinition::note(class, object),
         }
     }

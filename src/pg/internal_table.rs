@@ -1,7 +1,11 @@
 //! Tables of the extension's own that come and go with stream tables: made natively, as members of the extension, so
 //! that they appear in no dump, cannot be dropped by hand, and go when the extension goes.
+//!
+//! They belong to the owner of the extension, a superuser, as whom ANALYZE and autovacuum would call what the types of their
+//! columns bring along: `subtype_diff` of a range type is a function of whoever made the type. So none of their columns
+//! is analyzed. Nothing plans a query over them.
 
-use super::catalog_table::command_counter_increment;
+use super::catalog_table::{CatalogTable, Rows, command_counter_increment, value};
 use super::list;
 use super::node::cstring;
 use super::relation::Relation;
@@ -59,7 +63,20 @@ pub fn create(schema: pg_sys::Oid, name: &str, columns: &[Column], option: (&str
         command_counter_increment();
         guarded(|| server::NewRelationCreateToastTable(relid, Datum::from(0usize)));
         command_counter_increment();
+        keep_from_analyze(relid);
         relid
+    }
+}
+
+/// As ALTER TABLE ... ALTER COLUMN ... SET STATISTICS 0, for every column.
+fn keep_from_analyze(table: pg_sys::Oid) {
+    let attributes = CatalogTable::open_for_write(pg_sys::AttributeRelationId);
+    let none = [(pg_sys::Anum_pg_attribute_attstattarget as i16, value(0i16))];
+    let by_relation = pg_sys::AttributeRelidNumIndexId.into();
+    for row in attributes.find(by_relation, pg_sys::Anum_pg_attribute_attrelid as i16, table, Rows::Latest) {
+        if row.must::<i16>(pg_sys::Anum_pg_attribute_attnum as i16) > 0 {
+            attributes.update(&row, &none);
+        }
     }
 }
 

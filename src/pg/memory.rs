@@ -113,6 +113,11 @@ impl Scratch {
         })
     }
 
+    /// Runs `work` on each relation, and frees what it leaves behind.
+    pub fn each(relations: &[pg_sys::Oid], work: impl Fn(pg_sys::Oid)) {
+        relations.iter().for_each(|relation| Self::make().run(|| work(*relation)));
+    }
+
     /// Runs `work` with this as the current context.
     pub fn run<R>(&self, work: impl FnOnce() -> R) -> R {
         // SAFETY: the context lives as long as the handle; an ERROR inside restores the current context by itself.

@@ -43,7 +43,11 @@ fn gone<R>(relid: pg_sys::Oid) -> R {
 
 /// A relation's owner.
 pub fn owner(relid: pg_sys::Oid) -> pg_sys::Oid {
-    class(relid, |form| form.relowner).unwrap_or_else(|| gone(relid))
+    try_owner(relid).unwrap_or_else(|| gone(relid))
+}
+
+pub fn try_owner(relid: pg_sys::Oid) -> Option<pg_sys::Oid> {
+    class(relid, |form| form.relowner)
 }
 
 /// What a relation is: `r`, `m`, ...; None when it does not exist.

@@ -83,6 +83,7 @@ pub fn entry(view: pg_sys::Oid, build: impl FnOnce() -> (Circuit, Target)) -> Rc
     let entry = known.unwrap_or_else(|| {
         let old = ENTRIES.with_borrow_mut(|entries| entries.remove(&view));
         let patient = !old.is_some_and(|old| old.overtaken);
+        sweep();
         let entry = Rc::new(make_entry(build, patient));
         ENTRIES.with_borrow_mut(|entries| entries.insert(view, entry.clone()));
         make_room();
@@ -97,6 +98,14 @@ pub fn entry(view: pg_sys::Oid, build: impl FnOnce() -> (Circuit, Target)) -> Rc
 pub fn forget(view: pg_sys::Oid) {
     let old = ENTRIES.with_borrow_mut(|entries| entries.remove(&view));
     drop(old);
+}
+
+/// Forgets what is invalid: nobody may ever ask for it again, if the view is gone, or never came to be because its creation
+/// failed.
+fn sweep() {
+    let is_of_use = |entry: &Rc<Entry>| entry.valid.get() || Rc::strong_count(entry) > 1;
+    let useless: Vec<_> = ENTRIES.with_borrow_mut(|entries| entries.extract_if(|_, entry| !is_of_use(entry)).collect());
+    drop(useless);
 }
 
 /// Forgets what was used least recently. Who holds an entry relies on its being marked when it becomes invalid, so that one
@@ -247,7 +256,7 @@ unsafe extern "C-unwind" fn object_changed(_arg: pg_sys::Datum, _cache: i32, _ha
     invalidate(|_| true);
 }
 
-/// Marks entries; they are dropped when next asked for, since a refresh may be using them right now.
+/// Marks entries; they are dropped when one is next made, since a refresh may be using them right now.
 fn invalidate(hit: impl Fn(&Entry) -> bool) {
     ENTRIES.with_borrow(|entries| entries.values().filter(|e| hit(e)).for_each(|e| e.valid.set(false)));
 }

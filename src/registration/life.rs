@@ -19,6 +19,7 @@ use crate::circuit::{self, Circuit, Operator};
 use crate::error::{Report, error};
 use crate::exec::{accumulate, apply};
 use crate::identity;
+use crate::pg::memory::Scratch;
 use crate::pg::{lock, names, privilege};
 use crate::schedule::graph;
 use pgrx::{PgSqlErrorCode, pg_sys};
@@ -222,24 +223,26 @@ pub fn resync(view: pg_sys::Oid) {
     before.iter().for_each(|dependency| capture::shrink(dependency.source));
 }
 
-/// Leaves a plain materialized view with the rows it has.
-pub fn release(view: pg_sys::Oid) {
-    detach(view);
-    apply::drop_own_indexes(view);
-    Stored::default().write(view);
-    forget(&[view]);
-    resync_dependants(view);
+/// Leaves plain materialized views with the rows they have. All at once: what a source is captured for, and what else reads a
+/// view, is looked up when the last of them is taken down.
+pub fn release(views: &[pg_sys::Oid]) {
+    Scratch::each(views, |view| {
+        apply::drop_own_indexes(view);
+        Stored::default().write(view);
+    });
+    forget(views);
+    Scratch::each(views, resync_dependants);
 }
 
 /// Forgets views that are not stream tables any more, existing or not. Their sources may be without readers now.
 pub fn forget(views: &[pg_sys::Oid]) {
     let mut sources: Vec<_> = views.iter().flat_map(|view| dependency::sources_of(*view)).collect();
-    for &view in views {
+    Scratch::each(views, |view| {
         dependency::replace(view, &[]);
         state::drop_all(view);
         stream_table::delete(view);
         history::delete(view);
-    }
+    });
     // Who still reads a source takes a look at all its readers.
     sources.sort_unstable_by_key(|dependency| dependency.source.to_u32());
     sources.dedup_by_key(|dependency| dependency.source);

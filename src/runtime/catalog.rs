@@ -4,7 +4,7 @@ use crate::catalog::stream_table::{self, Status, StreamTable};
 use crate::catalog::version::{self, Mismatch};
 use crate::catalog::{self, control, dependency, history};
 use crate::error::cannot_happen;
-use crate::pg::clock;
+use crate::pg::{clock, names};
 use crate::registration::options::Stored;
 use crate::schedule::graph::{Graph, Node};
 use crate::schedule::recompute::{self, Recomputes, Work};
@@ -74,7 +74,9 @@ pub fn read() -> Option<Picture> {
         picture.health.push(health(&row));
         picture.last.push(row.last_refresh_at);
         picture.by_delta.push(row.captured && row.effective_mode == "DIFFERENTIAL");
-        picture.nodes.push(Node { view, schedule, sources, captured: row.captured });
+        // It may just have been dropped.
+        let owner = names::try_owner(row.relid).unwrap_or(pg_sys::InvalidOid).to_u32();
+        picture.nodes.push(Node { view, owner, schedule, sources, captured: row.captured });
     }
     Some(picture)
 }

@@ -5,7 +5,8 @@
 //!   if that cannot be known.
 //! * `slice`: what is refreshed with a view, in one transaction at one snapshot: its ancestors, and the *mates* of all of
 //!   them. Two views are mates when they are branches of a diamond: neither reads the other, some view reads both, and
-//!   both read some relation. If one of them moved alone, a reader would find them disagree.
+//!   both read some relation. If one of them moved alone, a reader would find them disagree. And they have one owner: who may
+//!   read a view can make it a branch of a diamond, and a branch that fails or takes long holds up the others.
 
 use super::SECOND;
 use super::cron::Cron;
@@ -23,6 +24,8 @@ pub type Set = BitVec<usize>;
 #[derive(Clone, Debug)]
 pub struct Node {
     pub view: Oid,
+    /// A role.
+    pub owner: Oid,
     pub schedule: Schedule,
     /// The relations it reads, stream tables or not.
     pub sources: Vec<Oid>,
@@ -189,7 +192,8 @@ impl Graph {
         for (at, &a) in read.iter().enumerate() {
             for &b in &read[at + 1..] {
                 let (one, other) = (leader(&mut leaders, a), leader(&mut leaders, b));
-                let apart = one != other && !self.ancestors[a][b] && !self.ancestors[b][a];
+                let ours = self.nodes[a].owner == self.nodes[b].owner;
+                let apart = ours && one != other && !self.ancestors[a][b] && !self.ancestors[b][a];
                 if apart && meet(&self.descendants[a], &self.descendants[b]) && meet(&origins[a], &origins[b]) {
                     leaders[other] = one;
                 }
@@ -336,12 +340,15 @@ mod tests {
     fn graph(views: &[(Oid, &str, &[Oid])]) -> Graph {
         let node = |&(view, schedule, sources): &(Oid, &str, &[Oid])| Node {
             view,
+            owner: OWNER,
             schedule: spec::parse(schedule).unwrap(),
             sources: sources.to_vec(),
             captured: true,
         };
         Graph::new(views.iter().map(node).collect())
     }
+
+    const OWNER: Oid = 3;
 
     fn views(graph: &Graph, set: &Set) -> Vec<Oid> {
         let mut views: Vec<Oid> = set.iter_ones().map(|n| graph.nodes()[n].view).collect();
@@ -401,6 +408,23 @@ mod tests {
     }
 
     #[test]
+    fn nobody_ties_a_view_to_one_of_his_own() {
+        // 10 and 11 have one owner; 12, and 20 that reads it with 10, have another one.
+        let views: [(Oid, Oid, &[Oid]); 4] = [(10, OWNER, &[T]), (11, OWNER, &[T]), (12, 4, &[11]), (20, 4, &[10, 12])];
+        let node = |(view, owner, sources): (Oid, Oid, &[Oid])| Node {
+            view,
+            owner,
+            schedule: Schedule::Calculated,
+            sources: sources.to_vec(),
+            captured: true,
+        };
+        let g = Graph::new(views.map(node).into());
+        assert_eq!(slice(&g, 10), [10, 11], "which the reader of both makes mates");
+        assert_eq!(slice(&g, 12), [10, 11, 12]);
+        assert_eq!(slice(&g, 20), [10, 11, 12, 20]);
+    }
+
+    #[test]
     fn no_diamond_without_a_common_source_or_reader() {
         let g = graph(&[(10, "1s", &[T]), (11, "1h", &[S]), (20, "1m", &[10, 11])]);
         assert_eq!(slice(&g, 10), [10]);
@@ -452,6 +476,7 @@ mod tests {
         let deep: Vec<_> = (0..50)
             .map(|n| Node {
                 view: 100 + n,
+                owner: OWNER,
                 schedule: Schedule::Calculated,
                 sources: vec![if n == 0 { T } else { 99 + n }],
                 captured: true,
@@ -459,10 +484,9 @@ mod tests {
             .collect();
         let g = Graph::new(deep);
         assert_eq!(g.slice(49).count_ones(), 50);
-        let wide =
-            (0..1000).map(|n| Node { view: 100 + n, schedule: Schedule::Calculated, sources: vec![T], captured: true });
-        let sink =
-            Node { view: 9, schedule: spec::parse("1s").unwrap(), sources: (100..1100).collect(), captured: true };
+        let node = |view, schedule, sources| Node { view, owner: OWNER, schedule, sources, captured: true };
+        let wide = (0..1000).map(|n| node(100 + n, Schedule::Calculated, vec![T]));
+        let sink = node(9, spec::parse("1s").unwrap(), (100..1100).collect());
         let g = Graph::new(wide.chain([sink]).collect());
         assert_eq!(g.slice(0).count_ones(), 1000, "all but the sink");
         assert_eq!(g.descendants(0).count_ones(), 1);

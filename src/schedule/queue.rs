@@ -110,6 +110,7 @@ mod tests {
     fn graph(views: &[&[u32]]) -> Graph {
         let node = |(n, sources): (usize, &&[u32])| Node {
             view: 100 + n as u32,
+            owner: 3,
             schedule: Schedule::Calculated,
             sources: sources.to_vec(),
             captured: true,

@@ -94,6 +94,7 @@ mod tests {
     fn rests<const N: usize>(views: [(u32, &str, &[u32]); N]) -> [Option<Time>; N] {
         let node = |(view, schedule, sources): (u32, &str, &[u32])| Node {
             view,
+            owner: 3,
             schedule: spec::parse(schedule).unwrap(),
             sources: sources.to_vec(),
             captured: view != 10,
