@@ -16,6 +16,33 @@ pub struct Change {
     pub image: i64,
     /// See `Grouping::Hash`.
     pub group: i64,
+    /// Where a stored row of this image is, where that is known.
+    pub place: Place,
+}
+
+/// The block and offset of a stored row in one number, which goes through sorts; 0 is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place(pub i64);
+
+impl Place {
+    pub const NONE: Self = Self(0);
+
+    pub fn of(tid: pg_sys::ItemPointerData) -> Self {
+        Self(pgrx::itemptr::item_pointer_to_u64(tid) as i64)
+    }
+
+    pub fn tid(self) -> Option<pg_sys::ItemPointerData> {
+        (self != Self::NONE).then(|| {
+            let mut tid = pg_sys::ItemPointerData::default();
+            pgrx::itemptr::u64_to_item_pointer(self.0 as u64, &mut tid);
+            tid
+        })
+    }
+
+    /// This place, or the other one where this is not known.
+    pub fn or(self, other: Self) -> Self {
+        if self == Self::NONE { other } else { self }
+    }
 }
 
 /// Which changes must be seen together: those of one group are netted, paired and written as one run.

@@ -8,9 +8,11 @@
 //! A child that promises grouped rows skips 1 and 2.
 //! Output: runs of changes with different images and nonzero weights. An image hash may collide: images are compared.
 
-use super::change::{Change, Grouping};
+use super::Mode;
+use super::change::{Change, Grouping, Place};
 use super::net::{self, Net};
 use super::spill::Spill;
+use super::writer::Writer;
 use crate::exec::node::Child;
 use crate::pg::image::{Row, Shape};
 use crate::pg::interrupt;
@@ -49,25 +51,31 @@ impl Reader {
 /// More keys than this are sorted by the server.
 const SORT_HERE: usize = 256;
 
+/// A search through an index takes as long as hashing this many rows of a scan, or a little longer.
+const SCAN_FROM: f64 = 6.0;
+
 /// Takes rows in, gives runs out.
 pub struct Consolidation {
     net: Net,
     spill: Option<Spill>,
+    /// Rows taken in.
+    added: u64,
 }
 
 impl Consolidation {
     pub fn new(reader: &Reader) -> Self {
-        Self { net: Net::new(reader.desc, reader.slots[0]), spill: None }
+        Self { net: Net::new(reader.desc, reader.slots[0]), spill: None, added: 0 }
     }
 
     /// # Safety
-    /// `row` is a live row of the reader's shape.
-    pub unsafe fn add(&mut self, reader: &Reader, grouping: &Grouping, row: Row, weight: i64) {
+    /// `row` is a live row of the reader's shape, stored at `place` if that is one.
+    pub unsafe fn add(&mut self, reader: &Reader, grouping: &Grouping, row: Row, weight: i64, place: Place) {
         let none = std::ptr::null_mut();
         // SAFETY: a live row of the shape.
         unsafe {
             let (image, group) = grouping.hashes(&reader.shape, row);
-            let change = Change { tuple: none, weight, image, group };
+            let change = Change { tuple: none, weight, image, group, place };
+            self.added += 1;
             match &self.spill {
                 Some(spill) => spill.put(row, change),
                 None => {
@@ -92,6 +100,35 @@ impl Consolidation {
         // SAFETY: the sort has copied every tuple of the context.
         unsafe { pg_sys::MemoryContextDelete(context) };
         self.spill = Some(spill);
+    }
+
+    /// Changes there may be. What whole contents come to that do not fit into memory, nobody knows yet.
+    pub fn expected(&self, mode: Mode) -> Option<u64> {
+        match (&self.spill, mode) {
+            (None, _) => Some(self.net.changes() as u64),
+            (Some(_), Mode::Delta) => Some(self.added),
+            (Some(_), _) => None,
+        }
+    }
+
+    /// Looks for the rows to be removed in the whole view, if they are so many that this is cheaper than to search for each.
+    ///
+    /// # Safety
+    /// The writer's view has the reader's shape.
+    pub unsafe fn locate(&mut self, reader: &Reader, writer: &Writer) {
+        let removed = self.net.removed() as f64;
+        if self.spill.is_some() || removed < SORT_HERE as f64 || removed < writer.stored_rows() / SCAN_FROM {
+            return;
+        }
+        let (net, columns) = (&mut self.net, reader.shape.len());
+        writer.scan(|slot| {
+            let row = slot.row(columns);
+            // SAFETY: a live row of the shape.
+            unsafe {
+                let image = reader.shape.hash(row, 0..columns);
+                net.locate(&reader.shape, row, image, Place::of((*slot.as_ptr()).tts_tid));
+            }
+        });
     }
 
     pub fn finish(mut self, reader: &Reader, grouping: &mut Grouping) -> Runs {
@@ -183,6 +220,7 @@ impl Runs {
             // SAFETY: both changes are live.
             if unsafe { reader.shape.equal(reader.read(0, &self.run[i]), reader.read(1, &change)) } {
                 self.run[i].weight += change.weight;
+                self.run[i].place = self.run[i].place.or(change.place);
                 return self.free(change.tuple);
             }
         }
@@ -235,7 +273,7 @@ unsafe fn fetch_grouped(child: Child, reader: &Reader, grouping: &Grouping) -> O
             // SAFETY: the row has the descriptor's columns.
             let tuple =
                 unsafe { pg_sys::heap_form_minimal_tuple(reader.desc, row.values.as_ptr(), row.nulls.as_ptr(), 0) };
-            return Some(Change { tuple, weight, image: 0, group });
+            return Some(Change { tuple, weight, image: 0, group, place: Place::NONE });
         }
     }
 }
