@@ -23,7 +23,7 @@ pub const MANY: f64 = 256.0;
 /// Rows are moved when this share of the view changes.
 const MOVE_FROM: f64 = 0.2;
 /// Pages which rows are moved to have room for this many times the share that changes now.
-const MARGIN: f64 = 1.1;
+const MARGIN: f64 = 1.2;
 /// No page is added for the sake of room when the view takes this many times what its rows need.
 const SPREAD_UNTIL: f64 = 3.2;
 /// Pages added at once.
@@ -220,8 +220,7 @@ unsafe fn extend(view: pg_sys::Relation, limit: u32) -> Vec<u32> {
         let target = pg_sys::BufferManagerRelation { rel: view, smgr: std::ptr::null_mut(), relpersistence: 0 };
         let (fork, strategy) = (pg_sys::ForkNumber::MAIN_FORKNUM, std::ptr::null_mut());
         let count = EXTEND_BY as u32;
-        let first =
-            pg_sys::ExtendBufferedRelBy(target, fork, strategy, 0, count, buffers.as_mut_ptr(), &mut added);
+        let first = pg_sys::ExtendBufferedRelBy(target, fork, strategy, 0, count, buffers.as_mut_ptr(), &mut added);
         for &buffer in &buffers[..added as usize] {
             interrupt::check();
             pg_sys::ReleaseBuffer(buffer);

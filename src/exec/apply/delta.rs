@@ -148,10 +148,13 @@ impl Delta {
         new.into_iter().for_each(|change| unsafe { self.insert(writer, change) });
     }
 
-    /// Within a run of equal keys all rows are alike; within a run of equal hashes the images of the key tell.
+    /// Within a run of equal hashes the images of the key tell; otherwise all rows of a run have one key.
     fn same_key(&self, a: &Change, b: &Change) -> bool {
-        let Grouping::Hash(columns) = &self.grouping else { return true };
-        self.same(columns, a, b)
+        match &self.grouping {
+            Grouping::Hash(columns) => self.same(columns, a, b),
+            Grouping::Key(order) if order.by_image => self.same(&order.columns, a, b),
+            Grouping::Key(_) | Grouping::One => true,
+        }
     }
 
     fn same(&self, columns: &[usize], a: &Change, b: &Change) -> bool {

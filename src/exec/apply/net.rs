@@ -78,6 +78,11 @@ impl Net {
         self.entries.iter().filter(|entry| entry.weight < 0).count()
     }
 
+    /// Whether the place of every row to be removed is known.
+    pub fn is_located(&self) -> bool {
+        self.entries.iter().all(|entry| entry.weight >= 0 || entry.place != Place::NONE)
+    }
+
     /// Images that come or go.
     pub fn changes(&self) -> usize {
         self.entries.iter().filter(|entry| entry.weight != 0).count()
@@ -160,11 +165,7 @@ pub fn read(reader: &Slot, tuple: pg_sys::MinimalTuple, columns: usize) -> Row<'
 /// The changes' tuples are live and have `columns` columns; `reader` is a scratch slot for them.
 pub unsafe fn order(changes: &mut [Change], grouping: &mut Grouping, reader: Slot, columns: usize) {
     let Grouping::Key(order) = grouping else {
-        changes.sort_unstable_by(|a, b| {
-            interrupt::check();
-            (a.group, a.image).cmp(&(b.group, b.image))
-        });
-        return;
+        return order_by_hash(changes);
     };
     let mut keyed: Vec<(Key, Change)> =
         changes.iter().map(|&change| (order.key(read(&reader, change.tuple, columns)), change)).collect();
@@ -173,4 +174,12 @@ pub unsafe fn order(changes: &mut [Change], grouping: &mut Grouping, reader: Slo
     for (change, (_, sorted)) in changes.iter_mut().zip(keyed) {
         *change = sorted;
     }
+}
+
+/// Orders changes by the hash of their group, then of their image.
+pub fn order_by_hash(changes: &mut [Change]) {
+    changes.sort_unstable_by(|a, b| {
+        interrupt::check();
+        (a.group, a.image).cmp(&(b.group, b.image))
+    });
 }

@@ -5,6 +5,7 @@
 //! 2. Either way they come back ordered by group, then by image hash.
 //! 3. Adjacent changes of one group are a run; within it equal images net to one change, or to none.
 //!
+//! Where keys are equal exactly if their images are, and stored rows are known, changes are paired by a hash of the key.
 //! A child that promises grouped rows skips 1 and 2.
 //! Output: runs of changes with different images and nonzero weights. An image hash may collide: images are compared.
 
@@ -134,8 +135,15 @@ impl Consolidation {
     pub fn finish(mut self, reader: &Reader, grouping: &mut Grouping) -> Runs {
         // What went through the sort is not netted yet.
         progress::phase(Phase::Writing, self.spill.is_none().then_some(self.net.len() as u64));
-        // The server's sort is the faster one for keys, once it is set up.
-        if matches!(grouping, Grouping::Key(_)) && self.spill.is_none() && self.net.len() > SORT_HERE {
+        if let Grouping::Key(order) = &*grouping
+            && self.spill.is_none()
+            && self.net.len() > SORT_HERE
+        {
+            if order.by_image && self.net.is_located() {
+                let columns = order.columns.clone();
+                return self.paired(reader, grouping, &columns);
+            }
+            // The server's sort is the faster one for keys, once it is set up.
             self.spill(reader, grouping);
         }
         let feed = match self.spill {
@@ -152,11 +160,37 @@ impl Consolidation {
         };
         Runs::over(feed)
     }
+
+    /// Changes of stored keys in no order, since their rows are found already, and then those of new keys in theirs, in
+    /// which the index gets them best. Both are grouped by the image of the key.
+    fn paired(self, reader: &Reader, grouping: &Grouping, columns: &[usize]) -> Runs {
+        let mut changes = self.net.into_changes();
+        for change in &mut changes {
+            interrupt::check();
+            // SAFETY: a live row of the shape.
+            change.group = unsafe { reader.shape.hash(reader.read(0, change), columns.iter().copied()) };
+        }
+        net::order_by_hash(&mut changes);
+        let new = Spill::new(reader.desc, grouping);
+        let mut stored = Vec::with_capacity(changes.len());
+        for run in changes.chunk_by(|a, b| a.group == b.group) {
+            interrupt::check();
+            if run.iter().any(|change| change.weight < 0) {
+                stored.extend_from_slice(run);
+            } else {
+                run.iter().for_each(|change| new.put(reader.read(1, change), *change));
+            }
+        }
+        new.sort();
+        Runs::over(Feed::Paired(stored.into_iter(), new))
+    }
 }
 
 enum Feed {
     Memory(std::vec::IntoIter<Change>),
     Sorted(Spill),
+    /// Stored keys, new keys; runs have one hash of the key.
+    Paired(std::vec::IntoIter<Change>, Spill),
     /// The child's rows as they come.
     Grouped(Child),
 }
@@ -193,7 +227,7 @@ impl Runs {
         // SAFETY: as above.
         while let Some(change) = unsafe { self.fetch(reader, grouping) } {
             interrupt::check();
-            if !same_group(reader, grouping, &head, &change) {
+            if !self.same_group(reader, grouping, &head, &change) {
                 self.ahead = Some(change);
                 break;
             }
@@ -207,8 +241,22 @@ impl Runs {
         match &mut self.feed {
             Feed::Memory(changes) => changes.next(),
             Feed::Sorted(spill) => spill.next(),
+            Feed::Paired(stored, new) => stored.next().or_else(|| new.next()),
             // SAFETY: the caller of `next` says that the child's rows fit the reader.
             Feed::Grouped(child) => unsafe { fetch_grouped(*child, reader, grouping) },
+        }
+    }
+
+    fn same_group(&self, reader: &Reader, grouping: &mut Grouping, head: &Change, change: &Change) -> bool {
+        match grouping {
+            _ if matches!(self.feed, Feed::Paired(..)) => head.group == change.group,
+            Grouping::Hash(_) => head.group == change.group,
+            Grouping::One => true,
+            Grouping::Key(order) => {
+                let (a, b) = (order.key(reader.read(0, head)), order.key(reader.read(1, change)));
+                // SAFETY: keys of two live rows.
+                unsafe { order.compare(&a, &b) }.is_eq()
+            }
         }
     }
 
@@ -256,7 +304,7 @@ impl Runs {
     }
 
     pub fn end(&self) {
-        if let Feed::Sorted(spill) = &self.feed {
+        if let Feed::Sorted(spill) | Feed::Paired(_, spill) = &self.feed {
             spill.end();
         }
     }
@@ -284,16 +332,4 @@ pub fn weighted(slot: &Slot, columns: usize) -> (Row<'_>, i64) {
     debug_assert!(!row.nulls[columns]);
     let weight = row.values[columns].value() as i64;
     (row.first(columns), weight)
-}
-
-fn same_group(reader: &Reader, grouping: &mut Grouping, head: &Change, change: &Change) -> bool {
-    match grouping {
-        Grouping::Hash(_) => head.group == change.group,
-        Grouping::One => true,
-        Grouping::Key(order) => {
-            let (a, b) = (order.key(reader.read(0, head)), order.key(reader.read(1, change)));
-            // SAFETY: keys of two live rows.
-            unsafe { order.compare(&a, &b) }.is_eq()
-        }
-    }
 }

@@ -54,7 +54,13 @@ impl Spill {
             pg_sys::tuplesort_gettupleslot(self.sort, true, false, self.output.as_ptr(), none).then(|| {
                 let row = self.output.row(self.columns + MORE);
                 let [weight, image, group, place] = [0, 1, 2, 3].map(|i| row.values[self.columns + i].value() as i64);
-                Change { tuple: pg_sys::ExecCopySlotMinimalTuple(self.output.as_ptr()), weight, image, group, place: Place(place) }
+                Change {
+                    tuple: pg_sys::ExecCopySlotMinimalTuple(self.output.as_ptr()),
+                    weight,
+                    image,
+                    group,
+                    place: Place(place),
+                }
             })
         }
     }
