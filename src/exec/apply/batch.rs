@@ -96,6 +96,6 @@ impl Batch {
 }
 
 /// What a tuple of this length takes on a page, with its line pointer and one more, which leads to it when it is heap-only.
-fn on_page(length: usize) -> usize {
+pub fn on_page(length: usize) -> usize {
     length.next_multiple_of(pg_sys::MAXIMUM_ALIGNOF as usize) + 2 * size_of::<pg_sys::ItemIdData>()
 }

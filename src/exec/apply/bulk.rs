@@ -11,7 +11,7 @@
 //!
 //! The view's own fillfactor is not touched; the server honours it in populations and inserts.
 
-use super::batch::Batch;
+use super::batch::{Batch, on_page};
 use super::writer::Writer;
 use crate::pg::image::Row;
 use crate::pg::slot::Slot;
@@ -25,7 +25,7 @@ const MOVE_FROM: f64 = 0.2;
 /// Pages which rows are moved to have room for this many times the share that changes now.
 const MARGIN: f64 = 1.2;
 /// No page is added for the sake of room when the view takes this many times what its rows need.
-const SPREAD_UNTIL: f64 = 3.2;
+const SPREAD_UNTIL: f64 = 3.6;
 /// Pages added at once.
 const EXTEND_BY: usize = 8;
 /// What the header of a page leaves.
@@ -132,7 +132,7 @@ impl Writer {
         if bulk.spread.is_some() || bulk.packed || !bulk.heap_only {
             return;
         }
-        let rows_per_page = (PAGE / (length + 8)).max(1) as f64;
+        let rows_per_page = (PAGE / on_page(length)).max(1) as f64;
         let needed = self.stored_rows() / rows_per_page;
         let fill = PAGE as f64 / (1.0 + MARGIN * bulk.share);
         let limit = (SPREAD_UNTIL * needed) as u32;
