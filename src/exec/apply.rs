@@ -4,8 +4,8 @@
 //! unless `grouped`: equal keys are adjacent, with at most one old (-1) and one new (+1) row each.
 //!
 //! 1. Rows are netted by image, within work_mem or through an external sort (`net`, `spill`, `runs`).
-//! 2. Each run of net changes is written: updates, deletes and inserts, found through the view's apply index
-//!    (`delta`, `find`, `writer`).
+//! 2. Each run of net changes is written: updates, deletes and inserts, found by a scan or through the view's apply index
+//!    (`delta`, `find`, `writer`; many at once: `bulk`).
 //! 3. The net changes go to the change buffer of the view's own consumers.
 //!
 //! Mode Diff does the same to the whole contents: every stored row enters with weight -1. Mode Populate appends to an

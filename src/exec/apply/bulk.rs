@@ -7,7 +7,7 @@
 //! index then needs a new entry (heap-only). Pages are full when they were written by a population. So when a good part
 //! of the view changes at once, a new version that its page has no room for is deleted and inserted into a new page, and
 //! these pages keep as much room as the next run of this size needs. The pages that rows have left have room as well, once
-//! the old versions are gone. Thus a view that is changed like this again and again soon has room for its next versions everywhere.
+//! the old versions are gone. Thus a view that is changed like this again and again soon has room everywhere.
 //!
 //! The view's own fillfactor is not touched; the server honours it in populations and inserts.
 
