@@ -75,11 +75,11 @@ BEGIN
     PERFORM pg_stat_force_next_flush();
 END $$;
 
--- In a statement of its own: counters are flushed between statements.
+-- In a statement of its own: counters are flushed between statements. A row that moves counts as deleted and inserted.
 CREATE PROCEDURE finish()
 LANGUAGE plpgsql AS $$
 BEGIN
-    UPDATE bulk.result SET hot = n_tup_hot_upd, updated = n_tup_upd
+    UPDATE bulk.result SET hot = n_tup_hot_upd, updated = n_tup_upd + n_tup_del
     FROM pg_stat_all_tables WHERE relid = 'bulk.view'::regclass AND number = (SELECT max(number) FROM bulk.result);
     DROP MATERIALIZED VIEW bulk.twin, bulk.view;
 END $$;
