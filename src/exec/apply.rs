@@ -4,8 +4,8 @@
 //! unless `grouped`: equal keys are adjacent, with at most one old (-1) and one new (+1) row each.
 //!
 //! 1. Rows are netted by image, within work_mem or through an external sort (`net`, `spill`, `runs`).
-//! 2. Each run of net changes is written: updates, deletes and inserts, found through the view's apply index
-//!    (`delta`, `find`, `writer`).
+//! 2. Each run of net changes is written: updates, deletes and inserts, found by a scan or through the view's apply index
+//!    (`delta`, `find`, `writer`; many at once: `bulk`).
 //! 3. The net changes go to the change buffer of the view's own consumers.
 //!
 //! Mode Diff does the same to the whole contents: every stored row enters with weight -1. Mode Populate appends to an
@@ -13,6 +13,8 @@
 //!
 //! Output: no rows, but `counters`. Does not lock against other refreshes, nor move the frontier.
 
+mod batch;
+mod bulk;
 mod change;
 mod delta;
 mod find;
@@ -36,6 +38,7 @@ use crate::error;
 use crate::exec::node::{self, Child, Explain, Node, Provider};
 use crate::pg::progress::{self, Phase};
 use crate::pg::{list, node as tree};
+use change::Place;
 use delta::Delta;
 use parallel::Reading;
 use pgrx::pg_sys;
@@ -250,20 +253,21 @@ impl Apply {
         let mut delta = Delta::begin(writer, &self.spec.index, self.spec.mode);
         // SAFETY: the child's rows are of the view's shape, as `run` has checked; it is not ended before this returns.
         unsafe {
-            let runs = if self.spec.grouped && self.spec.mode == Mode::Delta && delta.keyed() {
+            let (runs, expected) = if self.spec.grouped && self.spec.mode == Mode::Delta && delta.keyed() {
                 progress::phase(Phase::Writing, Some(child.estimated_rows()));
-                Runs::grouped(child)
+                (Runs::grouped(child), Some(child.estimated_rows()))
             } else {
                 self.consolidate(writer, &mut delta, child)
             };
             // Grouped changes are written while they are read: delta plans are never parallel.
             reading.end();
-            delta.apply(writer, runs);
+            delta.apply(writer, runs, expected);
         }
         delta.end();
     }
 
-    unsafe fn consolidate(&self, writer: &Writer, delta: &mut Delta, child: Child) -> Runs {
+    /// The runs, and how many changes there may be in them where that is known.
+    unsafe fn consolidate(&self, writer: &Writer, delta: &mut Delta, child: Child) -> (Runs, Option<u64>) {
         let mut rows = Consolidation::new(&delta.reader);
         let columns = delta.reader.shape.len();
         let mut shown = progress::Rows::default();
@@ -271,19 +275,23 @@ impl Apply {
         unsafe {
             while let Some(slot) = child.next() {
                 let (row, weight) = weighted(&slot, columns);
-                rows.add(&delta.reader, &delta.grouping, row, weight);
+                rows.add(&delta.reader, &delta.grouping, row, weight, Place::NONE);
                 shown.add(1);
             }
             if self.spec.mode == Mode::Diff {
                 progress::phase(Phase::Comparing, writer.estimated_rows());
                 shown = progress::Rows::default();
                 writer.scan(|slot| {
-                    rows.add(&delta.reader, &delta.grouping, slot.row(columns), -1);
+                    let place = Place::of((*slot.as_ptr()).tts_tid);
+                    rows.add(&delta.reader, &delta.grouping, slot.row(columns), -1, place);
                     shown.add(1);
                 });
+            } else {
+                rows.locate(&delta.reader, writer);
             }
         }
-        rows.finish(&delta.reader, &mut delta.grouping)
+        let expected = rows.expected(self.spec.mode);
+        (rows.finish(&delta.reader, &mut delta.grouping), expected)
     }
 }
 

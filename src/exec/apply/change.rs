@@ -1,7 +1,7 @@
 //! Changes of a view and how they are grouped.
 
 use crate::pg::image::{Row, Shape};
-use crate::pg::server;
+use crate::pg::{facts, server};
 use pgrx::pg_sys;
 use smallvec::SmallVec;
 use std::cmp::Ordering;
@@ -16,6 +16,33 @@ pub struct Change {
     pub image: i64,
     /// See `Grouping::Hash`.
     pub group: i64,
+    /// Where a stored row of this image is, where that is known.
+    pub place: Place,
+}
+
+/// The block and offset of a stored row in one number, which goes through sorts; 0 is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place(pub i64);
+
+impl Place {
+    pub const NONE: Self = Self(0);
+
+    pub fn of(tid: pg_sys::ItemPointerData) -> Self {
+        Self(pgrx::itemptr::item_pointer_to_u64(tid) as i64)
+    }
+
+    pub fn tid(self) -> Option<pg_sys::ItemPointerData> {
+        (self != Self::NONE).then(|| {
+            let mut tid = pg_sys::ItemPointerData::default();
+            pgrx::itemptr::u64_to_item_pointer(self.0 as u64, &mut tid);
+            tid
+        })
+    }
+
+    /// This place, or the other one where this is not known.
+    pub fn or(self, other: Self) -> Self {
+        if self == Self::NONE { other } else { self }
+    }
 }
 
 /// Which changes must be seen together: those of one group are netted, paired and written as one run.
@@ -60,6 +87,8 @@ impl Grouping {
 /// The order of a unique key: each column's default btree order, nulls last.
 pub struct KeyOrder {
     pub columns: Vec<usize>,
+    /// Keys are equal exactly if their images are.
+    pub by_image: bool,
     supports: Vec<pg_sys::SortSupportData>,
 }
 
@@ -68,7 +97,9 @@ impl KeyOrder {
     pub fn new(desc: pg_sys::TupleDesc, columns: &[usize]) -> Self {
         // SAFETY: the columns are in the descriptor.
         let supports = columns.iter().map(|&column| unsafe { sort_support(desc, column) }).collect();
-        Self { columns: columns.to_vec(), supports }
+        // SAFETY: as above.
+        let by_image = columns.iter().all(|&column| unsafe { equal_by_image(desc, column) });
+        Self { columns: columns.to_vec(), by_image, supports }
     }
 
     /// The key of a row.
@@ -107,6 +138,13 @@ pub fn sort_operator(desc: pg_sys::TupleDesc, column: usize) -> (pg_sys::Oid, pg
         let entry = pg_sys::lookup_type_cache(attribute.atttypid, pg_sys::TYPECACHE_LT_OPR as i32);
         ((*entry).lt_opr, attribute.attcollation)
     }
+}
+
+/// Whether the column's values are equal exactly if their images are.
+unsafe fn equal_by_image(desc: pg_sys::TupleDesc, column: usize) -> bool {
+    // SAFETY: the column is in the descriptor.
+    let attribute = unsafe { &*pg_sys::TupleDescAttr(desc, column as i32) };
+    facts::equal_is_identical(attribute.atttypid, attribute.atttypmod, attribute.attcollation)
 }
 
 unsafe fn sort_support(desc: pg_sys::TupleDesc, column: usize) -> pg_sys::SortSupportData {

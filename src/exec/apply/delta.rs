@@ -11,6 +11,7 @@
 //! of them are inserted after everything else, so that values may move from row to row within one refresh.
 
 use super::Mode;
+use super::bulk;
 use super::change::{Change, Grouping, KeyOrder};
 use super::find::Finder;
 use super::index::{ApplyIndex, columns_read};
@@ -21,6 +22,9 @@ use crate::exec::mismatch;
 use crate::pg::slot::Slot;
 use crate::pg::{interrupt, node, progress};
 use pgrx::pg_sys;
+
+/// Where the whole contents go by, the share of rows that change is measured each time so many keys have.
+const PERIOD: u64 = 1024;
 
 /// Applies net changes to an open view.
 pub struct Delta {
@@ -73,12 +77,18 @@ impl Delta {
         self.key.is_some()
     }
 
-    /// Writes every run.
+    /// Writes every run; `expected` is how many changes there may be in all of them.
     ///
     /// # Safety
     /// As `Runs::next`.
-    pub unsafe fn apply(&mut self, writer: &mut Writer, mut runs: Runs) {
+    pub unsafe fn apply(&mut self, writer: &mut Writer, mut runs: Runs, expected: Option<u64>) {
         let mut shown = progress::Rows::default();
+        if expected.is_none_or(|expected| expected as f64 >= bulk::MANY) {
+            writer.expect_many(self.key.as_deref().unwrap_or_default());
+        }
+        // An update is two changes.
+        expected.into_iter().for_each(|expected| writer.expect_share(expected as f64 / 2.0 / writer.stored_rows()));
+        let mut count = 0;
         // SAFETY: the caller says that the rows fit; changes are live until the next run is asked for.
         unsafe {
             while let Some(run) = runs.next(&self.reader, &mut self.grouping).filter(|_| !mismatch::is_noted()) {
@@ -91,6 +101,10 @@ impl Delta {
                     }
                 }
                 shown.add(run.len() as u64);
+                count += 1;
+                if expected.is_none() && count % PERIOD == 0 {
+                    writer.expect_share(writer.counters.updated as f64 / count as f64);
+                }
             }
             runs.end();
             self.insert_late(writer);
@@ -134,10 +148,13 @@ impl Delta {
         new.into_iter().for_each(|change| unsafe { self.insert(writer, change) });
     }
 
-    /// Within a run of equal keys all rows are alike; within a run of equal hashes the images of the key tell.
+    /// Within a run of equal hashes the images of the key tell; otherwise all rows of a run have one key.
     fn same_key(&self, a: &Change, b: &Change) -> bool {
-        let Grouping::Hash(columns) = &self.grouping else { return true };
-        self.same(columns, a, b)
+        match &self.grouping {
+            Grouping::Hash(columns) => self.same(columns, a, b),
+            Grouping::Key(order) if order.by_image => self.same(&order.columns, a, b),
+            Grouping::Key(_) | Grouping::One => true,
+        }
     }
 
     fn same(&self, columns: &[usize], a: &Change, b: &Change) -> bool {
@@ -175,6 +192,14 @@ impl Delta {
         old: &Change,
         mut each: impl FnMut(&mut Writer, pg_sys::ItemPointerData),
     ) {
+        if let (-1, Some(tid)) = (old.weight, old.place.tid()) {
+            each(writer, tid);
+            if self.consumers.is_some() {
+                self.old.store(self.reader.read(0, old), &[]);
+                feed(&mut self.consumers, self.old, -1);
+            }
+            return;
+        }
         self.old.store(self.reader.read(0, old), &[]);
         let row = self.old.row(self.reader.shape.len());
         // SAFETY: the old row stays live during the search.

@@ -1,6 +1,6 @@
 //! Netting changes in memory: one entry per image, its weight the sum of what came in.
 
-use super::change::{Change, Grouping, Key};
+use super::change::{Change, Grouping, Key, Place};
 use crate::pg::image::{Row, Shape};
 use crate::pg::interrupt;
 use crate::pg::slot::Slot;
@@ -50,7 +50,11 @@ impl Net {
             entry.image == change.image && unsafe { shape.equal(row, read(&reader, entry.tuple, shape.len())) }
         };
         match self.positions.find(change.image as u64, same) {
-            Some(&position) => self.entries[position].weight += change.weight,
+            Some(&position) => {
+                let entry = &mut self.entries[position];
+                entry.weight += change.weight;
+                entry.place = entry.place.or(change.place);
+            }
             // SAFETY: as above.
             None => unsafe { self.insert(row, change) },
         }
@@ -67,6 +71,37 @@ impl Net {
         self.positions
             .insert_unique(change.image as u64, self.entries.len(), |&position| self.entries[position].image as u64);
         self.entries.push(Change { tuple, ..change });
+    }
+
+    /// Images of which rows are to be removed.
+    pub fn removed(&self) -> usize {
+        self.entries.iter().filter(|entry| entry.weight < 0).count()
+    }
+
+    /// Whether the place of every row to be removed is known.
+    pub fn is_located(&self) -> bool {
+        self.entries.iter().all(|entry| entry.weight >= 0 || entry.place != Place::NONE)
+    }
+
+    /// Images that come or go.
+    pub fn changes(&self) -> usize {
+        self.entries.iter().filter(|entry| entry.weight != 0).count()
+    }
+
+    /// A stored row: if such a row is to be removed, this is its place.
+    ///
+    /// # Safety
+    /// `row` is a live row of `shape`, which is the table's; `image` is its hash.
+    pub unsafe fn locate(&mut self, shape: &Shape, row: Row, image: i64, place: Place) {
+        let (entries, reader) = (&self.entries, self.reader);
+        let same = |&position: &usize| {
+            let entry = &entries[position];
+            // SAFETY: both are live rows of the shape.
+            entry.image == image && unsafe { shape.equal(row, read(&reader, entry.tuple, shape.len())) }
+        };
+        if let Some(&position) = self.positions.find(image as u64, same) {
+            self.entries[position].place = place;
+        }
     }
 
     pub fn len(&self) -> usize {
@@ -130,11 +165,7 @@ pub fn read(reader: &Slot, tuple: pg_sys::MinimalTuple, columns: usize) -> Row<'
 /// The changes' tuples are live and have `columns` columns; `reader` is a scratch slot for them.
 pub unsafe fn order(changes: &mut [Change], grouping: &mut Grouping, reader: Slot, columns: usize) {
     let Grouping::Key(order) = grouping else {
-        changes.sort_unstable_by(|a, b| {
-            interrupt::check();
-            (a.group, a.image).cmp(&(b.group, b.image))
-        });
-        return;
+        return order_by_hash(changes);
     };
     let mut keyed: Vec<(Key, Change)> =
         changes.iter().map(|&change| (order.key(read(&reader, change.tuple, columns)), change)).collect();
@@ -143,4 +174,12 @@ pub unsafe fn order(changes: &mut [Change], grouping: &mut Grouping, reader: Slo
     for (change, (_, sorted)) in changes.iter_mut().zip(keyed) {
         *change = sorted;
     }
+}
+
+/// Orders changes by the hash of their group, then of their image.
+pub fn order_by_hash(changes: &mut [Change]) {
+    changes.sort_unstable_by(|a, b| {
+        interrupt::check();
+        (a.group, a.image).cmp(&(b.group, b.image))
+    });
 }

@@ -5,12 +5,15 @@
 //! 2. Either way they come back ordered by group, then by image hash.
 //! 3. Adjacent changes of one group are a run; within it equal images net to one change, or to none.
 //!
+//! Where keys are equal exactly if their images are, and stored rows are known, changes are paired by a hash of the key.
 //! A child that promises grouped rows skips 1 and 2.
 //! Output: runs of changes with different images and nonzero weights. An image hash may collide: images are compared.
 
-use super::change::{Change, Grouping};
+use super::Mode;
+use super::change::{Change, Grouping, Place};
 use super::net::{self, Net};
 use super::spill::Spill;
+use super::writer::Writer;
 use crate::exec::node::Child;
 use crate::pg::image::{Row, Shape};
 use crate::pg::interrupt;
@@ -49,25 +52,31 @@ impl Reader {
 /// More keys than this are sorted by the server.
 const SORT_HERE: usize = 256;
 
+/// A search through an index takes as long as hashing this many rows of a scan, or a little longer.
+const SCAN_FROM: f64 = 6.0;
+
 /// Takes rows in, gives runs out.
 pub struct Consolidation {
     net: Net,
     spill: Option<Spill>,
+    /// Rows taken in.
+    added: u64,
 }
 
 impl Consolidation {
     pub fn new(reader: &Reader) -> Self {
-        Self { net: Net::new(reader.desc, reader.slots[0]), spill: None }
+        Self { net: Net::new(reader.desc, reader.slots[0]), spill: None, added: 0 }
     }
 
     /// # Safety
-    /// `row` is a live row of the reader's shape.
-    pub unsafe fn add(&mut self, reader: &Reader, grouping: &Grouping, row: Row, weight: i64) {
+    /// `row` is a live row of the reader's shape, stored at `place` if that is one.
+    pub unsafe fn add(&mut self, reader: &Reader, grouping: &Grouping, row: Row, weight: i64, place: Place) {
         let none = std::ptr::null_mut();
         // SAFETY: a live row of the shape.
         unsafe {
             let (image, group) = grouping.hashes(&reader.shape, row);
-            let change = Change { tuple: none, weight, image, group };
+            let change = Change { tuple: none, weight, image, group, place };
+            self.added += 1;
             match &self.spill {
                 Some(spill) => spill.put(row, change),
                 None => {
@@ -94,11 +103,47 @@ impl Consolidation {
         self.spill = Some(spill);
     }
 
+    /// Changes there may be. What whole contents come to that do not fit into memory, nobody knows yet.
+    pub fn expected(&self, mode: Mode) -> Option<u64> {
+        match (&self.spill, mode) {
+            (None, _) => Some(self.net.changes() as u64),
+            (Some(_), Mode::Delta) => Some(self.added),
+            (Some(_), _) => None,
+        }
+    }
+
+    /// Looks for the rows to be removed in the whole view, if they are so many that this is cheaper than to search for each.
+    ///
+    /// # Safety
+    /// The writer's view has the reader's shape.
+    pub unsafe fn locate(&mut self, reader: &Reader, writer: &Writer) {
+        let removed = self.net.removed() as f64;
+        if self.spill.is_some() || removed < SORT_HERE as f64 || removed < writer.stored_rows() / SCAN_FROM {
+            return;
+        }
+        let (net, columns) = (&mut self.net, reader.shape.len());
+        writer.scan(|slot| {
+            let row = slot.row(columns);
+            // SAFETY: a live row of the shape.
+            unsafe {
+                let image = reader.shape.hash(row, 0..columns);
+                net.locate(&reader.shape, row, image, Place::of((*slot.as_ptr()).tts_tid));
+            }
+        });
+    }
+
     pub fn finish(mut self, reader: &Reader, grouping: &mut Grouping) -> Runs {
         // What went through the sort is not netted yet.
         progress::phase(Phase::Writing, self.spill.is_none().then_some(self.net.len() as u64));
-        // The server's sort is the faster one for keys, once it is set up.
-        if matches!(grouping, Grouping::Key(_)) && self.spill.is_none() && self.net.len() > SORT_HERE {
+        if let Grouping::Key(order) = &*grouping
+            && self.spill.is_none()
+            && self.net.len() > SORT_HERE
+        {
+            if order.by_image && self.net.is_located() {
+                let columns = order.columns.clone();
+                return self.paired(reader, grouping, &columns);
+            }
+            // The server's sort is the faster one for keys, once it is set up.
             self.spill(reader, grouping);
         }
         let feed = match self.spill {
@@ -115,11 +160,37 @@ impl Consolidation {
         };
         Runs::over(feed)
     }
+
+    /// Changes of stored keys in no order, since their rows are found already, and then those of new keys in theirs, in
+    /// which the index gets them best. Both are grouped by the image of the key.
+    fn paired(self, reader: &Reader, grouping: &Grouping, columns: &[usize]) -> Runs {
+        let mut changes = self.net.into_changes();
+        for change in &mut changes {
+            interrupt::check();
+            // SAFETY: a live row of the shape.
+            change.group = unsafe { reader.shape.hash(reader.read(0, change), columns.iter().copied()) };
+        }
+        net::order_by_hash(&mut changes);
+        let new = Spill::new(reader.desc, grouping);
+        let mut stored = Vec::with_capacity(changes.len());
+        for run in changes.chunk_by(|a, b| a.group == b.group) {
+            interrupt::check();
+            if run.iter().any(|change| change.weight < 0) {
+                stored.extend_from_slice(run);
+            } else {
+                run.iter().for_each(|change| new.put(reader.read(1, change), *change));
+            }
+        }
+        new.sort();
+        Runs::over(Feed::Paired(stored.into_iter(), new))
+    }
 }
 
 enum Feed {
     Memory(std::vec::IntoIter<Change>),
     Sorted(Spill),
+    /// Stored keys, new keys; runs have one hash of the key.
+    Paired(std::vec::IntoIter<Change>, Spill),
     /// The child's rows as they come.
     Grouped(Child),
 }
@@ -156,7 +227,7 @@ impl Runs {
         // SAFETY: as above.
         while let Some(change) = unsafe { self.fetch(reader, grouping) } {
             interrupt::check();
-            if !same_group(reader, grouping, &head, &change) {
+            if !self.same_group(reader, grouping, &head, &change) {
                 self.ahead = Some(change);
                 break;
             }
@@ -170,8 +241,22 @@ impl Runs {
         match &mut self.feed {
             Feed::Memory(changes) => changes.next(),
             Feed::Sorted(spill) => spill.next(),
+            Feed::Paired(stored, new) => stored.next().or_else(|| new.next()),
             // SAFETY: the caller of `next` says that the child's rows fit the reader.
             Feed::Grouped(child) => unsafe { fetch_grouped(*child, reader, grouping) },
+        }
+    }
+
+    fn same_group(&self, reader: &Reader, grouping: &mut Grouping, head: &Change, change: &Change) -> bool {
+        match grouping {
+            _ if matches!(self.feed, Feed::Paired(..)) => head.group == change.group,
+            Grouping::Hash(_) => head.group == change.group,
+            Grouping::One => true,
+            Grouping::Key(order) => {
+                let (a, b) = (order.key(reader.read(0, head)), order.key(reader.read(1, change)));
+                // SAFETY: keys of two live rows.
+                unsafe { order.compare(&a, &b) }.is_eq()
+            }
         }
     }
 
@@ -183,6 +268,7 @@ impl Runs {
             // SAFETY: both changes are live.
             if unsafe { reader.shape.equal(reader.read(0, &self.run[i]), reader.read(1, &change)) } {
                 self.run[i].weight += change.weight;
+                self.run[i].place = self.run[i].place.or(change.place);
                 return self.free(change.tuple);
             }
         }
@@ -218,7 +304,7 @@ impl Runs {
     }
 
     pub fn end(&self) {
-        if let Feed::Sorted(spill) = &self.feed {
+        if let Feed::Sorted(spill) | Feed::Paired(_, spill) = &self.feed {
             spill.end();
         }
     }
@@ -235,7 +321,7 @@ unsafe fn fetch_grouped(child: Child, reader: &Reader, grouping: &Grouping) -> O
             // SAFETY: the row has the descriptor's columns.
             let tuple =
                 unsafe { pg_sys::heap_form_minimal_tuple(reader.desc, row.values.as_ptr(), row.nulls.as_ptr(), 0) };
-            return Some(Change { tuple, weight, image: 0, group });
+            return Some(Change { tuple, weight, image: 0, group, place: Place::NONE });
         }
     }
 }
@@ -246,16 +332,4 @@ pub fn weighted(slot: &Slot, columns: usize) -> (Row<'_>, i64) {
     debug_assert!(!row.nulls[columns]);
     let weight = row.values[columns].value() as i64;
     (row.first(columns), weight)
-}
-
-fn same_group(reader: &Reader, grouping: &mut Grouping, head: &Change, change: &Change) -> bool {
-    match grouping {
-        Grouping::Hash(_) => head.group == change.group,
-        Grouping::One => true,
-        Grouping::Key(order) => {
-            let (a, b) = (order.key(reader.read(0, head)), order.key(reader.read(1, change)));
-            // SAFETY: keys of two live rows.
-            unsafe { order.compare(&a, &b) }.is_eq()
-        }
-    }
 }

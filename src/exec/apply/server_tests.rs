@@ -1,6 +1,6 @@
 //! Tests of netting whole rows, which needs a server: rows are formed and compared by it.
 
-use super::change::{Change, Grouping};
+use super::change::{Change, Grouping, Place};
 use super::net::{Net, read};
 use crate::pg::image::{Row, Shape};
 use crate::pg::slot::Slot;
@@ -34,7 +34,7 @@ impl Rows {
         // SAFETY: a live row of the shape.
         unsafe {
             let (image, group) = Grouping::Hash(vec![0, 1]).hashes(&self.shape, row);
-            self.net.add(&self.shape, row, Change { tuple: std::ptr::null_mut(), weight, image, group });
+            self.net.add(&self.shape, row, Change { tuple: std::ptr::null_mut(), weight, image, group, place: Place::NONE });
         }
     }
 

@@ -1,11 +1,14 @@
 //! Changes sorted by group and image through the server's external sort, when they outgrow work_mem.
 
-use super::change::{Change, Grouping, sort_operator};
+use super::change::{Change, Grouping, Place, sort_operator};
 use crate::pg::image::Row;
 use crate::pg::slot::Slot;
 use pgrx::{IntoDatum, pg_sys};
 
-/// A sort of rows made of the view's columns, then weight, image and group.
+/// Columns after the view's.
+const MORE: usize = 4;
+
+/// A sort of rows made of the view's columns, then weight, image, group and place.
 pub struct Spill {
     sort: *mut pg_sys::Tuplesortstate,
     /// The view's columns.
@@ -31,7 +34,7 @@ impl Spill {
     }
 
     pub fn put(&self, row: Row, change: Change) {
-        let more = [change.weight, change.image, change.group].map(pg_sys::Datum::from);
+        let more = [change.weight, change.image, change.group, change.place.0].map(pg_sys::Datum::from);
         self.input.store(row, &more);
         // SAFETY: the sort copies the row.
         unsafe { pg_sys::tuplesort_puttupleslot(self.sort, self.input.as_ptr()) };
@@ -49,9 +52,15 @@ impl Spill {
         // SAFETY: the sort is performed; the slot borrows the row until the next call and is copied at once.
         unsafe {
             pg_sys::tuplesort_gettupleslot(self.sort, true, false, self.output.as_ptr(), none).then(|| {
-                let row = self.output.row(self.columns + 3);
-                let [weight, image, group] = [0, 1, 2].map(|i| row.values[self.columns + i].value() as i64);
-                Change { tuple: pg_sys::ExecCopySlotMinimalTuple(self.output.as_ptr()), weight, image, group }
+                let row = self.output.row(self.columns + MORE);
+                let [weight, image, group, place] = [0, 1, 2, 3].map(|i| row.values[self.columns + i].value() as i64);
+                Change {
+                    tuple: pg_sys::ExecCopySlotMinimalTuple(self.output.as_ptr()),
+                    weight,
+                    image,
+                    group,
+                    place: Place(place),
+                }
             })
         }
     }
@@ -68,11 +77,11 @@ unsafe fn sort_desc(desc: pg_sys::TupleDesc) -> pg_sys::TupleDesc {
     // SAFETY: attribute numbers are within both descriptors.
     unsafe {
         let natts = (*desc).natts;
-        let sort_desc = pg_sys::CreateTemplateTupleDesc(natts + 3);
+        let sort_desc = pg_sys::CreateTemplateTupleDesc(natts + MORE as i32);
         for attribute in 1..=natts as i16 {
             pg_sys::TupleDescCopyEntry(sort_desc, attribute, desc, attribute);
         }
-        for (i, name) in [c"weight", c"image", c"group"].into_iter().enumerate() {
+        for (i, name) in [c"weight", c"image", c"group", c"place"].into_iter().enumerate() {
             pg_sys::TupleDescInitEntry(sort_desc, natts as i16 + 1 + i as i16, name.as_ptr(), i64::type_oid(), -1, 0);
         }
         sort_desc

@@ -4,6 +4,7 @@
 //! range table entry (the refresh plan may not mention the view at all). Nobody else writes to the view: the refresh
 //! holds a lock on it that conflicts with itself.
 
+use super::bulk::Bulk;
 use super::find::Finder;
 use super::index::ApplyIndex;
 use crate::error;
@@ -39,7 +40,9 @@ pub struct Writer {
     snapshot: pg_sys::Snapshot,
     command: pg_sys::CommandId,
     /// Of `append`; null until it is used.
-    bulk: *mut pg_sys::BulkInsertStateData,
+    appending: *mut pg_sys::BulkInsertStateData,
+    /// None while rows are written one by one.
+    pub(super) bulk: Option<Bulk>,
     pub counters: Counters,
 }
 
@@ -58,13 +61,18 @@ impl Writer {
             pg_sys::InitResultRelInfo(result, view, 1, std::ptr::null_mut(), 0);
             pg_sys::ExecOpenIndices(result, false);
             let command = pg_sys::GetCurrentCommandId(true);
-            Self { view, estate, result, snapshot, command, bulk: std::ptr::null_mut(), counters: Counters::default() }
+            let (appending, counters) = (std::ptr::null_mut(), Counters::default());
+            Self { view, estate, result, snapshot, command, appending, bulk: None, counters }
         }
     }
 
     pub fn oid(&self) -> pg_sys::Oid {
         // SAFETY: open until `end`.
         unsafe { (*self.view).rd_id }
+    }
+
+    pub(super) fn relation(&self) -> pg_sys::Relation {
+        self.view
     }
 
     pub fn desc(&self) -> pg_sys::TupleDesc {
@@ -98,6 +106,18 @@ impl Writer {
         (rows >= 0.0).then_some(rows as u64)
     }
 
+    /// Rows stored: as of the last VACUUM or ANALYZE, or what the view's size makes likely.
+    pub fn stored_rows(&self) -> f64 {
+        self.estimated_rows().map_or_else(|| self.likely_rows(), |rows| rows as f64).max(1.0)
+    }
+
+    fn likely_rows(&self) -> f64 {
+        let (mut pages, mut rows, mut visible) = (0, 0.0, 0.0);
+        // SAFETY: an open view. As the planner estimates it.
+        unsafe { pg_sys::estimate_rel_size(self.view, std::ptr::null_mut(), &mut pages, &mut rows, &mut visible) };
+        rows
+    }
+
     /// Calls `each` with every stored row.
     pub fn scan(&self, mut each: impl FnMut(Slot)) {
         // SAFETY: an open view; the slot fits it.
@@ -116,19 +136,61 @@ impl Writer {
     /// # Safety
     /// The slot holds a row of the view's descriptor.
     pub unsafe fn insert(&mut self, slot: Slot) {
+        self.counters.inserted += 1;
         // SAFETY: an open view and a row of it; all indexes are open.
         unsafe {
+            if let Some(bulk) = self.bulk.take() {
+                return self.enqueue(bulk, slot.row((*self.desc()).natts as usize));
+            }
             pg_sys::table_tuple_insert(self.view, slot.as_ptr(), self.command, 0, std::ptr::null_mut());
             self.insert_index_tuples(slot, false, false);
         }
-        self.counters.inserted += 1;
     }
 
-    /// Replaces the stored row at `tid`, in place of its index entries when no indexed value changes (HOT).
+    /// Stores rows of a batch.
     ///
     /// # Safety
-    /// As `insert`; `tid` was found by a finder of this writer.
-    pub unsafe fn update(&mut self, mut tid: pg_sys::ItemPointerData, slot: Slot) {
+    /// As `insert`.
+    pub(super) unsafe fn insert_batch(&mut self, slots: &mut [*mut pg_sys::TupleTableSlot]) {
+        let (count, none) = (slots.len() as i32, std::ptr::null_mut());
+        // SAFETY: an open view and rows of it.
+        unsafe {
+            pg_sys::table_multi_insert(self.view, slots.as_mut_ptr(), count, self.command, 0, none);
+            self.index_batch(slots);
+        }
+    }
+
+    unsafe fn index_batch(&self, slots: &[*mut pg_sys::TupleTableSlot]) {
+        if self.indexes().is_empty() {
+            return;
+        }
+        for &slot in slots {
+            interrupt::check();
+            // SAFETY: the slot's row has just been stored.
+            unsafe { self.insert_index_tuples(Slot::new(slot), false, false) };
+        }
+    }
+
+    /// Replaces the stored row at `tid`.
+    ///
+    /// # Safety
+    /// As `insert`; `tid` was found by a finder or a scan of this writer.
+    pub unsafe fn update(&mut self, tid: pg_sys::ItemPointerData, slot: Slot) {
+        self.counters.updated += 1;
+        // SAFETY: as the caller says.
+        unsafe {
+            match self.bulk.take() {
+                Some(bulk) => self.update_or_move(bulk, tid, slot),
+                None => self.update_in_place(tid, slot),
+            }
+        }
+    }
+
+    /// The same by the server's update, which keeps the index entries when no indexed value changes (heap-only).
+    ///
+    /// # Safety
+    /// As `update`.
+    pub(super) unsafe fn update_in_place(&mut self, mut tid: pg_sys::ItemPointerData, slot: Slot) {
         let mut failure = pg_sys::TM_FailureData::default();
         let (mut lock, mut indexes) = (0, pg_sys::TU_UpdateIndexes::TU_None);
         let none = std::ptr::null_mut();
@@ -151,12 +213,19 @@ impl Writer {
                 self.insert_index_tuples(slot, true, indexes == pg_sys::TU_UpdateIndexes::TU_Summarizing);
             }
         }
-        self.counters.updated += 1;
     }
 
     /// # Safety
-    /// `tid` was found by a finder of this writer.
-    pub unsafe fn delete(&mut self, mut tid: pg_sys::ItemPointerData) {
+    /// `tid` was found by a finder or a scan of this writer.
+    pub unsafe fn delete(&mut self, tid: pg_sys::ItemPointerData) {
+        self.counters.deleted += 1;
+        // SAFETY: as the caller says.
+        unsafe { self.remove(tid) };
+    }
+
+    /// # Safety
+    /// As `delete`.
+    pub(super) unsafe fn remove(&mut self, mut tid: pg_sys::ItemPointerData) {
         let mut failure = pg_sys::TM_FailureData::default();
         let none = std::ptr::null_mut();
         // SAFETY: an open view and a visible row of it.
@@ -173,7 +242,6 @@ impl Writer {
             )
         };
         self.expect_ok(outcome);
-        self.counters.deleted += 1;
     }
 
     /// Appends rows to a view nobody can see yet.
@@ -183,8 +251,8 @@ impl Writer {
     pub unsafe fn append(&mut self, slots: &mut [*mut pg_sys::TupleTableSlot]) {
         // SAFETY: an open view and rows of it. A ring buffer keeps population from flushing the cache, as in REFRESH.
         unsafe {
-            if self.bulk.is_null() {
-                self.bulk = pg_sys::GetBulkInsertState();
+            if self.appending.is_null() {
+                self.appending = pg_sys::GetBulkInsertState();
             }
             let options = pg_sys::TABLE_INSERT_SKIP_FSM as i32;
             pg_sys::table_multi_insert(
@@ -193,11 +261,9 @@ impl Writer {
                 slots.len() as i32,
                 self.command,
                 options,
-                self.bulk,
+                self.appending,
             );
-            if !self.indexes().is_empty() {
-                slots.iter().for_each(|&slot| self.insert_index_tuples(Slot::new(slot), false, false));
-            }
+            self.index_batch(slots);
         }
         self.counters.inserted += slots.len() as u64;
     }
@@ -253,11 +319,12 @@ impl Writer {
     }
 
     /// Closes the view, keeping its lock.
-    pub fn end(&self) {
+    pub fn end(&mut self) {
+        self.end_bulk();
         // SAFETY: ended once; nothing uses the view's slots any more.
         unsafe {
-            if !self.bulk.is_null() {
-                pg_sys::FreeBulkInsertState(self.bulk);
+            if !self.appending.is_null() {
+                pg_sys::FreeBulkInsertState(self.appending);
             }
             pg_sys::ExecCloseIndices(self.result);
             pg_sys::FreeExecutorState(self.estate);

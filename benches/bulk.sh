@@ -1,0 +1,7 @@
+#!/bin/sh
+# Refreshes that change many rows of a view, against REFRESH of a plain twin in the same run. ROWS="n n" are the sizes of the views.
+set -eu
+cd "$(dirname "$0")"
+for rows in ${ROWS:-20000 1000000}; do
+    psql -Xq -v rows="$rows" -v rounds="${ROUNDS:-5}" -f bulk.sql
+done
