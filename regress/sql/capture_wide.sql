@@ -184,14 +184,38 @@ SELECT attstorage FROM pg_attribute a JOIN pgtrickle_internal.source s ON attrel
 WHERE s.relid = 'c'::regclass AND attname = 'wide';
 
 -- More copies may be pending than there is memory for.
-INSERT INTO c SELECT i, dense(i) FROM generate_series(1001, 3000) i;
-UPDATE c SET id = -id WHERE id BETWEEN 60 AND 70;
-DELETE FROM c WHERE id > 1000;
+CREATE TABLE many (id int PRIMARY KEY, body text STORAGE EXTERNAL);
+INSERT INTO many SELECT i, repeat('x', 2100) FROM generate_series(1, 2000) i;
+CREATE MATERIALIZED VIEW manies WITH (pg_trickle.incremental) AS TABLE many;
+UPDATE many SET id = -id WHERE id <= 10;
+DELETE FROM many WHERE id > 100;
 SET work_mem = '64kB';
 SET hash_mem_multiplier = 1;
-SELECT refresh('denses');
+SELECT refresh('manies');
 RESET work_mem;
 RESET hash_mem_multiplier;
+
+-- What release 0.1.0 wrote: neither stamps nor notes, and wide versions alone in their rows.
+CREATE PROCEDURE make_old(captured regclass) LANGUAGE plpgsql AS $$
+DECLARE
+    segment regclass;
+BEGIN
+    FOREACH segment IN ARRAY (SELECT ARRAY[segment_a, segment_b] FROM pgtrickle_internal.source WHERE relid = captured) LOOP
+        EXECUTE format($sql$
+            WITH known AS (DELETE FROM %1$s RETURNING *)
+            INSERT INTO %1$s SELECT (xid::text::numeric - 2 ^ 56::numeric)::numeric(20)::text::xid8, cid,
+                CASE WHEN wide IS NULL THEN substr(rows, 17) END, wide FROM known $sql$, segment);
+    END LOOP;
+END $$;
+INSERT INTO c SELECT 5000 + i, repeat('x', i) FROM generate_series(1, 300) i;
+INSERT INTO c SELECT 6000 + i, wide(i) FROM generate_series(1, 5) i;
+UPDATE c SET dense = dense || 'y' WHERE id BETWEEN 5000 AND 5999;
+CALL make_old('c');
+INSERT INTO c SELECT 7000 + i, wide(i) FROM generate_series(1, 5) i;
+UPDATE c SET id = -id WHERE id > 7000;
+DELETE FROM c WHERE id < -7003;
+VACUUM c;
+SELECT refresh('denses');
 
 -- Partitions: a row that moves takes no value along. Row triggers: a partition that a view reads by itself.
 CREATE TABLE p (id int, part int, likes int, body text) PARTITION BY LIST (part);
