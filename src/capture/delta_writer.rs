@@ -29,7 +29,7 @@ impl DeltaWriter {
             let image = Image::new(relation.tuple_desc(), relation.tuple_desc(), &source.columns);
             let segment = source.segments[source.active];
             let mut writer = None;
-            server::guarded(|| writer = Some(Writer::begin(segment, memory)));
+            server::guarded(|| writer = Some(Writer::begin(segment, memory, pg_sys::InvalidOid)));
             Some(Self { view, writer: writer?, image, _page: page })
         }
     }

@@ -5,14 +5,19 @@
 //!
 //! 1. *Copy* the row as it is, when it already has the source's format, every column is captured, no column is toasted
 //!    outside the row, and no column lives only in the catalog as a missing value.
-//! 2. *Form* it from its captured columns: others become null, toasted values are fetched.
+//! 2. *Form* it from its captured columns: others become null, toasted values are fetched, except those that an update
+//!    has left alone (references.rs).
+//!
+//! A value that comes from outside its row is stored as it is there, compressed or not. Others are compressed, if their column
+//! has it so, when the version is too large for a page; the change buffer itself compresses nothing.
 //!
 //! An update whose captured columns did not change says nothing and is left out. Columns are compared as they are
 //! stored: values that differ in form only are written, which is correct, just not minimal.
 //!
 //! Methods marked so are called inside a guard: they have no destructors and do not panic.
 
-use super::buffer::{Writer, max_align};
+use super::buffer::{CAPACITY, Writer, length, max_align};
+use super::references::{self, Note};
 use crate::pg::server;
 use pgrx::{pg_sys, varlena};
 use std::cell::Cell;
@@ -29,6 +34,8 @@ pub struct Image {
     /// Scratch space for forming, one entry per column of `desc`.
     values: Box<[Cell<pg_sys::Datum>]>,
     nulls: Box<[Cell<bool>]>,
+    /// And one for the notes of a version, an entry per captured column.
+    notes: Box<[Cell<Note>]>,
 }
 
 struct Column {
@@ -38,7 +45,12 @@ struct Column {
     to: usize,
     len: i16,
     byval: bool,
+    /// How a value that is long is to be compressed, if at all.
+    compression: Option<std::ffi::c_char>,
 }
+
+/// Values of fewer bytes are not worth compressing.
+const LONG: usize = 512;
 
 /// Start of the null bitmap of a minimal tuple, and of what lies behind transaction status.
 const BITS: usize = 15;
@@ -62,7 +74,10 @@ impl Image {
                 .map(|&attno| {
                     let attribute = &*pg_sys::TupleDescCompactAttr(source, i32::from(attno) - 1);
                     let (len, byval) = (attribute.attlen, attribute.attbyval);
-                    Column { from: map.input(attno) - 1, to: attno as usize - 1, len, byval }
+                    let full = &*pg_sys::TupleDescAttr(source, i32::from(attno) - 1);
+                    let compressed = [pg_sys::TYPSTORAGE_EXTENDED, pg_sys::TYPSTORAGE_MAIN];
+                    let compression = compressed.contains(&(full.attstorage as u8)).then_some(full.attcompression);
+                    Column { from: map.input(attno) - 1, to: attno as usize - 1, len, byval, compression }
                 })
                 .collect();
             let old = pg_sys::MemoryContextSwitchTo(pg_sys::CacheMemoryContext);
@@ -72,6 +87,7 @@ impl Image {
                 desc,
                 deform: columns.iter().map(|c| c.from as i32 + 1).max().unwrap_or(0),
                 copy_from: (map.is_identity() && all_live(source, captured)).then(|| complete_from(input)),
+                notes: columns.iter().map(|_| Cell::new(Note::EMPTY)).collect(),
                 columns,
                 values: (0..width).map(|_| Cell::new(pg_sys::Datum::from(0usize))).collect(),
                 nulls: (0..width).map(|_| Cell::new(true)).collect(),
@@ -131,8 +147,8 @@ impl Image {
             self.deform(old);
             self.deform(new);
             if !self.columns.iter().all(|column| column.is_same(old, new)) {
-                self.form(writer, old, -1);
-                self.form(writer, new, 1);
+                self.form_beside(writer, old, -1, new);
+                self.form_beside(writer, new, 1, old);
             }
         }
     }
@@ -143,7 +159,7 @@ impl Image {
         // SAFETY: a minimal tuple slot by contract of the callers.
         unsafe {
             let tuple = (*slot.cast::<pg_sys::MinimalTupleTableSlot>()).mintuple;
-            let complete = (*tuple).t_infomask2 & NATTS >= from;
+            let complete = (*tuple).t_infomask2 & NATTS >= from && (*tuple).t_len as usize <= CAPACITY;
             (complete && u32::from((*tuple).t_infomask) & pg_sys::HEAP_HASEXTERNAL == 0).then_some(tuple)
         }
     }
@@ -163,38 +179,94 @@ impl Image {
     /// # Safety
     /// Inside a guard; `slot` holds a row of the input table.
     pub unsafe fn form(&self, writer: &mut Writer, slot: *mut pg_sys::TupleTableSlot, weight: i64) {
-        // SAFETY: scratch arrays have one entry per column of `desc`.
+        // SAFETY: by contract.
+        unsafe { self.form_beside(writer, slot, weight, std::ptr::null_mut()) }
+    }
+
+    /// As `form`; refers to values outside the row that `other`, the row before or after an update, has too.
+    unsafe fn form_beside(
+        &self,
+        writer: &mut Writer,
+        slot: *mut pg_sys::TupleTableSlot,
+        weight: i64,
+        other: *mut pg_sys::TupleTableSlot,
+    ) {
+        // SAFETY: scratch arrays have one entry per column of `desc`, or per captured column; both rows are deformed.
         unsafe {
             self.deform(slot);
-            let mut fetched = std::ptr::null_mut();
+            let mut made = std::ptr::null_mut();
+            let mut notes = 0;
             for column in &self.columns {
                 let value = (*slot).tts_values.add(column.from).read();
                 let null = (*slot).tts_isnull.add(column.from).read();
-                let inside = if null || !column.is_external(value) { value } else { fetch(value, &mut fetched) };
-                self.values.as_ptr().add(column.to).cast_mut().cast::<pg_sys::Datum>().write(inside);
-                self.nulls.as_ptr().add(column.to).cast_mut().cast::<bool>().write(null);
+                let mut inside = value;
+                if !null && column.is_external(value) && !column.is_shared(value, other, writer.toast()) {
+                    inside = fetch(value, &mut made);
+                    if let (true, Some(value)) = (weight < 0, references::value_of(value)) {
+                        let note = Note { column: column.to as u64, value };
+                        self.notes.as_ptr().add(notes).cast_mut().cast::<Note>().write(note);
+                        notes += 1;
+                    }
+                }
+                self.set(column, inside, null);
             }
-            self.write(writer, weight);
-            while !fetched.is_null() {
-                let next = (*fetched).next;
-                server::pfree((*fetched).value.cast());
-                server::pfree(fetched.cast());
-                fetched = next;
+            let (mut start, mut data) = self.measure();
+            if length(start + data, notes) > CAPACITY {
+                self.compress(slot, &mut made);
+                (start, data) = self.measure();
+            }
+            self.write(writer, weight, (start, data), notes);
+            free(made);
+        }
+    }
+
+    unsafe fn set(&self, column: &Column, value: pg_sys::Datum, null: bool) {
+        // SAFETY: scratch arrays have one entry per column of `desc`.
+        unsafe {
+            self.values.as_ptr().add(column.to).cast_mut().cast::<pg_sys::Datum>().write(value);
+            self.nulls.as_ptr().add(column.to).cast_mut().cast::<bool>().write(null);
+        }
+    }
+
+    /// Where the data of the scratch values begins in a minimal tuple, and its bytes.
+    unsafe fn measure(&self) -> (usize, usize) {
+        let (values, nulls) = (self.values.as_ptr().cast::<pg_sys::Datum>(), self.nulls.as_ptr().cast::<bool>());
+        let has_nulls = self.nulls.iter().any(Cell::get);
+        let bitmap = if has_nulls { self.nulls.len().div_ceil(8) } else { 0 };
+        // SAFETY: scratch arrays match `desc`.
+        (max_align(BITS + bitmap), unsafe { server::heap_compute_data_size(self.desc, values, nulls) })
+    }
+
+    /// Compresses long scratch values that `slot` has inside its row, plain.
+    unsafe fn compress(&self, slot: *mut pg_sys::TupleTableSlot, made: &mut *mut Made) {
+        for column in &self.columns {
+            let Some(compression) = column.compression else { continue };
+            // SAFETY: inside a guard; the slot is deformed, and a varlena column's non-null datum points to a varlena.
+            unsafe {
+                let value = (*slot).tts_values.add(column.from).read();
+                let plain: *const pg_sys::varlena = value.cast_mut_ptr();
+                let is_long = |value| varlena::varatt_is_4b_u(value) && varlena::varsize_4b(value) > LONG;
+                if column.len != -1 || *(*slot).tts_isnull.add(column.from) || !is_long(plain) {
+                    continue;
+                }
+                let compressed = server::toast_compress_datum(value, compression);
+                if compressed.value() != 0 {
+                    remember(compressed.cast_mut_ptr(), made);
+                    self.set(column, compressed, false);
+                }
             }
         }
     }
 
     /// Writes the scratch values as a minimal tuple straight into the writer's page (as heap_form_minimal_tuple does).
-    unsafe fn write(&self, writer: &mut Writer, weight: i64) {
+    unsafe fn write(&self, writer: &mut Writer, weight: i64, (start, data): (usize, usize), notes: usize) {
         let (values, nulls) = (self.values.as_ptr().cast::<pg_sys::Datum>(), self.nulls.as_ptr().cast::<bool>());
         let has_nulls = self.nulls.iter().any(Cell::get);
-        let bitmap = if has_nulls { self.nulls.len().div_ceil(8) } else { 0 };
-        let start = max_align(BITS + bitmap);
-        // SAFETY: scratch arrays match `desc`; the tuple has `start + data` bytes.
+        // SAFETY: scratch arrays match `desc`; the tuple has `start + data` bytes; `notes` notes are written.
         unsafe {
-            let data = server::heap_compute_data_size(self.desc, values, nulls);
+            let notes = std::slice::from_raw_parts(self.notes.as_ptr().cast::<Note>(), notes);
             let size = start + data;
-            let room = writer.room(size);
+            let room = writer.room(length(size, notes.len()));
             let wide = room.is_null();
             let tuple: pg_sys::MinimalTuple = if wide { server::palloc(size).cast() } else { room };
             tuple.cast::<u8>().write_bytes(0, size);
@@ -204,10 +276,10 @@ impl Image {
             let body = tuple.cast::<std::ffi::c_char>().add(start);
             server::heap_fill_tuple(self.desc, values, nulls, body, data, &raw mut (*tuple).t_infomask, bits);
             if wide {
-                writer.put_wide(tuple, size, weight);
+                writer.put_wide(tuple, size, weight, notes);
                 server::pfree(tuple.cast());
             } else {
-                writer.commit(tuple, size, weight);
+                writer.commit(tuple, size, weight, notes);
             }
         }
     }
@@ -225,6 +297,16 @@ impl Column {
     unsafe fn is_external(&self, value: pg_sys::Datum) -> bool {
         // SAFETY: a varlena column's non-null datum points to a varlena.
         self.len == -1 && unsafe { varlena::varatt_is_1b_e(value.cast_mut_ptr()) }
+    }
+
+    /// A value outside its row, to which a version may refer since `other` (or null) has it too.
+    unsafe fn is_shared(&self, value: pg_sys::Datum, other: *mut pg_sys::TupleTableSlot, toast: pg_sys::Oid) -> bool {
+        // SAFETY: `other` is deformed up to this column, if there is one.
+        unsafe {
+            !other.is_null()
+                && !*(*other).tts_isnull.add(self.from)
+                && references::share(value, *(*other).tts_values.add(self.from), toast)
+        }
     }
 
     /// Whether two deformed rows hold the same stored bytes in this column.
@@ -271,21 +353,40 @@ unsafe fn same_bytes(a: *const u8, b: *const u8, size: usize) -> bool {
     unsafe { std::slice::from_raw_parts(a, size) == std::slice::from_raw_parts(b, size) }
 }
 
-/// A value fetched from outside its row, to be freed.
-struct Fetched {
+/// A value made for a version, to be freed.
+struct Made {
     value: *mut pg_sys::varlena,
-    next: *mut Fetched,
+    next: *mut Made,
 }
 
 /// Brings a toasted value inside (compressed values stay compressed).
-unsafe fn fetch(value: pg_sys::Datum, list: &mut *mut Fetched) -> pg_sys::Datum {
+unsafe fn fetch(value: pg_sys::Datum, made: &mut *mut Made) -> pg_sys::Datum {
     // SAFETY: inside a guard; `value` is an external varlena.
     unsafe {
         let inside = server::detoast_external_attr(value.cast_mut_ptr());
-        let entry: *mut Fetched = server::palloc(size_of::<Fetched>()).cast();
-        entry.write(Fetched { value: inside, next: *list });
-        *list = entry;
+        remember(inside, made);
         pg_sys::Datum::from(inside)
+    }
+}
+
+unsafe fn remember(value: *mut pg_sys::varlena, made: &mut *mut Made) {
+    // SAFETY: inside a guard.
+    unsafe {
+        let entry: *mut Made = server::palloc(size_of::<Made>()).cast();
+        entry.write(Made { value, next: *made });
+        *made = entry;
+    }
+}
+
+unsafe fn free(mut made: *mut Made) {
+    while !made.is_null() {
+        // SAFETY: inside a guard; entries and values were made by palloc.
+        unsafe {
+            let next = (*made).next;
+            server::pfree((*made).value.cast());
+            server::pfree(made.cast());
+            made = next;
+        }
     }
 }
 

@@ -27,6 +27,7 @@ mod image;
 mod in_use;
 mod install;
 mod lock;
+mod references;
 pub mod repair;
 pub mod restore;
 pub mod scan;

@@ -14,8 +14,8 @@ pub fn create(source: pg_sys::Oid) -> [pg_sys::Oid; 2] {
         let columns = [
             Column::new("xid", pg_sys::XID8OID),
             Column::new("cid", pg_sys::INT4OID),
-            Column { plain: true, ..Column::new("rows", pg_sys::BYTEAOID) },
-            Column::new("wide", pg_sys::BYTEAOID),
+            Column { storage: Some(pg_sys::TYPSTORAGE_PLAIN), ..Column::new("rows", pg_sys::BYTEAOID) },
+            Column { storage: Some(pg_sys::TYPSTORAGE_EXTERNAL), ..Column::new("wide", pg_sys::BYTEAOID) },
         ];
         internal_table::create(catalog::schema(), &name, &columns, ("autovacuum_enabled", "false"))
     })

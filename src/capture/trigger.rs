@@ -9,6 +9,7 @@
 
 use super::buffer::{Page, Writer};
 use super::cache::{self, Feed};
+use super::references;
 use crate::catalog;
 use crate::catalog::recompute_reason::RecomputeReason;
 use crate::error::cannot_happen;
@@ -86,7 +87,7 @@ unsafe fn capture_row(data: &pg_sys::TriggerData, feed: &Feed) {
     // SAFETY: the slots hold the row(s) of this event; nothing in the guarded closure has a destructor or panics.
     unsafe {
         server::guarded(|| {
-            let mut writer = begin(feed);
+            let mut writer = begin(feed, data);
             match data.tg_event & EVENT {
                 pg_sys::TRIGGER_EVENT_INSERT => feed.image.form(&mut writer, data.tg_trigslot, 1),
                 pg_sys::TRIGGER_EVENT_DELETE => feed.image.form(&mut writer, data.tg_trigslot, -1),
@@ -101,7 +102,7 @@ unsafe fn capture_statement(data: &pg_sys::TriggerData, feed: &Feed) {
     // SAFETY: the transition tables hold rows in the format of the trigger's relation; as above for the closure.
     unsafe {
         server::guarded(|| {
-            let mut writer = begin(feed);
+            let mut writer = begin(feed, data);
             let (old, new) = (data.tg_oldtable, data.tg_newtable);
             let desc = (*data.tg_relation).rd_att;
             match (old.is_null(), new.is_null()) {
@@ -114,10 +115,10 @@ unsafe fn capture_statement(data: &pg_sys::TriggerData, feed: &Feed) {
     }
 }
 
-unsafe fn begin(feed: &Feed) -> Writer {
+unsafe fn begin(feed: &Feed, data: &pg_sys::TriggerData) -> Writer {
     let page = PAGE.with(UnsafeCell::get);
     // SAFETY: inside the guard of the callers; one writer at a time.
-    unsafe { Writer::begin(feed.segment, page) }
+    unsafe { Writer::begin(feed.segment, page, references::toast_of(data.tg_relation)) }
 }
 
 unsafe fn copy(feed: &Feed, writer: &mut Writer, rows: Rows, weight: i64) {

@@ -53,6 +53,14 @@ pub struct Walk {
     damaged: bool,
 }
 
+/// Where a row is: its segment, as the walk counts them, its page, and its line pointer.
+#[derive(Clone, Copy)]
+pub struct Place {
+    segment: u16,
+    block: u32,
+    offset: u16,
+}
+
 /// How far from the end of a segment, in pages, a transaction may begin to write.
 pub const REACH: u32 = 128;
 /// For how many transaction ids a writer may rely on its choice, which takes a look at the segment's size.
@@ -180,6 +188,41 @@ impl Walk {
                     return None;
                 }
             }
+        }
+    }
+
+    pub fn frontier(&self) -> &Frontier {
+        &self.frontier
+    }
+
+    pub fn snapshot(&self) -> pg_sys::Snapshot {
+        self.snapshot
+    }
+
+    /// Has `next_pending` return again what it has returned last.
+    pub fn step_back(&mut self) {
+        self.at = self.at.saturating_sub(1);
+    }
+
+    /// Where the row is that `next_pending` returned last.
+    pub fn place(&self) -> Place {
+        let offset = self.visible.get(self.at.wrapping_sub(1)).copied().unwrap_or(0);
+        Place { segment: self.segment as u16, block: self.block.wrapping_sub(1), offset }
+    }
+
+    /// Reads a row that was found before.
+    ///
+    /// # Safety
+    /// Inside a guard; `place` is of this walk, or of one over the same segments.
+    pub unsafe fn with_row<R>(&self, place: Place, read: impl FnOnce(StoredRow) -> R) -> R {
+        // SAFETY: rows that a snapshot sees stay where they are as long as their segment is locked; a pin keeps the page.
+        unsafe {
+            let segment = self.segments.get_unchecked(usize::from(place.segment));
+            let (fork, mode) = (pg_sys::ForkNumber::MAIN_FORKNUM, pg_sys::ReadBufferMode::RBM_NORMAL);
+            let buffer = server::ReadBufferExtended(segment.relation, fork, place.block, mode, std::ptr::null_mut());
+            let result = read(StoredRow::of(header(page(buffer), place.offset)));
+            server::ReleaseBuffer(buffer);
+            result
         }
     }
 

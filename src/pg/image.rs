@@ -242,8 +242,26 @@ unsafe fn varlena_equal(a: Datum, b: Datum) -> bool {
     unsafe {
         match (plain_bytes(a), plain_bytes(b)) {
             (Some(a), Some(b)) => a == b,
+            _ if same_pointer(a, b) => true,
             _ => server::guarded(|| server::datum_image_eq(a, b, false, -1)),
         }
+    }
+}
+
+/// Both point to the same TOAST value.
+///
+/// # Safety
+/// Both are live varlenas.
+unsafe fn same_pointer(a: Datum, b: Datum) -> bool {
+    let (a, b): (*const pg_sys::varlena, *const pg_sys::varlena) = (a.cast_mut_ptr(), b.cast_mut_ptr());
+    // SAFETY: reads the headers; a pointer of either kind has as many bytes as its header says.
+    unsafe {
+        let bytes =
+            |value: *const pg_sys::varlena| std::slice::from_raw_parts(value.cast::<u8>(), varlena::varsize_any(value));
+        let on_disk = |value: *const pg_sys::varlena| {
+            varlena::varatt_is_1b_e(value) && *value.cast::<u8>().add(1) == pg_sys::vartag_external::VARTAG_ONDISK as u8
+        };
+        on_disk(a) && on_disk(b) && bytes(a) == bytes(b)
     }
 }
 

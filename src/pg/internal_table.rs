@@ -19,8 +19,8 @@ pub struct Column {
     pub typid: pg_sys::Oid,
     pub typmod: i32,
     pub collation: pg_sys::Oid,
-    /// Never compressed nor moved out of the row.
-    pub plain: bool,
+    /// How values are compressed or moved out of the row, if not as the type has it.
+    pub storage: Option<u8>,
 }
 
 impl Column {
@@ -28,7 +28,7 @@ impl Column {
     pub fn new(name: impl Into<String>, typid: pg_sys::Oid) -> Self {
         // SAFETY: a syscache look-up.
         let collation = unsafe { pg_sys::get_typcollation(typid) };
-        Self { name: name.into(), typid, typmod: -1, collation, plain: false }
+        Self { name: name.into(), typid, typmod: -1, collation, storage: None }
     }
 }
 
@@ -194,8 +194,8 @@ unsafe fn describe(columns: &[Column]) -> pg_sys::TupleDesc {
         for (number, column) in (1i16..).zip(columns) {
             pg_sys::TupleDescInitEntry(desc, number, cstring(&column.name), column.typid, column.typmod, 0);
             pg_sys::TupleDescInitEntryCollation(desc, number, column.collation);
-            if column.plain {
-                (*pg_sys::TupleDescAttr(desc, i32::from(number) - 1)).attstorage = pg_sys::TYPSTORAGE_PLAIN as i8;
+            if let Some(storage) = column.storage {
+                (*pg_sys::TupleDescAttr(desc, i32::from(number) - 1)).attstorage = storage as i8;
             }
         }
         desc

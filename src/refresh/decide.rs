@@ -67,7 +67,7 @@ fn renews_index(view: pg_sys::Oid, contents: &Contents) -> bool {
 fn continued(frontier: &Frontier, entry: &Entry, scope: Scope) -> (Work, Option<PendingChanges>) {
     let pending = PendingChanges::since(frontier, entry, scope.snapshot);
     let work = match () {
-        _ if pending.unreadable => Work::Recompute(Recompute::Reinitialize, None),
+        _ if pending.unreadable.is_some() => Work::Recompute(Recompute::Reinitialize, None),
         _ if pending.is_empty() => idle(scope.asked),
         _ => choose(entry, &pending, scope.owner),
     };

@@ -43,7 +43,7 @@ fn refresh(member: &Member, scope: Scope, taken: pg_sys::TimestampTz, probe: Opt
     let entry = indexed(&member.entry, &contents, scope.owner);
 
     let (work, pending) = decide::work(&contents, &entry, row, scope);
-    let unreadable = pending.as_ref().is_some_and(|pending| pending.unreadable);
+    let unreadable = pending.as_ref().and_then(|pending| pending.unreadable);
     if matches!(work, Work::Nothing) {
         return Outcome::new(Action::NoData, Counters::default());
     }
@@ -52,7 +52,7 @@ fn refresh(member: &Member, scope: Scope, taken: pg_sys::TimestampTz, probe: Opt
 
     let mut outcome = perform(&entry, &work, contents.frontier(), scope, probe);
     if outcome.action == Action::Reinitialize {
-        let unreadable = unreadable.then(|| RecomputeReason::FormatChanged.to_string());
+        let unreadable = unreadable.map(|reason| reason.to_string());
         outcome.reason = outcome.reason.or_else(|| contents.reason()).or(unreadable);
     }
 

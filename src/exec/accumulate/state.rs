@@ -36,7 +36,7 @@ fn columns(spec: &Accumulate, owner: &AsOwner) -> Vec<Column> {
         typid: key.typid,
         typmod: key.typmod,
         collation: key.collation,
-        plain: false,
+        storage: None,
     });
     let numbered = || (1..).zip(&definitions);
     let counts = numbered().filter(|(_, definition)| definition.has_count());
