@@ -86,6 +86,14 @@ BEGIN ATOMIC
            coalesce('larger than their tables: ' || grown, 'small') FROM capture;
 END;
 
+-- Rows that came or went with a whole partition, child or table, as changes: what a refresh says of them.
+CREATE TABLE pgtrickle_internal.moved (
+    view   oid    NOT NULL,
+    reason text   NOT NULL, -- CODE: sentence
+    rows   bigint NOT NULL
+);
+CREATE INDEX moved_view ON pgtrickle_internal.moved (view);
+
 -- What 0.1.0 computed, it may have computed as somebody else or under other settings: every view is computed anew once.
 INSERT INTO pgtrickle_internal.reinit (view, reason)
     SELECT relid, 'FORMAT_CHANGED: What is stored for it has the format of another release.'
