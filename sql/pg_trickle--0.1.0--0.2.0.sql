@@ -99,6 +99,14 @@ UPDATE pgtrickle_internal.stream_table SET pinned = pinned || ARRAY(
       FROM pg_catalog.unnest('{DateStyle,IntervalStyle,TimeZone,array_nulls,backslash_quote,bytea_output,default_text_search_config,extra_float_digits,lc_monetary,lc_numeric,lc_time,quote_all_identifiers,standard_conforming_strings,timezone_abbreviations,transform_null_equals,xmlbinary,xmloption}'::text[]) name
      WHERE name <> ALL (SELECT pg_catalog.split_part(kept, '=', 1) FROM pg_catalog.unnest(pinned) kept));
 
+-- Rows that came or went with a whole partition, child or table, as changes: what a refresh says of them.
+CREATE TABLE pgtrickle_internal.moved (
+    view   oid    NOT NULL,
+    reason text   NOT NULL, -- CODE: sentence
+    rows   bigint NOT NULL
+);
+CREATE INDEX moved_view ON pgtrickle_internal.moved (view);
+
 -- What 0.1.0 computed, it may have computed as somebody else or under other settings: every view is computed anew once.
 INSERT INTO pgtrickle_internal.reinit (view, reason)
     SELECT relid, 'FORMAT_CHANGED: What is stored for it has the format of another release.'

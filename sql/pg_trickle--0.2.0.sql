@@ -62,6 +62,14 @@ CREATE TABLE pgtrickle_internal.reinit (
 );
 CREATE INDEX reinit_view ON pgtrickle_internal.reinit (view);
 
+-- Rows that came or went with a whole partition, child or table, as changes: what a refresh says of them.
+CREATE TABLE pgtrickle_internal.moved (
+    view   oid    NOT NULL,
+    reason text   NOT NULL, -- CODE: sentence
+    rows   bigint NOT NULL
+);
+CREATE INDEX moved_view ON pgtrickle_internal.moved (view);
+
 -- One row per captured base table or consumed stream table.
 CREATE TABLE pgtrickle_internal.source (
     relid     oid        PRIMARY KEY,

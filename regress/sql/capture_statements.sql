@@ -155,7 +155,7 @@ DROP TRIGGER :"tgname" ON word;
 INSERT INTO word VALUES ('dropped', 9);
 SELECT refresh('words');
 
--- TRUNCATE has no rows to capture: the view is recomputed, which it is told by and by.
+-- TRUNCATE has no rows to capture: they are read before it.
 TRUNCATE word;
 INSERT INTO word VALUES ('after', 9);
 SELECT refresh('words');

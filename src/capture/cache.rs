@@ -85,6 +85,11 @@ unsafe fn look_up(table: pg_sys::Relation, relid: pg_sys::Oid) -> Feeds {
     let mut feeds = Feeds { stale: Cell::new(false), watched: ancestors.clone(), statement: vec![], row: vec![] };
     for source in ancestors.into_iter().filter_map(catalog::source::get) {
         feeds.watched.extend(source.segments);
+        // It has just come, and the statement that made it a member is not through: its rows of that moment are
+        // counted then (member_rows.rs).
+        if !source.members.contains(&relid) {
+            continue;
+        }
         // SAFETY: `table` is open by contract.
         if let Some(feed) = unsafe { feed(table, relid, &source) } {
             match source.level {

@@ -1,10 +1,12 @@
 //! After DDL: triggers on new members, recomputation where contents changed without a statement on them.
 
+use super::departure::{self, Taken};
 use super::frontier::Frontier;
-use super::{Pending, family, fingerprint, install, lock, segment, triggers};
+use super::{Pending, family, fingerprint, install, lock, member_rows, segment, triggers};
 use crate::catalog::recompute_reason::RecomputeReason;
 use crate::catalog::source::{self, Source};
-use crate::catalog::{dependency, stream_table};
+use crate::catalog::{dependency, moved, stream_table};
+use crate::pg::facts;
 use crate::pg::relation::Relation;
 use pgrx::pg_sys;
 
@@ -38,11 +40,16 @@ pub fn before_detach_concurrently(parent: pg_sys::Oid) {
 
 /// Brings capture of a source in line with its current definition, after DDL on `altered`.
 pub(super) fn sync(relid: pg_sys::Oid, altered: Option<pg_sys::Oid>) {
+    let taken = departure::taken(relid);
     if let Some((before, now)) = compare(relid) {
         if before != now {
             lock_changed(&before, &now);
             lock::alter(relid);
-            compare(relid).into_iter().for_each(|(before, now)| follow(&before, now));
+            compare(relid).into_iter().for_each(|(before, now)| follow(&before, now, &taken));
+        }
+        // Rows were taken along of a member that has stayed, which the statements that do so exclude.
+        if taken.members.iter().any(|member| now.members.contains(member)) {
+            recompute(&now, RecomputeReason::MemberDetached);
         }
         // What ALTER TABLE .. DISABLE TRIGGER did is undone under the lock it took.
         altered.into_iter().filter(|relid| now.members.contains(relid)).for_each(triggers::reconcile);
@@ -77,25 +84,49 @@ fn lock_changed(before: &Source, now: &Source) -> Vec<pg_sys::Oid> {
     came.chain(went).copied().filter(there).collect()
 }
 
-fn follow(before: &Source, now: Source) {
-    changed_contents(before, &now);
+fn follow(before: &Source, now: Source, taken: &Taken) {
+    let changed = lock_changed(before, &now);
+    changed_contents(before, &now, taken);
     source::update(&now);
     segment::invalidate(now.segments);
-    install::arm(&lock_changed(before, &now));
+    install::arm(&changed);
 }
 
-fn changed_contents(before: &Source, now: &Source) {
-    let went = before.members.iter().any(|member| !now.members.contains(member));
-    let mut came = now.members.iter().filter(|member| !before.members.contains(member));
-    if went {
-        recompute(now, RecomputeReason::MemberDetached);
-    } else if came.any(|&member| has_rows(member)) {
-        recompute(now, RecomputeReason::MemberAttached);
-    } else if fingerprint::shape(&now.columns, before) != before.shape {
-        recompute(now, RecomputeReason::ColumnChanged);
-    } else if fingerprint::proofs(&before.members) != before.proofs {
+/// What members that left or came mean for the views, and what else has changed: the fingerprints of the other members say.
+fn changed_contents(before: &Source, now: &Source, taken: &Taken) {
+    let (rest, went): (Vec<_>, Vec<_>) = before.members.iter().partition(|member| now.members.contains(member));
+    let came: Vec<_> = now.members.iter().copied().filter(|member| !before.members.contains(member)).collect();
+    if !went.iter().all(|member| taken.members.contains(member)) {
+        return recompute(now, RecomputeReason::MemberDetached);
+    }
+    let stayed = Source { members: rest, ..before.clone() };
+    if fingerprint::shape(&now.columns, &stayed).wrapping_add(taken.shape) != before.shape {
+        return recompute(now, RecomputeReason::ColumnChanged);
+    }
+    let arrived: Vec<_> = came.into_iter().filter(|&member| has_rows(member)).collect();
+    let pages = member_rows::pages(now, &arrived);
+    if !arrived.iter().all(|&member| is_table(member)) || !member_rows::is_cheap(now, pages, &arrived) {
+        return recompute(now, RecomputeReason::MemberAttached);
+    }
+    if fingerprint::proofs(&stayed.members).wrapping_add(taken.proofs) != before.proofs {
         recompute_pending(now, RecomputeReason::ConstraintsChanged);
     }
+    let arrived = arrived.into_iter().map(|member| member_rows::write(now, member, 1)).sum();
+    note_moved(now, RecomputeReason::MemberDetached, taken.rows);
+    note_moved(now, RecomputeReason::MemberAttached, arrived);
+}
+
+/// Tells the views of `source` that so many rows of its buffer come from no statement on rows.
+pub(super) fn note_moved(source: &Source, how: RecomputeReason, rows: u64) {
+    if rows > 0 {
+        for view in dependency::dependants_of(source.relid) {
+            moved::note(view, how, rows);
+        }
+    }
+}
+
+fn is_table(relid: pg_sys::Oid) -> bool {
+    facts::relation_kind(relid).0 == pg_sys::RELKIND_RELATION
 }
 
 fn has_rows(relid: pg_sys::Oid) -> bool {

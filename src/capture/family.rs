@@ -63,6 +63,17 @@ pub fn ancestors(relid: pg_sys::Oid) -> Vec<pg_sys::Oid> {
     closure(vec![relid])
 }
 
+/// Whoever leaves the parent of `top` with the tables below it leaves all that is above: `tree`, these tables with `top`, has no
+/// other parents than one of `top` and those inside.
+pub fn is_closed(top: pg_sys::Oid, tree: &[pg_sys::Oid], rows: Rows) -> bool {
+    let inherits = CatalogTable::open_for_read(inherits::RELATION.into());
+    tree.iter().all(|&member| {
+        let parents = inherits.find(inherits::BY_CHILD.into(), inherits::CHILD, member, rows);
+        let outside = parents.iter().filter(|row| !tree.contains(&row.must(inherits::PARENT))).count();
+        outside <= usize::from(member == top)
+    })
+}
+
 /// `members` and all their ancestors, ascending.
 fn closure(members: Vec<pg_sys::Oid>) -> Vec<pg_sys::Oid> {
     let inherits = CatalogTable::open_for_read(inherits::RELATION.into());

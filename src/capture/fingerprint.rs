@@ -6,6 +6,9 @@
 //! *Proofs*: the constraints from which the planner draws conclusions. They hold for the table now, not for its old
 //! contents or pending changes.
 //!
+//! Both are sums over the members, so that the part of a member which leaves can be taken out, and what is left says whether
+//! anything else changed (departure.rs).
+//!
 //! Both are stored, so they are made by the server's own hash function, which gives the same on every build. Release 0.1.0
 //! made them otherwise: the first DDL of such a source finds another shape, and its views are recomputed once.
 
@@ -35,7 +38,7 @@ mod index {
 }
 
 /// Bumped when they are made in another way.
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
 
 /// What a fingerprint is made of, as bytes that end where they say.
 #[derive(Default)]
@@ -59,6 +62,15 @@ impl Facts {
     fn hash(&self) -> i64 {
         facts::hash(&self.0, FORMAT) as i64
     }
+
+    /// A member's part of a sum: 0 when there is nothing to say about it.
+    fn share(mut self, member: pg_sys::Oid) -> i64 {
+        if self.0.is_empty() {
+            return 0;
+        }
+        self.number(member.to_u32());
+        self.hash()
+    }
 }
 
 /// Sets both fingerprints of `source` to what they are now.
@@ -80,17 +92,21 @@ pub fn shape(columns: &[i16], source: &Source) -> i64 {
         facts.number(attribute.attbyval);
         facts.number(if columns.contains(&attno) { attribute.atttypid.to_u32() } else { 0 });
     }
-    let names: Vec<&str> = columns.iter().map(|&attno| relation.column_name(attno)).collect();
-    for &member in &source.members {
-        if let Some(member) = Relation::try_open(member, pg_sys::AccessShareLock) {
-            for (name, expression) in generated(&member, &names) {
-                facts.text(&name);
-                facts.text(&expression);
-            }
-        }
-        facts.number(-1);
+    let there = |&member: &pg_sys::Oid| Relation::try_open(member, pg_sys::AccessShareLock);
+    let members = source.members.iter().filter_map(there).map(|member| share_of_shape(columns, &relation, &member));
+    members.fold(facts.hash(), i64::wrapping_add)
+}
+
+/// What a member adds to the shape of `source`: nothing, unless it generates some of these columns of the source.
+pub fn share_of_shape(columns: &[i16], source: &Relation, member: &Relation) -> i64 {
+    let names: Vec<&str> = columns.iter().map(|&attno| source.column_name(attno)).collect();
+    let generated = generated(member, &names);
+    let mut facts = Facts::default();
+    for (name, expression) in &generated {
+        facts.text(name);
+        facts.text(expression);
     }
-    facts.hash()
+    facts.share(member.oid())
 }
 
 /// The generation expressions of the columns in `names`.
@@ -108,18 +124,25 @@ fn generated(member: &Relation, names: &[&str]) -> Vec<(String, String)> {
 
 /// Of the given tables.
 pub fn proofs(members: &[pg_sys::Oid]) -> i64 {
-    let mut facts = Facts::default();
+    members.iter().map(|&member| share_of_proofs(member)).fold(0, i64::wrapping_add)
+}
+
+/// What a member adds to the proofs of a source: nothing, unless it has constraints or unique indexes.
+pub fn share_of_proofs(member: pg_sys::Oid) -> i64 {
     let constraints = CatalogTable::open_for_read(constraint::RELATION.into());
     let indexes = CatalogTable::open_for_read(index::RELATION.into());
-    for &member in members {
-        let rows = constraints.find(constraint::BY_RELATION.into(), constraint::CONRELID, member, Rows::Latest);
-        let flags = |row: &Row| row.must(constraint::ENFORCED) && row.must(constraint::VALIDATED);
-        facts.oids(&oids(&rows, constraint::OID, flags));
-        let rows = indexes.find(index::BY_RELATION.into(), index::INDRELID, member, Rows::Latest);
-        let flags = |row: &Row| row.must(index::UNIQUE) && row.must(index::IMMEDIATE) && row.must(index::VALID);
-        facts.oids(&oids(&rows, index::OID, flags));
+    let rows = constraints.find(constraint::BY_RELATION.into(), constraint::CONRELID, member, Rows::Latest);
+    let flags = |row: &Row| row.must(constraint::ENFORCED) && row.must(constraint::VALIDATED);
+    let of_constraints = oids(&rows, constraint::OID, flags);
+    let rows = indexes.find(index::BY_RELATION.into(), index::INDRELID, member, Rows::Latest);
+    let flags = |row: &Row| row.must(index::UNIQUE) && row.must(index::IMMEDIATE) && row.must(index::VALID);
+    let of_indexes = oids(&rows, index::OID, flags);
+    let mut facts = Facts::default();
+    if !of_constraints.is_empty() || !of_indexes.is_empty() {
+        facts.oids(&of_constraints);
+        facts.oids(&of_indexes);
     }
-    facts.hash()
+    facts.share(member)
 }
 
 /// The oids of those rows that count, ascending.

@@ -95,6 +95,11 @@ impl Image {
         }
     }
 
+    /// Columns that may be stored outside their rows are captured.
+    pub fn fetches(&self) -> bool {
+        self.columns.iter().any(|column| column.len == -1)
+    }
+
     /// Stores the row in `slot`.
     ///
     /// # Safety

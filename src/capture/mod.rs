@@ -5,6 +5,7 @@
 //!
 //! * [`install`] starts capture: two segments (`segment`), triggers on every member of the `family` (`triggers`);
 //!   [`ddl`] keeps that right as tables change (`fingerprint`).
+//! * [`departure`] reads the rows of members that leave, `member_rows` makes changes of them and of those that come.
 //! * `trigger` runs in the writer's statement: looks up what the table feeds (`cache`), makes versions of rows (`image`)
 //!   and writes them packed (`buffer`). [`DeltaWriter`] does the same for a stream table's refresh.
 //! * [`frontier`] says what a view has seen; [`BufferScan`] and [`Pending`] read what is beyond it (`scan`).
@@ -19,6 +20,7 @@ mod cache;
 mod check;
 pub mod ddl;
 mod delta_writer;
+pub mod departure;
 mod family;
 mod fingerprint;
 pub mod frontier;
@@ -27,6 +29,8 @@ mod image;
 mod in_use;
 mod install;
 mod lock;
+mod member_rows;
+mod overtaken;
 mod references;
 pub mod repair;
 pub mod restore;
@@ -36,6 +40,7 @@ mod snapshot;
 mod trigger;
 mod triggers;
 mod trim;
+mod truncation;
 mod walk;
 
 pub use ddl::{before_detach_concurrently, on_ddl, on_subscription_change};
@@ -45,6 +50,7 @@ pub use frontier::Frontier;
 pub use growth::{Grown, buffer_limit, grown_buffers};
 pub use in_use::in_use;
 pub use install::{install, pin, shrink, uninstall};
+pub use overtaken::overtaken;
 pub use scan::{BufferScan, Pending};
 pub use triggers::table_of as table_of_trigger;
 pub use trim::trim;

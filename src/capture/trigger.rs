@@ -1,7 +1,7 @@
 //! The trigger function behind all capture triggers.
 //!
 //! Statement triggers read the transition tables and write the change buffer; row triggers write one row (pair) each;
-//! TRUNCATE, which has no rows, makes the sources' views due for recomputation. The writer needs no right on anything of
+//! what TRUNCATE removes is read before it, or the sources' views are due for recomputation (truncation.rs). The writer needs no right on anything of
 //! ours: triggers check none when they fire, and the buffer is written natively.
 //!
 //! The loop over rows calls the server directly inside one guard for the statement; a guard per call would cost as
@@ -9,10 +9,9 @@
 
 use super::buffer::{Page, Writer};
 use super::cache::{self, Feed};
-use super::references;
-use crate::catalog;
-use crate::catalog::recompute_reason::RecomputeReason;
+use super::{references, truncation};
 use crate::error::cannot_happen;
+use crate::pg::relation::Relation;
 use crate::pg::{interrupt, server};
 use crate::settings;
 use crate::wakeup;
@@ -57,8 +56,16 @@ unsafe fn capture(data: &pg_sys::TriggerData) {
     // SAFETY: the trigger's own data.
     unsafe {
         if data.tg_event & EVENT == pg_sys::TRIGGER_EVENT_TRUNCATE {
-            feeds.all().for_each(|feed| truncated(feed.source));
-        } else if data.tg_event & pg_sys::TRIGGER_EVENT_ROW != 0 {
+            let table = Relation::open((*data.tg_relation).rd_id, pg_sys::NoLock);
+            if data.tg_event & pg_sys::TRIGGER_EVENT_TIMINGMASK == pg_sys::TRIGGER_EVENT_BEFORE {
+                feeds.all().for_each(|feed| truncation::before(feed, &table));
+            } else {
+                feeds.all().for_each(|feed| truncation::after(feed.source, table.oid()));
+            }
+            return;
+        }
+        feeds.all().for_each(|feed| truncation::overtaken(feed.source));
+        if data.tg_event & pg_sys::TRIGGER_EVENT_ROW != 0 {
             for feed in &feeds.row {
                 capture_row(data, feed);
                 wakeup::touch(feed.source);
@@ -69,12 +76,6 @@ unsafe fn capture(data: &pg_sys::TriggerData) {
                 wakeup::touch(feed.source);
             }
         }
-    }
-}
-
-fn truncated(source: pg_sys::Oid) {
-    for view in catalog::dependency::dependants_of(source) {
-        catalog::stream_table::set_reinit(view, RecomputeReason::SourceTruncated);
     }
 }
 

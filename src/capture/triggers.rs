@@ -21,10 +21,12 @@ pub enum Kind {
     Delete,
     Row,
     Truncate,
+    /// Before a TRUNCATE, to read the rows. Without it the views are recomputed.
+    BeforeTruncate,
 }
 
 impl Kind {
-    const ALL: [Kind; 5] = [Kind::Insert, Kind::Update, Kind::Delete, Kind::Row, Kind::Truncate];
+    const ALL: [Kind; 6] = [Kind::Insert, Kind::Update, Kind::Delete, Kind::Row, Kind::Truncate, Kind::BeforeTruncate];
 
     /// The kind with this `pg_trigger.tgtype`.
     pub fn of(tgtype: i16) -> Option<Kind> {
@@ -38,6 +40,7 @@ impl Kind {
             Kind::Delete => c"pg_trickle_delete",
             Kind::Row => c"pg_trickle_row",
             Kind::Truncate => c"pg_trickle_truncate",
+            Kind::BeforeTruncate => c"pg_trickle_before_truncate",
         }
     }
 
@@ -47,13 +50,23 @@ impl Kind {
             Kind::Update => pg_sys::TRIGGER_TYPE_UPDATE,
             Kind::Delete => pg_sys::TRIGGER_TYPE_DELETE,
             Kind::Row => pg_sys::TRIGGER_TYPE_INSERT | pg_sys::TRIGGER_TYPE_UPDATE | pg_sys::TRIGGER_TYPE_DELETE,
-            Kind::Truncate => pg_sys::TRIGGER_TYPE_TRUNCATE,
+            Kind::Truncate | Kind::BeforeTruncate => pg_sys::TRIGGER_TYPE_TRUNCATE,
         }
     }
 
-    /// `pg_trigger.tgtype`; AFTER is the absence of other timing bits.
+    /// `pg_trigger.tgtype`.
     fn tgtype(self) -> i16 {
-        (self.events() | if self == Kind::Row { pg_sys::TRIGGER_TYPE_ROW } else { 0 }) as i16
+        (self.events() | self.timing() | if self == Kind::Row { pg_sys::TRIGGER_TYPE_ROW } else { 0 }) as i16
+    }
+
+    /// AFTER is the absence of other bits.
+    fn timing(self) -> u32 {
+        if self == Kind::BeforeTruncate { pg_sys::TRIGGER_TYPE_BEFORE } else { pg_sys::TRIGGER_TYPE_AFTER }
+    }
+
+    /// Changes are lost without it.
+    fn is_essential(self) -> bool {
+        self != Kind::BeforeTruncate
     }
 
     fn transition_tables(self) -> &'static [(&'static CStr, bool)] {
@@ -61,7 +74,7 @@ impl Kind {
             Kind::Insert => &[(c"new", true)],
             Kind::Update => &[(c"old", false), (c"new", true)],
             Kind::Delete => &[(c"old", false)],
-            Kind::Row | Kind::Truncate => &[],
+            Kind::Row | Kind::Truncate | Kind::BeforeTruncate => &[],
         }
     }
 }
@@ -81,8 +94,8 @@ const ALWAYS: i8 = pg_sys::TRIGGER_FIRES_ALWAYS as i8;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
     Complete,
-    /// There are others besides, which capture nothing.
-    Surplus,
+    /// There are others besides, which capture nothing, or one is missing without which nothing is lost.
+    Untidy,
     /// One is missing or does not fire: changes are lost.
     Incomplete,
 }
@@ -91,9 +104,9 @@ pub enum State {
 pub fn state(relid: pg_sys::Oid) -> State {
     let (wanted, present) = (wanted(relid), present(relid));
     let fires = |kind: &Kind| present.iter().any(|(there, row)| *there == Some(*kind) && is_always(row));
-    match wanted.iter().all(fires) {
+    match wanted.iter().all(|kind| !kind.is_essential() || fires(kind)) {
         false => State::Incomplete,
-        true if present.len() > wanted.len() => State::Surplus,
+        true if present.len() != wanted.len() || !wanted.iter().all(fires) => State::Untidy,
         true => State::Complete,
     }
 }
@@ -136,7 +149,7 @@ fn wanted(relid: pg_sys::Oid) -> Vec<Kind> {
 
 /// The triggers on a table of this kind for sources captured by statements, by rows, or both.
 pub fn kinds(relkind: u8, statement: bool, row: bool) -> Vec<Kind> {
-    let mut kinds = vec![Kind::Truncate];
+    let mut kinds = vec![Kind::Truncate, Kind::BeforeTruncate];
     if statement {
         kinds.extend([Kind::Insert, Kind::Update, Kind::Delete]);
     }
@@ -247,7 +260,7 @@ unsafe fn statement(kind: Kind) -> *mut pg_sys::CreateTrigStmt {
         let stmt: *mut pg_sys::CreateTrigStmt = node::make(pg_sys::NodeTag::T_CreateTrigStmt);
         (*stmt).trigname = kind.name().as_ptr().cast_mut();
         (*stmt).row = kind == Kind::Row;
-        (*stmt).timing = pg_sys::TRIGGER_TYPE_AFTER as i16;
+        (*stmt).timing = kind.timing() as i16;
         (*stmt).events = kind.events() as i16;
         (*stmt).transitionRels = list::make(kind.transition_tables().iter().map(|&(name, is_new)| {
             let transition: *mut pg_sys::TriggerTransition = node::make(pg_sys::NodeTag::T_TriggerTransition);

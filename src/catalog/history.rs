@@ -25,7 +25,7 @@ pub struct Refresh<'a> {
     pub updated: u64,
     pub deleted: u64,
     pub error: Option<&'a str>,
-    /// Of a REINITIALIZE: `CODE: sentence`.
+    /// `CODE: sentence`: of a REINITIALIZE, and of another refresh which rows came or went with whole tables.
     pub reason: Option<&'a str>,
 }
 

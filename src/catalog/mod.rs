@@ -9,6 +9,7 @@ pub mod control;
 pub mod dependency;
 pub mod history;
 pub mod installation;
+pub mod moved;
 pub mod recompute_reason;
 pub mod source;
 pub mod state;
@@ -76,6 +77,8 @@ relations! {
     STREAM_TABLE_ID = INTERNAL, "stream_table_id";
     REINIT = INTERNAL, "reinit";
     REINIT_VIEW = INTERNAL, "reinit_view";
+    MOVED = INTERNAL, "moved";
+    MOVED_VIEW = INTERNAL, "moved_view";
     SOURCE = INTERNAL, "source";
     SOURCE_KEY = INTERNAL, "source_pkey";
     DEPENDENCY = INTERNAL, "dependency";

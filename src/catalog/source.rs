@@ -109,6 +109,12 @@ pub fn get(relid: pg_sys::Oid) -> Option<Source> {
     row_of(&SOURCE.open_for_read(), relid).map(|row| Source::read(&row))
 }
 
+/// The source as the active snapshot sees it.
+pub fn seen(relid: pg_sys::Oid) -> Option<Source> {
+    let rows = SOURCE.open_for_read().find(SOURCE_KEY.oid(), column::RELID, relid, Rows::Active);
+    rows.first().map(Source::read)
+}
+
 /// Every source of this database.
 pub fn all() -> Vec<Source> {
     if SOURCE.find().is_none() {

@@ -1,7 +1,7 @@
 //! One row per stream table: what it is, how far it got, what went wrong; and markers of recomputes that are due.
 
 use super::recompute_reason::RecomputeReason;
-use super::{REINIT, REINIT_VIEW, STREAM_TABLE, STREAM_TABLE_ID, STREAM_TABLE_KEY};
+use super::{REINIT, REINIT_VIEW, STREAM_TABLE, STREAM_TABLE_ID, STREAM_TABLE_KEY, moved};
 use crate::error::cannot_happen;
 use crate::pg::catalog_table::{Row, Rows, Value, value};
 use crate::pg::{clock, names, sequence};
@@ -216,6 +216,7 @@ pub fn delete(relid: pg_sys::Oid) {
         table.delete(&row);
     }
     delete_markers(relid, Rows::Latest);
+    moved::forget(relid);
 }
 
 fn update(relid: pg_sys::Oid, changes: &[(i16, Value)]) {
@@ -267,6 +268,7 @@ pub fn clear_frontier(relid: pg_sys::Oid) {
         ],
     );
     delete_markers(relid, Rows::Latest);
+    moved::forget(relid);
 }
 
 /// The query or the way to maintain it changed.

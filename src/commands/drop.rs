@@ -23,6 +23,7 @@ pub fn dropped(relid: pg_sys::Oid) {
     if !catalog::installed() || stream_table::none() {
         return;
     }
+    capture::departure::on_drop(relid);
     if stream_table::exists(relid) || source::get(relid).is_some() {
         DROPPED.set(true);
     }
@@ -54,6 +55,7 @@ pub fn sweep() {
 }
 
 pub fn before(call: &Call) -> Verdict {
+    source_ddl::before_drop(call);
     let goes = drops_extension(call, EXTENSION) && privilege::owns_extension(EXTENSION, identity::current_user());
     let mut owners = drop_owned_roles(call).into_iter().filter(|role| privilege::has_rights_of(*role));
     if goes || owners.any(|role| names::extension_owner(EXTENSION) == Some(role)) {

@@ -1,6 +1,7 @@
 //! Which statements and catalog changes concern us, and who handles each.
 
 use super::{alter, create, drop, redefinition, refresh_stmt, restore, runtime, source_ddl, update};
+use crate::capture;
 use crate::catalog;
 use crate::pg;
 use crate::pg::utility::{Call, Event, Provider, Verdict, Watcher};
@@ -54,6 +55,9 @@ impl Provider for Commands {
     }
 }
 
+/// pg_inherits.
+const INHERITS: pg_sys::Oid = pg_sys::Oid::from_u32(2611);
+
 /// Statements that change what a name in a query means; the object access hook says which.
 fn redefines(tag: NodeTag) -> bool {
     use NodeTag::*;
@@ -69,7 +73,7 @@ impl Watcher for Commands {
                 [pg_sys::RelationRelationId, pg_sys::ExtensionRelationId, pg_sys::TriggerRelationId].contains(&class)
             }
             Event::Created => class == pg_sys::ProcedureRelationId || class == pg_sys::ExtensionRelationId,
-            Event::Altered => class == pg_sys::RelationRelationId || redefinition::watches(class),
+            Event::Altered => [pg_sys::RelationRelationId, INHERITS].contains(&class) || redefinition::watches(class),
             Event::Column => class == pg_sys::RelationRelationId,
         }
     }
@@ -81,6 +85,7 @@ impl Watcher for Commands {
             Event::Dropped if class == pg_sys::TriggerRelationId => drop::trigger_dropped(object),
             Event::Dropped => drop::dropped(object),
             Event::Altered if class == pg_sys::RelationRelationId => alter::altered(object),
+            Event::Altered if class == INHERITS => capture::departure::on_inheritance(object),
             Event::Created | Event::Altered | Event::Column => redefinition::note(class, object),
         }
     }

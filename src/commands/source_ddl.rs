@@ -2,6 +2,7 @@
 
 use super::redefinition;
 use crate::capture;
+use crate::capture::departure::How;
 use crate::catalog::recompute_reason::RecomputeReason;
 use crate::catalog::stream_table;
 use crate::pg::depend::Object;
@@ -31,6 +32,9 @@ pub fn before(call: &Call) -> Verdict {
     if let Some(alter) = alter.filter(AlterRelation::detaches_concurrently) {
         alter.relation().find().into_iter().for_each(capture::before_detach_concurrently);
     }
+    if let Some(alter) = alter {
+        expect_detached(alter);
+    }
     let mut tables = existing(call, alter);
     let created = statement::created_table(call);
     let after = move |_: &Call| {
@@ -38,6 +42,20 @@ pub fn before(call: &Call) -> Verdict {
         tables.into_iter().for_each(capture::on_ddl);
     };
     Verdict::Core(None, Box::new(after))
+}
+
+/// A table may be about to leave a parent, with its rows.
+fn expect_detached(alter: AlterRelation) {
+    let leaving: Vec<_> = alter.leaving().and_then(RangeVar::find).into_iter().collect();
+    capture::departure::expect(How::Detached, &leaving);
+}
+
+/// Tables may be about to be dropped, with their rows.
+pub fn before_drop(call: &Call) {
+    if !stream_table::none() {
+        let tables: Vec<_> = statement::dropped_tables(call).into_iter().filter_map(RangeVar::find).collect();
+        capture::departure::expect(How::Dropped, &tables);
+    }
 }
 
 pub fn is_about_subscriptions(tag: NodeTag) -> bool {

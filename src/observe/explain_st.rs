@@ -5,7 +5,7 @@ use super::functions::{captured_sources, waiting};
 use super::verdict::WARNING;
 use crate::capture::Frontier;
 use crate::catalog::stream_table::{self, StreamTable};
-use crate::catalog::{dependency, version};
+use crate::catalog::{dependency, moved, version};
 use crate::circuit::{self, Circuit, Operator};
 use crate::identity::as_owner_with;
 use crate::pg::explain::Explain;
@@ -60,6 +60,7 @@ fn described(row: &StreamTable) -> Properties {
         ("effective_mode", Some(row.effective_mode.clone())),
         ("downgrade_reason", row.downgrade_reason.clone()),
         ("recompute_due", refresh::due(row)),
+        ("moved_by_ddl", moved::seen(row.relid)),
         ("next_recompute_not_before", resting(row.relid)),
         ("operator", Some(operator(&circuit))),
         ("key", circuit.key.as_ref().map(|key| columns(row.relid, key))),

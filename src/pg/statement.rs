@@ -167,6 +167,22 @@ impl AlterRelation {
         })
     }
 
+    /// The table that DETACH PARTITION, in one transaction, or NO INHERIT takes from its parent, as the statement's only command.
+    pub fn leaving(&self) -> Option<RangeVar> {
+        // SAFETY: the type of `def` follows from the kind of command; the names are the statement's.
+        unsafe {
+            let mut commands = self.commands();
+            let (Some(command), None) = (commands.next(), commands.next()) else { return None };
+            match (*command).subtype {
+                pg_sys::AlterTableType::AT_DropInherit => Some(self.relation()),
+                pg_sys::AlterTableType::AT_DetachPartition if !self.detaches_concurrently() => {
+                    Some(RangeVar::new((*(*command).def.cast::<pg_sys::PartitionCmd>()).name))
+                }
+                _ => None,
+            }
+        }
+    }
+
     /// Every SET and RESET of storage parameters, in order.
     pub fn option_changes(&self) -> Vec<OptionChange> {
         // SAFETY: `def` of these commands is a list of DefElem.
@@ -306,6 +322,19 @@ pub fn drops_extension(call: &Call, name: &str) -> bool {
         is_a(stmt, NodeTag::T_DropStmt)
             && (*stmt).removeType == pg_sys::ObjectType::OBJECT_EXTENSION
             && list::iter::<pg_sys::String>((*stmt).objects).any(|object| string((*object).sval) == name)
+    }
+}
+
+/// The tables of DROP TABLE.
+pub fn dropped_tables(call: &Call) -> Vec<RangeVar> {
+    let stmt: *mut pg_sys::DropStmt = call.tree();
+    // SAFETY: objects of DROP TABLE are lists of strings; the names live in the current context.
+    unsafe {
+        if !is_a(stmt, NodeTag::T_DropStmt) || (*stmt).removeType != pg_sys::ObjectType::OBJECT_TABLE {
+            return Vec::new();
+        }
+        let names = list::iter::<pg_sys::List>((*stmt).objects);
+        names.map(|name| RangeVar::new(pg_sys::makeRangeVarFromNameList(name))).collect()
     }
 }
 

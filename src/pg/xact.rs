@@ -220,6 +220,17 @@ fn failure(error: &CaughtError) -> Failure {
     }
 }
 
+/// A subtransaction, of all that this backend runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Subtransaction(u64, pg_sys::SubTransactionId);
+
+impl Subtransaction {
+    pub fn current() -> Self {
+        // SAFETY: inside a transaction, which gets an id if it has none.
+        unsafe { Self(pg_sys::GetTopFullTransactionId().value, pg_sys::GetCurrentSubTransactionId()) }
+    }
+}
+
 /// Prepared transactions exist in this server.
 pub fn may_be_prepared() -> bool {
     unsafe extern "C" {

@@ -197,8 +197,8 @@ impl Entry {
         self.valid.get()
     }
 
-    /// The view's query mentions the relation.
-    fn reads(&self, relid: pg_sys::Oid) -> bool {
+    /// The view's query mentions the relation, or one that it is a partition or child of.
+    pub fn reads(&self, relid: pg_sys::Oid) -> bool {
         self.relations.binary_search_by_key(&relid.to_u32(), |relid| relid.to_u32()).is_ok()
     }
 

@@ -94,7 +94,8 @@ pub struct Outcome {
     pub inserted: u64,
     pub updated: u64,
     pub deleted: u64,
-    /// Why the contents could not be continued, of a Reinitialize: `CODE: sentence`.
+    /// Why the contents could not be continued, of a Reinitialize: `CODE: sentence`. Else what rows of whole partitions or
+    /// tables were among the changes.
     pub reason: Option<String>,
 }
 

@@ -8,12 +8,13 @@ use super::perform::{Probe, perform};
 use super::scope::{Asked, Scope};
 use super::wave::Member;
 use super::{Action, Outcome, entrance, entry, progress};
+use crate::capture;
 use crate::capture::frontier::Frontier;
 use crate::catalog::recompute_reason::RecomputeReason;
-use crate::catalog::stream_table;
+use crate::catalog::{moved, stream_table};
 use crate::exec::apply::{ApplyIndex, Counters};
 use crate::identity::{AsOwner, as_owner_with};
-use crate::pg::snapshot::WaveSnapshot;
+use crate::pg::snapshot::{self, WaveSnapshot};
 use crate::plan::cache::Entry;
 use pgrx::pg_sys;
 use std::rc::Rc;
@@ -42,6 +43,7 @@ fn refresh(member: &Member, scope: Scope, taken: pg_sys::TimestampTz, probe: Opt
     let again = contents.are_too_old_at(&new);
     let entry = indexed(&member.entry, &contents, scope.owner);
 
+    let moved_rows = moved::seen(*view);
     let (work, pending) = decide::work(&contents, &entry, row, scope);
     let unreadable = pending.as_ref().and_then(|pending| pending.unreadable);
     if matches!(work, Work::Nothing) {
@@ -54,18 +56,35 @@ fn refresh(member: &Member, scope: Scope, taken: pg_sys::TimestampTz, probe: Opt
     if outcome.action == Action::Reinitialize {
         let unreadable = unreadable.map(|reason| reason.to_string());
         outcome.reason = outcome.reason.or_else(|| contents.reason()).or(unreadable);
+    } else {
+        outcome.reason = moved_rows;
     }
 
     scope.snapshot.advance();
+    let again = again.then_some(RecomputeReason::OldSnapshot).or_else(|| overtaken(member));
+    moved::clear(*view);
     let new = match pending {
         Some(pending) => pending.behind(new),
         None => new,
     };
     stream_table::set_frontier(*view, &new.to_bytes(), taken);
-    if again {
-        stream_table::set_reinit(*view, RecomputeReason::OldSnapshot);
+    if let Some(reason) = again {
+        stream_table::set_reinit(*view, reason);
     }
     outcome
+}
+
+/// What was read of the sources is not what the snapshot knows of them: why it must be read once more.
+fn overtaken(member: &Member) -> Option<RecomputeReason> {
+    let planned = |relid| member.entry.reads(relid);
+    let of_members = || member.sources().find_map(|source| capture::overtaken(source, planned));
+    let members = if member.row.captured { of_members() } else { None };
+    // A table that was truncated is empty at every snapshot. Only one that the transaction keeps is older than our locks.
+    let truncated = || {
+        let unseen = snapshot::is_kept() && moved::is_overlooked(member.view);
+        unseen.then_some(RecomputeReason::SourceTruncated)
+    };
+    members.or_else(truncated)
 }
 
 /// Stored rows are found by an index, which may have been dropped.

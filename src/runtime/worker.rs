@@ -6,7 +6,7 @@ use super::{failure, pool};
 use crate::pg::process;
 use crate::pg::shared::{self, Assigned, Database, Shared, State, Worker};
 use crate::pg::{clock, facts, names, xact};
-use crate::refresh::{self, Due, Step, progress};
+use crate::refresh::{self, Action, Due, Step, progress};
 use crate::registration::options::Stored;
 use crate::schedule::recompute::Work;
 use crate::schedule::retry::Class;
@@ -150,7 +150,9 @@ fn refresh(worker: &Worker) -> (shared::Result, pg_sys::Oid, Class) {
 
 /// Tells those who listen, if there is anything to tell.
 fn tell(step: &Step) {
-    if let Some(reason) = &step.outcome.reason {
+    if step.outcome.action == Action::Reinitialize
+        && let Some(reason) = &step.outcome.reason
+    {
         alert::send("reinitialize_needed", step.view, &[("reason", Value::Text(reason))]);
     }
     if step.outcome.rows() > 0 && Stored::read(step.view).options().notify {

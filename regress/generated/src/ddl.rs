@@ -20,6 +20,8 @@ const KINDS: &[(Label, u32, Make)] = &[
     ("create index", 2, create_index),
     ("attach partition", 4, attach_partition),
     ("detach partition", 4, detach_or_reattach),
+    ("drop partition", 1, drop_partition),
+    ("child leaves and comes back", 3, leave_and_return),
     ("vacuum full", 2, |author, table| maintenance(author, table, "VACUUM (FULL)")),
     ("vacuum", 1, |author, table| maintenance(author, table, "VACUUM")),
     ("analyze", 2, |author, table| statement(author, table, format!("ANALYZE {}", table.name), NONE)),
@@ -38,6 +40,9 @@ const KINDS: &[(Label, u32, Make)] = &[
 const ATTACH_ERRORS: Codes = &["23505", "23514", "42804", "42809", "42P17"];
 /// Detaching may meet a partition that never got attached, or rows that are referenced.
 const DETACH_ERRORS: Codes = &["42P01", "23503"];
+
+/// Dropping may meet one that never got attached, a view of its own, or rows that are referenced.
+const DROP_ERRORS: Codes = &["42P01", "2BP01", "23503"];
 
 /// No rewriting while a view has a column of whole rows.
 const ROW_TYPE_USED: Codes = &["0A000"];
@@ -144,6 +149,30 @@ fn detach_or_reattach(author: &mut Author, table: &Table) {
     table.leaves[position].attached = !table.leaves[position].attached;
     // Rows of the missing partition have nowhere to go.
     table.is_strict = true;
+}
+
+fn drop_partition(author: &mut Author, table: &Table) {
+    let Some(position) = author.dice.pick_any(&bottom_leaves(table)) else { return };
+    if table.leaves.len() < 3 {
+        return;
+    }
+    statement(author, table, format!("DROP TABLE {}", table.leaves[position].name), DROP_ERRORS);
+    let table = author.world.table_mut(table.id);
+    table.leaves.remove(position);
+    table.is_strict = true;
+}
+
+/// An inheritance child is a table of its own for a moment.
+fn leave_and_return(author: &mut Author, table: &Table) {
+    let relatives = author.world.tables.iter().filter(|other| other.family == table.family && other.id != table.id);
+    let Some(parent) = relatives.filter(|other| other.is_parent).map(|other| other.name.clone()).next() else { return };
+    if table.is_parent || table.is_partitioned() {
+        return;
+    }
+    author.dice.hit("child left and came back");
+    statement(author, table, format!("ALTER TABLE {} NO INHERIT {parent}", table.name), NONE);
+    statement(author, table, format!("DELETE FROM {} WHERE ctid = '(0,1)'", table.name), VIOLATIONS);
+    statement(author, table, format!("ALTER TABLE {} INHERIT {parent}", table.name), NONE);
 }
 
 fn alter_leaf(author: &mut Author, table: &Table, leaf: &Leaf, verb: &str, may_fail: Codes) {
