@@ -23,6 +23,7 @@ pub fn of(query: Query, sources: &[Source], functions: &Findings) -> i64 {
     let names = reads_whole_rows(query);
     sources.iter().for_each(|source| describe(source, names, &mut text));
     functions.replaceable.iter().for_each(|&function| text.push_str(&facts::definition(function.into())));
+    functions.inlined.iter().for_each(|body| text.push_str(body));
     if functions.owner {
         text.push_str(&facts::current_user());
     }

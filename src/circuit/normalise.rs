@@ -9,6 +9,7 @@ use crate::pg::stack;
 use crate::pg::walk::{self, Scope};
 use pgrx::pg_sys;
 
+pub mod calls;
 pub mod conversions;
 mod cte;
 mod distinct;
@@ -26,6 +27,11 @@ pub struct Rewrite {
 }
 
 pub const REWRITES: &[Rewrite] = &[
+    Rewrite {
+        name: "inline functions",
+        reason: "what the planner does with calls of SQL functions is done before anything looks at volatility labels",
+        apply: calls::inline,
+    },
     Rewrite {
         name: "inline CTEs",
         reason: "each reference becomes an input of its own; a CTE is evaluated once only to save work",

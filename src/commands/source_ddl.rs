@@ -5,7 +5,7 @@ use crate::capture;
 use crate::catalog::recompute_reason::RecomputeReason;
 use crate::catalog::stream_table;
 use crate::pg::depend::Object;
-use crate::pg::names::RangeVar;
+use crate::pg::names::{self, RangeVar};
 use crate::pg::statement::{self, AlterRelation};
 use crate::pg::utility::{Call, Verdict};
 use crate::registration;
@@ -27,15 +27,20 @@ pub fn before(call: &Call) -> Verdict {
         }
         return Verdict::Core(None, Box::new(move |_| view_replaced(view)));
     }
+    if statement::is_about_owners(call) {
+        return Verdict::Core(None, Box::new(owners_changed));
+    }
     let alter = AlterRelation::of(call);
     if let Some(alter) = alter.filter(AlterRelation::detaches_concurrently) {
         alter.relation().find().into_iter().for_each(capture::before_detach_concurrently);
     }
     let mut tables = existing(call, alter);
     let created = statement::created_table(call);
+    let owned = alter.filter(AlterRelation::changes_owner).and_then(|alter| alter.relation().find());
     let after = move |_: &Call| {
         tables.extend(created.and_then(RangeVar::find_where_created));
         tables.into_iter().for_each(capture::on_ddl);
+        owned.into_iter().for_each(registration::compare);
     };
     Verdict::Core(None, Box::new(after))
 }
@@ -65,6 +70,14 @@ pub fn pending() -> bool {
 
 pub fn settle() {
     CHANGED.take().into_iter().for_each(capture::on_ddl);
+}
+
+/// A role has another name, or owns more than before: the queries of its stream tables may have other results, and row
+/// security other policies for them.
+fn owners_changed(call: &Call) {
+    let role = statement::owner_to_be(call);
+    let views = stream_table::all().into_iter().map(|row| row.relid);
+    views.filter(|view| names::owner(*view) == role).for_each(registration::compare);
 }
 
 /// The stream tables that read a plain view.

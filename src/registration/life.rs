@@ -110,7 +110,7 @@ fn circuit_of(view: pg_sys::Oid) -> Circuit {
 /// Whether the view is maintained incrementally, or why not; raises when that is not what was asked for.
 fn define(circuit: &Circuit, options: &Options) -> Definition {
     let (effective_mode, downgrade_reason) = match (&circuit.refusal, options.refresh_mode) {
-        (Some(refusal), _) if refusal.fatal => refusal::raise(circuit.view, refusal),
+        (Some(refusal), _) if refusal.is_fatal() => refusal::raise(circuit.view, refusal),
         (Some(refusal), RefreshMode::Differential) => refusal::raise(circuit.view, refusal),
         (Some(refusal), RefreshMode::Auto) => ("FULL", Some(refusal::text(refusal))),
         (_, RefreshMode::Full) => ("FULL", None),
@@ -128,9 +128,9 @@ fn dependencies(circuit: &Circuit) -> Vec<Dependency> {
     circuit.sources.iter().map(dependency).collect()
 }
 
-/// A view that is recomputed each time, changes or not, needs no capture.
+/// A view that is recomputed by its schedule alone needs no capture.
 fn wants_capture(circuit: &Circuit, options: &Options) -> bool {
-    options.refresh_mode != RefreshMode::Full && !circuit.always_recompute
+    options.refresh_mode != RefreshMode::Full && circuit.capturable
 }
 
 fn require_trigger_privilege(circuit: &Circuit) {
@@ -220,6 +220,14 @@ pub fn resync(view: pg_sys::Oid) {
         stream_table::set_reinit(view, RecomputeReason::DefinitionChanged);
     }
     before.iter().for_each(|dependency| capture::shrink(dependency.source));
+}
+
+/// The view's owner may be another one, or have another name: if that makes its query another one, its contents are due.
+pub fn compare(view: pg_sys::Oid) {
+    let Some(row) = stream_table::get(view).filter(|row| row.frontier.is_some()) else { return };
+    if circuit_of(view).fingerprint != row.fingerprint {
+        stream_table::set_reinit(view, RecomputeReason::DefinitionChanged);
+    }
 }
 
 /// Leaves a plain materialized view with the rows it has.

@@ -3,9 +3,11 @@
 use crate::catalog::stream_table::{self, Status, StreamTable};
 use crate::catalog::version::{self, Mismatch};
 use crate::catalog::{self, control, dependency, history};
+use crate::circuit;
 use crate::error::cannot_happen;
 use crate::pg::clock;
 use crate::registration::options::Stored;
+use crate::registration::refusal;
 use crate::schedule::graph::{Graph, Node};
 use crate::schedule::recompute::{self, Recomputes, Work};
 use crate::schedule::{Time, freshness, retry, spec};
@@ -74,7 +76,9 @@ pub fn read() -> Option<Picture> {
         picture.health.push(health(&row));
         picture.last.push(row.last_refresh_at);
         picture.by_delta.push(row.captured && row.effective_mode == "DIFFERENTIAL");
-        picture.nodes.push(Node { view, schedule, sources, captured: row.captured });
+        let reason = row.downgrade_reason.as_deref().map(refusal::code);
+        let varies = reason.is_some_and(circuit::varies);
+        picture.nodes.push(Node { view, schedule, sources, captured: row.captured, varies });
     }
     Some(picture)
 }

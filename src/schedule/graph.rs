@@ -28,6 +28,8 @@ pub struct Node {
     pub sources: Vec<Oid>,
     /// Its sources' changes are captured; if not, it is recomputed each time.
     pub captured: bool,
+    /// Its result may change by itself: a schedule that was set recomputes it at each tick, though it is captured.
+    pub varies: bool,
 }
 
 /// Due whenever any of these says so.
@@ -339,6 +341,7 @@ mod tests {
             schedule: spec::parse(schedule).unwrap(),
             sources: sources.to_vec(),
             captured: true,
+            varies: false,
         };
         Graph::new(views.iter().map(node).collect())
     }
@@ -455,14 +458,25 @@ mod tests {
                 schedule: Schedule::Calculated,
                 sources: vec![if n == 0 { T } else { 99 + n }],
                 captured: true,
+                varies: false,
             })
             .collect();
         let g = Graph::new(deep);
         assert_eq!(g.slice(49).count_ones(), 50);
-        let wide =
-            (0..1000).map(|n| Node { view: 100 + n, schedule: Schedule::Calculated, sources: vec![T], captured: true });
-        let sink =
-            Node { view: 9, schedule: spec::parse("1s").unwrap(), sources: (100..1100).collect(), captured: true };
+        let wide = (0..1000).map(|n| Node {
+            view: 100 + n,
+            schedule: Schedule::Calculated,
+            sources: vec![T],
+            captured: true,
+            varies: false,
+        });
+        let sink = Node {
+            view: 9,
+            schedule: spec::parse("1s").unwrap(),
+            sources: (100..1100).collect(),
+            captured: true,
+            varies: false,
+        };
         let g = Graph::new(wide.chain([sink]).collect());
         assert_eq!(g.slice(0).count_ones(), 1000, "all but the sink");
         assert_eq!(g.descendants(0).count_ones(), 1);
