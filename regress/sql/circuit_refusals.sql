@@ -136,7 +136,7 @@ SELECT verdict('SELECT id FROM orders TABLESAMPLE bernoulli (10)');
 SELECT verdict('SELECT id FROM orders FOR UPDATE');
 
 -- The gravest reason comes first, the others follow.
-SELECT verdict('SELECT o.id, random() FROM orders o LEFT JOIN customers c ON c.id = o.customer WHERE placed > now() LIMIT 3');
+SELECT verdict('SELECT o.id, c.name, random() FROM orders o LEFT JOIN customers c ON c.id = o.customer WHERE placed > now() LIMIT 3');
 
 -- Row security counts: its columns, and what it does.
 CREATE ROLE circuit_reader;

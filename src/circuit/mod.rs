@@ -203,9 +203,9 @@ fn analyse(view: pg_sys::Oid, analyzed: Query, owner: &AsOwner) -> Circuit {
     let rewritten = normalise::rows::spell_out(query::rewritten(analyzed, owner));
     // The planner converts the legs of a set operation by functions that do not stand in the query.
     let functions = functions::survey(normalise::conversions::convert(rewritten.copy()), owner);
-    let normal = normalise::normalised(rewritten.copy(), owner);
+    let (normal, keys) = normalise::normalised(rewritten.copy(), owner);
     let (sources, obstacles) = source::survey(normal);
-    let fingerprint = fingerprint::of(rewritten, &sources, &functions);
+    let fingerprint = fingerprint::of(rewritten, &sources, &functions, &keys);
     let mut refusals = [functions.refusals, obstacles, shape::refusals(normal)].concat();
     let key = if refusals.is_empty() { key::of(normal) } else { None };
     let blocks = if refusals.is_empty() { blocks(normal, &mut refusals) } else { vec![] };

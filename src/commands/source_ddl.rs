@@ -39,7 +39,7 @@ pub fn before(call: &Call) -> Verdict {
     let owned = alter.filter(AlterRelation::changes_owner).and_then(|alter| alter.relation().find());
     let after = move |_: &Call| {
         tables.extend(created.and_then(RangeVar::find_where_created));
-        tables.into_iter().for_each(capture::on_ddl);
+        tables.into_iter().for_each(changed);
         owned.into_iter().for_each(registration::compare);
     };
     Verdict::Core(None, Box::new(after))
@@ -69,7 +69,13 @@ pub fn pending() -> bool {
 }
 
 pub fn settle() {
-    CHANGED.take().into_iter().for_each(capture::on_ddl);
+    CHANGED.take().into_iter().for_each(changed);
+}
+
+/// The shape, the members or the constraints of a table. The keys of one above it do not hold for a child that it has now.
+fn changed(table: pg_sys::Oid) {
+    capture::on_ddl(table);
+    capture::ancestors(table).into_iter().for_each(|table| registration::follow_keys(table, users_of(table)));
 }
 
 /// A role has another name, or owns more than before: the queries of its stream tables may have other results, and row
@@ -80,7 +86,7 @@ fn owners_changed(call: &Call) {
     views.filter(|view| names::owner(*view) == role).for_each(registration::compare);
 }
 
-/// The stream tables that read a plain view.
+/// The stream tables whose queries mention a relation, be it by way of plain views.
 fn users_of(view: pg_sys::Oid) -> Vec<pg_sys::Oid> {
     let used = Object { class: pg_sys::RelationRelationId, object: view };
     redefinition::users_of(vec![used], redefinition::Reach::Queries)

@@ -5,7 +5,7 @@ use super::identity::AsOwner;
 use super::relation::Relation;
 use super::tree::Tree;
 use super::walk::{self, Scope, Visit};
-use super::{list, node, xact};
+use super::{list, node, server, xact};
 use pgrx::{PgSqlErrorCode, pg_sys};
 
 pub type Query = Node<pg_sys::Query>;
@@ -187,6 +187,18 @@ impl Query {
         unsafe { pg_sys::flatten_join_alias_vars(std::ptr::null_mut(), self.as_ptr(), field.cast()).cast() }
     }
 
+    /// Turns outer joins into inner ones, or full joins into left ones, where a strict condition drops the rows that they
+    /// add, as the planner does. Right joins become left joins.
+    pub fn reduce_outer_joins(self) {
+        let root = Node::<pg_sys::PlannerInfo>::make();
+        root.set(|root| root.parse = self.as_ptr());
+        // SAFETY: the function looks at the query alone, a private tree that has an outer join; what it returns is the
+        // same query or a copy of it.
+        unsafe { server::guarded(|| server::reduce_outer_joins(root.as_ptr())) };
+        let reduced: Query = root.child(|root| root.parse).expect("a query stays one");
+        self.set(|query| *query = reduced.get());
+    }
+
     /// Puts grouping expressions back where Vars of the grouping step stand, and drops the step's entry.
     pub fn flatten_groups(self) {
         // SAFETY: private tree; the fields are replaced by flattened copies of the same kind.
@@ -211,6 +223,12 @@ impl Query {
 pub fn raise_levels<T>(tree: Node<T>, by: u32, from: u32) {
     // SAFETY: private tree, changed in place.
     unsafe { pg_sys::IncrementVarSublevelsUp(tree.any().as_ptr(), by as i32, from as i32) }
+}
+
+/// Brings a tree up by one query level: what it referred to on the level above is on its own level then.
+pub fn lift_levels<T>(tree: Node<T>) {
+    // SAFETY: private tree, changed in place.
+    unsafe { pg_sys::IncrementVarSublevelsUp(tree.any().as_ptr(), -1, 1) }
 }
 
 /// A column of a range table entry of the same level.

@@ -230,6 +230,13 @@ pub fn compare(view: pg_sys::Oid) {
     }
 }
 
+/// DDL on a table: a view among `users` that does without the table because of one of its keys may need it now, or the
+/// reverse.
+pub fn follow_keys(table: pg_sys::Oid, users: Vec<pg_sys::Oid>) {
+    let does_without = |view: &pg_sys::Oid| !dependency::sources_of(*view).iter().any(|d| d.source == table);
+    users.into_iter().filter(does_without).for_each(compare);
+}
+
 /// Leaves a plain materialized view with the rows it has.
 pub fn release(view: pg_sys::Oid) {
     detach(view);
