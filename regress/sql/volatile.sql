@@ -17,6 +17,9 @@ BEGIN
     wrong := wrong(view);
 END $$;
 
+-- Deltas where there are any, whatever they cost.
+SET pg_trickle.refresh_strategy = delta;
+
 -- Inlined: the body speaks. A delta follows each kind of change, NULLs included.
 CREATE FUNCTION plus_one(int) RETURNS int LANGUAGE sql AS 'SELECT $1 + 1';
 CREATE FUNCTION twice(int) RETURNS int LANGUAGE sql AS 'SELECT volatile.plus_one($1) + volatile.plus_one($1) - 2';
