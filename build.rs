@@ -5,6 +5,7 @@ const FUNCTIONS: &[&str] = &[
     "SetMatViewPopulatedState",
     "CheckTableForSerializableConflictIn",
     "NewRelationCreateToastTable",
+    "reduce_outer_joins",
     "build_aggregate_deserialfn_expr",
     "build_aggregate_finalfn_expr",
     "build_aggregate_serialfn_expr",

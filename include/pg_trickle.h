@@ -25,6 +25,7 @@
 #include "executor/nodeAgg.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
+#include "optimizer/prep.h"
 #include "parser/parse_agg.h"
 #include "replication/logicalworker.h"
 #include "storage/bufmgr.h"

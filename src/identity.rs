@@ -50,6 +50,11 @@ pub fn is_pinned(name: &str) -> bool {
     PINNED.contains(&name)
 }
 
+/// The same, however the name is written: the server takes any case.
+pub fn is_pinned_in_any_case(name: &str) -> bool {
+    PINNED.iter().any(|pinned| pinned.eq_ignore_ascii_case(name))
+}
+
 /// Runs `work` as the owner of `view`. A view not registered (yet) runs under the current settings.
 pub fn as_owner<R>(view: pg_sys::Oid, work: impl FnOnce(&AsOwner) -> R) -> R {
     let pinned = stream_table::get(view).map(|st| st.pinned).unwrap_or_default();

@@ -78,6 +78,7 @@ SELECT verdict('SELECT id, age(placed, timestamptz ''2020-01-01'') FROM orders')
 -- the session, the catalogs, and what functions of users may read:
 SELECT verdict('SELECT id FROM orders WHERE status = session_user');
 SELECT verdict('SELECT id FROM orders WHERE status = current_setting(''app.status'')');
+SELECT verdict('SELECT id FROM orders WHERE status = current_setting(''timezone'', true)');
 SELECT verdict('SELECT id FROM orders WHERE has_table_privilege(status, ''SELECT'')');
 CREATE FUNCTION looks_up(int) RETURNS text STABLE LANGUAGE sql AS 'SELECT name FROM customers WHERE id = $1';
 CREATE FUNCTION adds_one(int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT $1 + 1';
@@ -124,17 +125,18 @@ SELECT verdict('SELECT pg_collation_for(status) FROM orders');
 SELECT verdict('SELECT r, ra, id FROM objects');
 SELECT verdict($$SELECT id, ts_headline('english', status, 'x'::tsquery), placed::date FROM orders$$);
 
--- No single right result: not a stream table at all.
+-- What may change by itself: recomputed when something has changed, too.
 SELECT verdict('SELECT id, random() FROM orders');
 SELECT verdict('SELECT id, clock_timestamp() AS t FROM orders');
 SELECT verdict('SELECT id, nextval(''numbers'') FROM orders');
 CREATE FUNCTION unmarked(int) RETURNS int LANGUAGE sql AS 'SELECT $1';
 SELECT verdict('SELECT id, unmarked(customer) FROM orders');
+-- No single right result: not a stream table at all.
 SELECT verdict('SELECT id FROM orders TABLESAMPLE bernoulli (10)');
 SELECT verdict('SELECT id FROM orders FOR UPDATE');
 
 -- The gravest reason comes first, the others follow.
-SELECT verdict('SELECT o.id, random() FROM orders o LEFT JOIN customers c ON c.id = o.customer WHERE placed > now() LIMIT 3');
+SELECT verdict('SELECT o.id, c.name, random() FROM orders o LEFT JOIN customers c ON c.id = o.customer WHERE placed > now() LIMIT 3');
 
 -- Row security counts: its columns, and what it does.
 CREATE ROLE circuit_reader;

@@ -85,7 +85,7 @@ SELECT pgtrickle.create_stream_table('x', 'WITH d AS (DELETE FROM orders RETURNI
 SELECT pgtrickle.create_stream_table('x', 'SELECT 1', schedule => 'often');
 SELECT pgtrickle.create_stream_table('x', 'SELECT 1', refresh_mode => 'IMMEDIATE');
 SELECT pgtrickle.create_stream_table('x', 'SELECT 1', cdc_mode => 'wal');
-SELECT pgtrickle.create_stream_table('x', 'SELECT random()');
+SELECT pgtrickle.create_stream_table('x', 'SELECT * FROM orders TABLESAMPLE system (1)');
 SELECT pgtrickle.alter_stream_table('no_such');
 SELECT pgtrickle.refresh_stream_table('no_such');
 SELECT pgtrickle.refresh_stream_table('orders');

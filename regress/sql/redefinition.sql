@@ -165,7 +165,7 @@ CREATE TABLE narrows (c narrow);
 CREATE TABLE broads (c broad);
 INSERT INTO narrows VALUES (ROW(1));
 INSERT INTO broads VALUES (ROW(2, 'own'));
-CREATE MATERIALIZED VIEW united WITH (pg_trickle.incremental) AS SELECT c FROM broads UNION ALL SELECT c FROM narrows;
+CREATE MATERIALIZED VIEW united WITH (pg_trickle.incremental, pg_trickle.refresh_mode = DIFFERENTIAL) AS SELECT c FROM broads UNION ALL SELECT c FROM narrows;
 ALTER FUNCTION broaden IMMUTABLE;
 CREATE MATERIALIZED VIEW united WITH (pg_trickle.incremental) AS SELECT c FROM broads UNION ALL SELECT c FROM narrows;
 CREATE MATERIALIZED VIEW lacking WITH (pg_trickle.incremental) AS SELECT c FROM broads EXCEPT SELECT c FROM narrows;

@@ -45,7 +45,7 @@ mod walk;
 
 pub use ddl::{before_detach_concurrently, on_ddl, on_subscription_change};
 pub use delta_writer::DeltaWriter;
-pub use family::is_detaching;
+pub use family::{ancestors, is_detaching};
 pub use frontier::Frontier;
 pub use growth::{Grown, buffer_limit, grown_buffers};
 pub use in_use::in_use;

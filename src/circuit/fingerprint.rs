@@ -10,6 +10,7 @@ use crate::pg::query::Query;
 use crate::pg::relation::Relation;
 use crate::pg::walk::{self, Scope};
 use pgrx::pg_sys;
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 /// Bumped when the same query would be stored or maintained differently.
@@ -17,12 +18,17 @@ const FORMAT: u64 = 1;
 
 /// The rewritten query's text (row security and plain views included), the types of the columns it reads, the
 /// definitions of the functions it calls directly, and the name it runs under if that shows in the result.
-/// Constraints do not count here: they change no row.
-pub fn of(query: Query, sources: &[Source], functions: &Findings) -> i64 {
+/// Constraints change no row: only those count by which a table was left out of what is maintained.
+pub fn of(query: Query, sources: &[Source], functions: &Findings, keys: &BTreeSet<u32>) -> i64 {
     let mut text = query.text();
     let names = reads_whole_rows(query);
     sources.iter().for_each(|source| describe(source, names, &mut text));
     functions.replaceable.iter().for_each(|&function| text.push_str(&facts::definition(function.into())));
+    // With or without such a key the view shows the same rows now, but continues them otherwise.
+    if !keys.is_empty() {
+        write!(text, " {keys:?}").expect("a String takes any text");
+    }
+    functions.inlined.iter().for_each(|body| text.push_str(body));
     if functions.owner {
         text.push_str(&facts::current_user());
     }

@@ -2,13 +2,17 @@
 //!
 //! IMMUTABLE functions are trusted, but for a few of the server. Its STABLE functions depend on settings (pinned with the view)
 //! unless they are named here as depending on the clock, the session, or the catalogs. Other STABLE functions may read
-//! tables. VOLATILE functions have no single right result.
+//! tables. The results of VOLATILE functions may change by themselves. What the planner inlines is judged by the body.
 
+use super::normalise::calls;
 use super::reason::{self, Reason};
 use super::{Refusal, aggregate};
+use crate::identity;
 use crate::pg::facts::{self, Volatility};
-use crate::pg::handle::Any;
+use crate::pg::handle::{Any, Node};
+use crate::pg::identity::AsOwner;
 use crate::pg::query::{self, Query};
+use crate::pg::stack;
 use crate::pg::walk::{self, Scope, Visit};
 use pgrx::pg_sys;
 use std::collections::BTreeSet;
@@ -24,16 +28,14 @@ pub struct Findings {
     pub owner: bool,
     /// Functions that are not part of the server, whose definition may be replaced.
     pub replaceable: BTreeSet<u32>,
+    /// What was inlined, since it may hold the bodies of functions that the called ones call.
+    pub inlined: Vec<String>,
 }
 
 /// Looks at every function, operator and conversion of a query and everything inside it.
-pub fn survey(query: Query) -> Findings {
+pub fn survey(query: Query, owner: &AsOwner) -> Findings {
     let mut findings = Findings::default();
-    walk::walk(query, Scope::EXPRESSIONS, &mut |node, _| {
-        walk::functions(node).into_iter().for_each(|function| findings.add(function));
-        findings.add_node(node);
-        Visit::Into
-    });
+    findings.survey(query, owner);
     findings.refuse_names();
     findings
 }
@@ -51,16 +53,63 @@ fn holds_objects(node: Any) -> bool {
     is_source && facts::names_objects(query::type_of(node).typid)
 }
 
+/// `current_setting('TimeZone')`, which is the same in every refresh.
+fn reads_pinned_setting(node: Any) -> bool {
+    let functions = [pg_sys::F_CURRENT_SETTING_TEXT, pg_sys::F_CURRENT_SETTING_TEXT_BOOL];
+    let call = node.cast::<pg_sys::FuncExpr>().filter(|call| functions.contains(&call.get().funcid.to_u32()));
+    let name = call.and_then(|call| call.nodes(|call| call.args).first()?.cast().and_then(query::text_of));
+    name.is_some_and(|name| identity::is_pinned_in_any_case(&name))
+}
+
 fn refusal(oid: pg_sys::Oid) -> Option<Refusal> {
-    match kind_of(oid) {
-        Kind::Refused(reason) => {
-            Some(reason.refuse(format!("The query calls function {}.", facts::function_signature(oid))))
-        }
+    let Kind::Refused(reason) = kind_of(oid) else { return None };
+    let signature = facts::function_signature(oid);
+    let refusal = reason.refuse(format!("The query calls function {signature}."));
+    Some(match hint(oid, reason, &signature) {
+        Some(hint) => Refusal { hint: hint.into(), ..refusal },
+        None => refusal,
+    })
+}
+
+/// What would help, as statements to choose from.
+fn hint(oid: pg_sys::Oid, reason: &Reason, signature: &str) -> Option<String> {
+    let draws = [pg_sys::F_NEXTVAL, pg_sys::F_SETVAL_REGCLASS_INT8, pg_sys::F_SETVAL_REGCLASS_INT8_BOOL];
+    if draws.contains(&oid.to_u32()) {
+        return Some("Each refresh changes the sequence. Number the rows in queries over the view.".to_owned());
+    }
+    if facts::function(oid).builtin {
+        return None;
+    }
+    let immutable = format!("if its result depends on its arguments alone: ALTER FUNCTION {signature} IMMUTABLE;");
+    let stable = format!("if it reads tables, settings or the clock: ALTER FUNCTION {signature} STABLE;");
+    match reason.code {
+        code if code == reason::VOLATILE_FUNCTION.code => Some(format!("Say what it is, {immutable} {stable}")),
+        code if code == reason::STABLE_FUNCTION.code => Some(format!("Say so {immutable}")),
         _ => None,
     }
 }
 
 impl Findings {
+    fn survey<T>(&mut self, tree: Node<T>, owner: &AsOwner) {
+        stack::check();
+        walk::walk(tree, Scope::EXPRESSIONS, &mut |node, _| {
+            match calls::inlined(node, owner) {
+                Some(body) => self.add_inlined(node, body, owner),
+                None if reads_pinned_setting(node) => self.settings = true,
+                None => walk::functions(node).into_iter().for_each(|function| self.add(function)),
+            }
+            self.add_node(node);
+            Visit::Into
+        });
+    }
+
+    /// The function may be replaced, but otherwise its body speaks for it.
+    fn add_inlined(&mut self, call: Any, body: Any, owner: &AsOwner) {
+        self.replaceable.extend(walk::functions(call).into_iter().map(pg_sys::Oid::to_u32));
+        self.inlined.push(body.text());
+        self.survey(body, owner);
+    }
+
     fn add(&mut self, oid: pg_sys::Oid) {
         self.refusals.extend(refusal(oid));
         self.settings |= matches!(kind_of(oid), Kind::Settings);

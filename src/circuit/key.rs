@@ -170,9 +170,11 @@ impl Knowledge {
 
 /// A parent table's unique indexes do not cover its children; a partitioned table's do.
 fn unique_keys(relation: &Relation) -> Vec<Vec<i16>> {
-    let is_parent = relation.form().relkind as u8 != pg_sys::RELKIND_PARTITIONED_TABLE
-        && !facts::children(relation.oid()).is_empty();
-    if is_parent { vec![] } else { unique::keys(relation) }
+    if is_parent(relation) { vec![] } else { unique::keys(relation) }
+}
+
+pub fn is_parent(relation: &Relation) -> bool {
+    relation.form().relkind as u8 != pg_sys::RELKIND_PARTITIONED_TABLE && !facts::children(relation.oid()).is_empty()
 }
 
 /// The range table numbers in an inner join tree; conditions on the way are collected.
@@ -199,7 +201,7 @@ fn origin(expression: Any, origins: &Origins) -> Option<Column> {
 
 /// Below relabellings, which change the type of a value but neither the value nor what it is equal to (as those of `text`
 /// to `bpchar` do).
-fn unlabelled(expression: Any) -> Any {
+pub fn unlabelled(expression: Any) -> Any {
     stack::check();
     let arg = expression.cast::<pg_sys::RelabelType>().and_then(|relabel| relabel.child(|relabel| relabel.arg));
     let equality = |expression: Any| {
@@ -219,7 +221,7 @@ fn is_constant(expression: Any) -> bool {
 /// Whether the operator compares this side by its type's own equality, under which indexes are unique. Values equal to
 /// the same third value need not be equal themselves under a nondeterministic collation, nor by an operator that is
 /// only STABLE: times that a time zone skips equal those an hour later.
-fn is_own_equality(operator: Node<pg_sys::OpExpr>, side: Any) -> bool {
+pub fn is_own_equality(operator: Node<pg_sys::OpExpr>, side: Any) -> bool {
     let of = query::type_of(unlabelled(side));
     facts::is_immutable_operator(operator.get().opno)
         && facts::is_deterministic(operator.get().inputcollid)

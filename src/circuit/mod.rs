@@ -12,6 +12,8 @@ use crate::pg::relation::Relation;
 use crate::pg::tree::Tree;
 use hashbrown::HashSet;
 use pgrx::pg_sys;
+use std::borrow::Cow;
+use std::cmp::Reverse;
 
 mod accumulate;
 mod aggregate;
@@ -28,6 +30,7 @@ pub mod tag;
 mod text;
 
 pub use crate::delta::Linearity;
+pub use reason::Effect;
 
 /// What the extension knows about a view's query, rebuilt whenever anything it depends on changes.
 pub struct Circuit {
@@ -44,6 +47,8 @@ pub struct Circuit {
     pub further_refusals: Vec<Refusal>,
     /// The view has to be recomputed at every refresh, pending changes or not.
     pub always_recompute: bool,
+    /// Captured changes tell when the result has changed; if not, its sources are not captured for it.
+    pub capturable: bool,
     /// View columns (0-based) that are a unique key of the result, none at all when there is at most one row;
     /// None: the view is a bag.
     pub key: Option<Vec<usize>>,
@@ -158,11 +163,21 @@ pub struct Refusal {
     /// Sentence naming the construct.
     pub detail: String,
     /// What to write instead, or what happens now.
-    pub hint: &'static str,
-    /// The query must not be a stream table at all (volatile functions, ...), not even by recompute.
-    pub fatal: bool,
-    /// Something capture cannot see changes the result, so "nothing pending" does not mean up to date.
-    pub always: bool,
+    pub hint: Cow<'static, str>,
+    pub effect: Effect,
+}
+
+impl Refusal {
+    /// The query must not be a stream table at all, not even by recompute.
+    pub fn is_fatal(&self) -> bool {
+        self.effect == Effect::Refuse
+    }
+}
+
+/// Views that are recomputed for the reason with this code may change by themselves: a schedule that was set recomputes
+/// them at each of its ticks, though they are captured.
+pub fn varies(code: &str) -> bool {
+    code == reason::VOLATILE_FUNCTION.code
 }
 
 /// The circuit of an existing materialized view. Trees are made in the current memory context.
@@ -187,15 +202,17 @@ fn analyse(view: pg_sys::Oid, analyzed: Query, owner: &AsOwner) -> Circuit {
     // Recomputing spells out rows as well: the same value must have one image. Those of CTEs follow when they are inlined.
     let rewritten = normalise::rows::spell_out(query::rewritten(analyzed, owner));
     // The planner converts the legs of a set operation by functions that do not stand in the query.
-    let functions = functions::survey(normalise::conversions::convert(rewritten.copy()));
-    let normal = normalise::normalised(rewritten.copy(), owner);
+    let functions = functions::survey(normalise::conversions::convert(rewritten.copy()), owner);
+    let (normal, keys) = normalise::normalised(rewritten.copy(), owner);
     let (sources, obstacles) = source::survey(normal);
-    let fingerprint = fingerprint::of(rewritten, &sources, &functions);
+    let fingerprint = fingerprint::of(rewritten, &sources, &functions, &keys);
     let mut refusals = [functions.refusals, obstacles, shape::refusals(normal)].concat();
     let key = if refusals.is_empty() { key::of(normal) } else { None };
     let blocks = if refusals.is_empty() { blocks(normal, &mut refusals) } else { vec![] };
     let fingerprint = fingerprint::maintained(fingerprint, key.as_deref(), &refusals);
-    let always_recompute = refusals.iter().any(|refusal| refusal.always);
+    let is = |effect| refusals.iter().any(|refusal| refusal.effect == effect);
+    let capturable = !is(Effect::AlwaysRecompute);
+    let always_recompute = !capturable || is(Effect::RecomputeAnyway);
     let (refusal, further_refusals) = by_gravity(refusals);
     Circuit {
         view,
@@ -205,6 +222,7 @@ fn analyse(view: pg_sys::Oid, analyzed: Query, owner: &AsOwner) -> Circuit {
         refusal,
         further_refusals,
         always_recompute,
+        capturable,
         key,
         fingerprint,
         settings_dependent: functions.settings,
@@ -227,9 +245,9 @@ fn blocks(query: Query, refusals: &mut Vec<Refusal>) -> Vec<Block> {
     }
 }
 
-/// The gravest reason (fatal, then always, then any; first come first) and the others, each once.
+/// The gravest reason (of several the first one) and the others, each once.
 fn by_gravity(mut refusals: Vec<Refusal>) -> (Option<Refusal>, Vec<Refusal>) {
-    refusals.sort_by_key(|refusal| (!refusal.fatal, !refusal.always));
+    refusals.sort_by_key(|refusal| Reverse(refusal.effect));
     let mut seen = HashSet::new();
     refusals.retain(|refusal| seen.insert((refusal.code, refusal.detail.clone())));
     let mut refusals = refusals.into_iter();

@@ -8,24 +8,41 @@ use crate::pg::query::Query;
 use crate::pg::stack;
 use crate::pg::walk::{self, Scope};
 use pgrx::pg_sys;
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 
+pub mod calls;
 pub mod conversions;
 mod cte;
 mod distinct;
 mod groups;
+mod joins;
 mod lift;
 mod limits;
 mod order;
 mod outputs;
 pub mod rows;
+mod scalar;
 
 pub struct Rewrite {
     pub name: &'static str,
     pub reason: &'static str,
-    apply: fn(Query, &AsOwner) -> Query,
+    apply: fn(Query, &Scene) -> Query,
+}
+
+/// What rewrites have besides the query.
+pub struct Scene<'a> {
+    owner: &'a AsOwner,
+    /// The unique indexes that the result relies on.
+    keys: RefCell<BTreeSet<u32>>,
 }
 
 pub const REWRITES: &[Rewrite] = &[
+    Rewrite {
+        name: "inline functions",
+        reason: "what the planner does with calls of SQL functions is done before anything looks at volatility labels",
+        apply: |query, scene| calls::inline(query, scene.owner),
+    },
     Rewrite {
         name: "inline CTEs",
         reason: "each reference becomes an input of its own; a CTE is evaluated once only to save work",
@@ -47,14 +64,29 @@ pub const REWRITES: &[Rewrite] = &[
         apply: |query, _| groups::flatten(query),
     },
     Rewrite {
+        name: "unfold subqueries without FROM",
+        reason: "a scalar subquery that reads nothing is its expression",
+        apply: |query, _| scalar::unfold(query),
+    },
+    Rewrite {
+        name: "reduce outer joins",
+        reason: "where a condition drops the rows that an outer join adds, it is an inner join",
+        apply: |query, _| joins::reduce(query),
+    },
+    Rewrite {
         name: "drop idle limits",
         reason: "OFFSET 0 and LIMIT ALL cut nothing off; they are written to steer the planner",
-        apply: limits::drop_idle,
+        apply: |query, scene| limits::drop_idle(query, scene.owner),
     },
     Rewrite {
         name: "drop orders",
         reason: "a bag has no order; it stays where LIMIT or an order-sensitive aggregate looks at it",
         apply: |query, _| order::drop_irrelevant(query),
+    },
+    Rewrite {
+        name: "drop idle DISTINCT",
+        reason: "groups are distinct by their keys",
+        apply: |query, _| distinct::drop_idle(query),
     },
     Rewrite {
         name: "UNION is DISTINCT over UNION ALL",
@@ -77,19 +109,26 @@ pub const REWRITES: &[Rewrite] = &[
         apply: |query, _| outputs::trim(query),
     },
     Rewrite {
+        name: "remove idle joins",
+        reason: "an outer join with at most one partner of which nothing is read adds and drops no row",
+        apply: joins::remove_idle,
+    },
+    Rewrite {
         name: "convert UNION ALL legs",
         reason: "every leg has the types of the whole, so that a leg can stand for it",
         apply: |query, _| conversions::convert(query),
     },
 ];
 
-/// All rewrites in order, on a private copy.
-pub fn normalised(query: Query, owner: &AsOwner) -> Query {
-    REWRITES.iter().fold(query, |query, rewrite| {
-        let query = (rewrite.apply)(query, owner);
+/// All rewrites in order, on a private copy. With the unique indexes that the result relies on.
+pub fn normalised(query: Query, owner: &AsOwner) -> (Query, BTreeSet<u32>) {
+    let scene = Scene { owner, keys: RefCell::default() };
+    let normal = REWRITES.iter().fold(query, |query, rewrite| {
+        let query = (rewrite.apply)(query, &scene);
         debug_assert!(is_well_formed(query), "after \"{}\" ({})", rewrite.name, rewrite.reason);
         query
-    })
+    });
+    (normal, scene.keys.into_inner())
 }
 
 fn flatten_join_aliases(query: Query) -> Query {

@@ -1,12 +1,16 @@
 //! Why a query is not maintained incrementally: one stable code each, with its consequence and what to do about it.
 
 use super::Refusal;
+use std::borrow::Cow;
 
-/// What follows from a reason.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What follows from a reason, the gravest last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Effect {
     /// Maintained by recomputing when something it reads has changed.
     Recompute,
+    /// The result may change by itself. A change of something it reads calls for a refresh, as for any other view, and
+    /// every refresh recomputes.
+    RecomputeAnyway,
     /// Something capture cannot see changes the result: recomputed at every refresh.
     AlwaysRecompute,
     /// Has no single right result: cannot be a stream table.
@@ -22,13 +26,7 @@ pub struct Reason {
 impl Reason {
     /// The detail is a sentence that names the construct.
     pub fn refuse(&self, detail: impl Into<String>) -> Refusal {
-        Refusal {
-            code: self.code,
-            detail: detail.into(),
-            hint: self.hint,
-            fatal: self.effect == Effect::Refuse,
-            always: self.effect == Effect::AlwaysRecompute,
-        }
+        Refusal { code: self.code, detail: detail.into(), hint: Cow::Borrowed(self.hint), effect: self.effect }
     }
 }
 
@@ -68,7 +66,7 @@ reasons! {
     SESSION_DEPENDENT_FUNCTION AlwaysRecompute "Leave what depends on the session to queries over the view.";
     CATALOG_FUNCTION AlwaysRecompute "Leave what depends on catalogs or storage to queries over the view.";
     STABLE_FUNCTION AlwaysRecompute "Mark the function IMMUTABLE if its result depends on its arguments alone.";
-    VOLATILE_FUNCTION Refuse "Leave the function out, or mark it IMMUTABLE if its result depends on its arguments alone, STABLE if it reads tables or the clock.";
+    VOLATILE_FUNCTION RecomputeAnyway "Leave the function to queries over the view to have it maintained incrementally.";
     TABLESAMPLE Refuse "Sample in queries over the view.";
     TEMP_TABLE Refuse "Use a permanent table.";
     ROW_LOCKING Refuse "Leave FOR UPDATE and FOR SHARE out of the view.";

@@ -101,13 +101,12 @@ fn from_item(entry: Entry, found: &mut Vec<Refusal>) {
     match entry.get().rtekind {
         RTE_RELATION => relation(entry, found),
         RTE_SUBQUERY => {
-            if entry.child(|entry| entry.subquery).is_some_and(|inner| refers_outward(inner.any(), 1)) {
+            // Without relations it makes rows of each row of its neighbours by itself, as a function in FROM does.
+            let is_lateral = |inner: Query| refers_outward(inner.any(), 1) && reads_relations(inner);
+            if entry.child(|entry| entry.subquery).is_some_and(is_lateral) {
                 found.push(reason::LATERAL.refuse("The query uses LATERAL."));
             }
             entry.child(|entry| entry.subquery).into_iter().for_each(|inner| fragment(inner, found));
-        }
-        RTE_FUNCTION | RTE_TABLEFUNC | RTE_VALUES if refers_sideways(entry) => {
-            found.push(reason::LATERAL.refuse("The query calls a function in FROM with columns of another FROM item."));
         }
         RTE_CTE | RTE_NAMEDTUPLESTORE => {
             found.push(reason::RECURSIVE_CTE.refuse("The query uses WITH RECURSIVE."));
@@ -202,9 +201,8 @@ fn refers_outward(tree: Any, up: u32) -> bool {
     })
 }
 
-/// Whether a function or VALUES item in FROM reads columns of its neighbours.
-fn refers_sideways(entry: Entry) -> bool {
-    let lists = [entry.nodes(|entry| entry.functions), entry.nodes(|entry| entry.values_lists)];
-    let table = entry.child(|entry| entry.tablefunc).map(Node::any);
-    lists.into_iter().flatten().chain(table).any(|item| refers_outward(item, 1))
+fn reads_relations(query: Query) -> bool {
+    use pg_sys::RTEKind::*;
+    let reads = |entry: Entry| [RTE_RELATION, RTE_CTE, RTE_NAMEDTUPLESTORE].contains(&entry.get().rtekind);
+    query.nest().into_iter().flat_map(Query::entries).any(reads)
 }

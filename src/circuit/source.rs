@@ -33,7 +33,8 @@ pub fn survey(query: Query) -> (Vec<Source>, Vec<Refusal>) {
 
 fn read_columns(level: Query, columns: &mut Columns, refusals: &mut Vec<Refusal>) {
     let entries = level.entries();
-    let relation = |entry: &&Entry| entry.get().rtekind == pg_sys::RTEKind::RTE_RELATION;
+    // What is outside FROM was removed (normalise/joins.rs).
+    let relation = |entry: &&Entry| entry.get().rtekind == pg_sys::RTEKind::RTE_RELATION && entry.get().inFromCl;
     entries.iter().filter(relation).for_each(|entry| {
         columns.entry(entry.get().relid.to_u32()).or_default();
     });

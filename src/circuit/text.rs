@@ -1,6 +1,6 @@
 //! A circuit as text: for tests of the stage by itself, and for looking at one.
 
-use super::{Accumulate, Block, Circuit, Operator};
+use super::{Accumulate, Block, Circuit, Effect, Operator};
 use crate::identity::{self, AsOwner};
 use crate::pg::facts;
 use crate::pg::handle::{Any, Node};
@@ -25,10 +25,11 @@ impl Circuit {
             })
             .collect();
         for refusal in self.refusal.iter().chain(&self.further_refusals) {
-            let effect = match (refusal.fatal, refusal.always) {
-                (true, _) => "refused",
-                (_, true) => "recomputed at every refresh",
-                _ => "recomputed",
+            let effect = match refusal.effect {
+                Effect::Refuse => "refused",
+                Effect::AlwaysRecompute => "recomputed at every refresh",
+                Effect::RecomputeAnyway => "recomputed when asked or something has changed",
+                Effect::Recompute => "recomputed",
             };
             lines.push(format!("{effect} {}: {}", refusal.code, refusal.detail));
         }

@@ -16,8 +16,10 @@ impl Provider for Commands {
         let tag = call.tag();
         let ours = matches!(tag, T_CreateTableAsStmt | T_AlterTableStmt | T_RefreshMatViewStmt | T_ExplainStmt);
         let drops = matches!(tag, T_DropStmt | T_DropOwnedStmt | T_AlterExtensionStmt);
+        let roles = tag == T_ReassignOwnedStmt;
         let sources = matches!(tag, T_CreateStmt | T_CreateForeignTableStmt | T_RenameStmt | T_IndexStmt | T_ViewStmt);
         ours || drops
+            || roles
             || sources
             || redefines(tag)
             || source_ddl::is_about_subscriptions(tag)

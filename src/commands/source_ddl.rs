@@ -6,7 +6,7 @@ use crate::capture::departure::How;
 use crate::catalog::recompute_reason::RecomputeReason;
 use crate::catalog::stream_table;
 use crate::pg::depend::Object;
-use crate::pg::names::RangeVar;
+use crate::pg::names::{self, RangeVar};
 use crate::pg::statement::{self, AlterRelation};
 use crate::pg::utility::{Call, Verdict};
 use crate::registration;
@@ -28,6 +28,9 @@ pub fn before(call: &Call) -> Verdict {
         }
         return Verdict::Core(None, Box::new(move |_| view_replaced(view)));
     }
+    if statement::is_about_owners(call) {
+        return Verdict::Core(None, Box::new(owners_changed));
+    }
     let alter = AlterRelation::of(call);
     if let Some(alter) = alter.filter(AlterRelation::detaches_concurrently) {
         alter.relation().find().into_iter().for_each(capture::before_detach_concurrently);
@@ -37,9 +40,11 @@ pub fn before(call: &Call) -> Verdict {
     }
     let mut tables = existing(call, alter);
     let created = statement::created_table(call);
+    let owned = alter.filter(AlterRelation::changes_owner).and_then(|alter| alter.relation().find());
     let after = move |_: &Call| {
         tables.extend(created.and_then(RangeVar::find_where_created));
-        tables.into_iter().for_each(capture::on_ddl);
+        tables.into_iter().for_each(changed);
+        owned.into_iter().for_each(registration::compare);
     };
     Verdict::Core(None, Box::new(after))
 }
@@ -82,10 +87,24 @@ pub fn pending() -> bool {
 }
 
 pub fn settle() {
-    CHANGED.take().into_iter().for_each(capture::on_ddl);
+    CHANGED.take().into_iter().for_each(changed);
 }
 
-/// The stream tables that read a plain view.
+/// The shape, the members or the constraints of a table. The keys of one above it do not hold for a child that it has now.
+fn changed(table: pg_sys::Oid) {
+    capture::on_ddl(table);
+    capture::ancestors(table).into_iter().for_each(|table| registration::follow_keys(table, users_of(table)));
+}
+
+/// A role has another name, or owns more than before: the queries of its stream tables may have other results, and row
+/// security other policies for them.
+fn owners_changed(call: &Call) {
+    let role = statement::owner_to_be(call);
+    let views = stream_table::all().into_iter().map(|row| row.relid);
+    views.filter(|view| names::owner(*view) == role).for_each(registration::compare);
+}
+
+/// The stream tables whose queries mention a relation, be it by way of plain views.
 fn users_of(view: pg_sys::Oid) -> Vec<pg_sys::Oid> {
     let used = Object { class: pg_sys::RelationRelationId, object: view };
     redefinition::users_of(vec![used], redefinition::Reach::Queries)

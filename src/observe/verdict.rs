@@ -36,16 +36,20 @@ pub fn of(circuit: &Circuit) -> Vec<Finding> {
 fn maintenance(circuit: &Circuit) -> Finding {
     match &circuit.refusal {
         None => finding("maintenance", "DIFFERENTIAL: only what changed is computed.", INFO),
-        Some(refusal) if refusal.fatal => finding("maintenance", "The query cannot be a stream table.", ERROR),
-        Some(_) if circuit.always_recompute => {
+        Some(refusal) if refusal.is_fatal() => finding("maintenance", "The query cannot be a stream table.", ERROR),
+        Some(_) if !circuit.capturable => {
             finding("maintenance", "FULL: recomputed and compared at every refresh.", WARNING)
+        }
+        Some(_) if circuit.always_recompute => {
+            let when = "when a source has changed, by REFRESH, and at each tick of a schedule that is set";
+            finding("maintenance", format!("FULL: recomputed and compared {when}."), WARNING)
         }
         Some(_) => finding("maintenance", "FULL: recomputed and compared when a source has changed.", WARNING),
     }
 }
 
 fn reason(refusal: &Refusal) -> Finding {
-    let severity = if refusal.fatal { ERROR } else { WARNING };
+    let severity = if refusal.is_fatal() { ERROR } else { WARNING };
     finding("reason", format!("{} {}", refusal::text(refusal), refusal.hint), severity)
 }
 
@@ -67,7 +71,7 @@ fn matching(circuit: &Circuit) -> Finding {
 fn source_of(circuit: &Circuit, source: &Source) -> Finding {
     let name = facts::relation_name(source.relid);
     match source.capturable {
-        true if circuit.always_recompute => finding("source", format!("{name}: read anew at every refresh."), INFO),
+        true if !circuit.capturable => finding("source", format!("{name}: read anew at every refresh."), INFO),
         true => finding("source", format!("{name}: changes of {} column(s) are captured.", source.columns.len()), INFO),
         false => finding("source", format!("{name}: changes cannot be captured."), WARNING),
     }

@@ -26,6 +26,9 @@ fn found<R>(row: Option<R>, what: &str, oid: pg_sys::Oid) -> R {
     row.unwrap_or_else(|| crate::error::cannot_happen(format!("cache lookup failed for {what} {}", oid.to_u32())))
 }
 
+/// SQLlanguageId.
+const SQL_LANGUAGE: u32 = 14;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Volatility {
     Immutable,
@@ -38,6 +41,8 @@ pub struct Function {
     pub volatility: Volatility,
     /// Part of the server itself.
     pub builtin: bool,
+    /// Written in SQL.
+    pub sql: bool,
 }
 
 pub fn function(oid: pg_sys::Oid) -> Function {
@@ -49,6 +54,7 @@ pub fn function(oid: pg_sys::Oid) -> Function {
             _ => Volatility::Volatile,
         },
         builtin: form.pronamespace.to_u32() == pg_sys::PG_CATALOG_NAMESPACE && is_builtin(oid),
+        sql: form.prolang.to_u32() == SQL_LANGUAGE,
     };
     found(row(Cache::PROCOID, oid, read), "function", oid)
 }

@@ -47,6 +47,7 @@ tagged! {
     JsonExpr = T_JsonExpr,
     NextValueExpr = T_NextValueExpr,
     OpExpr = T_OpExpr,
+    PlannerInfo = T_PlannerInfo,
     Query = T_Query,
     RTEPermissionInfo = T_RTEPermissionInfo,
     RangeTblEntry = T_RangeTblEntry,

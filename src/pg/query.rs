@@ -5,8 +5,8 @@ use super::identity::AsOwner;
 use super::relation::Relation;
 use super::tree::Tree;
 use super::walk::{self, Scope, Visit};
-use super::{list, node};
-use pgrx::pg_sys;
+use super::{list, node, server, xact};
+use pgrx::{PgSqlErrorCode, pg_sys};
 
 pub type Query = Node<pg_sys::Query>;
 pub type Entry = Node<pg_sys::RangeTblEntry>;
@@ -187,6 +187,18 @@ impl Query {
         unsafe { pg_sys::flatten_join_alias_vars(std::ptr::null_mut(), self.as_ptr(), field.cast()).cast() }
     }
 
+    /// Turns outer joins into inner ones, or full joins into left ones, where a strict condition drops the rows that they
+    /// add, as the planner does. Right joins become left joins.
+    pub fn reduce_outer_joins(self) {
+        let root = Node::<pg_sys::PlannerInfo>::make();
+        root.set(|root| root.parse = self.as_ptr());
+        // SAFETY: the function looks at the query alone, a private tree that has an outer join; what it returns is the
+        // same query or a copy of it.
+        unsafe { server::guarded(|| server::reduce_outer_joins(root.as_ptr())) };
+        let reduced: Query = root.child(|root| root.parse).expect("a query stays one");
+        self.set(|query| *query = reduced.get());
+    }
+
     /// Puts grouping expressions back where Vars of the grouping step stand, and drops the step's entry.
     pub fn flatten_groups(self) {
         // SAFETY: private tree; the fields are replaced by flattened copies of the same kind.
@@ -213,6 +225,12 @@ pub fn raise_levels<T>(tree: Node<T>, by: u32, from: u32) {
     unsafe { pg_sys::IncrementVarSublevelsUp(tree.any().as_ptr(), by as i32, from as i32) }
 }
 
+/// Brings a tree up by one query level: what it referred to on the level above is on its own level then.
+pub fn lift_levels<T>(tree: Node<T>) {
+    // SAFETY: private tree, changed in place.
+    unsafe { pg_sys::IncrementVarSublevelsUp(tree.any().as_ptr(), -1, 1) }
+}
+
 /// A column of a range table entry of the same level.
 pub fn var(entry: i32, column: i16, of: TypeOf) -> Node<pg_sys::Var> {
     // SAFETY: makeVar returns a new node.
@@ -226,6 +244,14 @@ pub fn null(of: TypeOf) -> Any {
     // SAFETY: makeNullConst returns a new node.
     let null = unsafe { Node::from_raw(pg_sys::makeNullConst(of.typid, of.typmod, of.collation)) };
     null.expect("palloc does not return null").any()
+}
+
+/// The text of a constant of type `text`; None for NULL and constants of other types.
+pub fn text_of(constant: Node<pg_sys::Const>) -> Option<String> {
+    let constant = constant.get();
+    let is_text = constant.consttype == pg_sys::TEXTOID && !constant.constisnull;
+    // SAFETY: the datum of a text constant lives as long as its node.
+    is_text.then(|| unsafe { node::string(pg_sys::text_to_cstring(constant.constvalue.cast_mut_ptr())) })
 }
 
 /// A row of a composite type.
@@ -362,6 +388,27 @@ pub fn folded(expression: Any, owner: &AsOwner) -> Any {
     // SAFETY: a live expression; without a planner's root only immutable functions are called.
     let folded = unsafe { Node::from_raw(pg_sys::eval_const_expressions(std::ptr::null_mut(), expression.as_ptr())) };
     folded.expect("a folded expression is an expression")
+}
+
+/// What the planner puts in the place of a call, or an operator, of a function written in SQL, if it does: the body of the
+/// function with the arguments in it, in which the same was done. None as well for a body that means nothing now: while a
+/// dump is restored what it mentions may still be missing. Who runs the query is told.
+pub fn inlined(call: Any, owner: &AsOwner) -> Option<Any> {
+    let whole = |node: Any| (node.tag(), walk::functions(node));
+    let body = xact::attempt(is_about_a_body, || folded(call.copy(), owner)).ok()?;
+    (whole(body) != whole(call)).then_some(body)
+}
+
+/// Of SQLSTATEs as the server packs them: the class is in the lower bits.
+fn is_about_a_body(sqlstate: i32) -> bool {
+    let classes = [
+        PgSqlErrorCode::ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION,
+        PgSqlErrorCode::ERRCODE_DATA_EXCEPTION,
+        PgSqlErrorCode::ERRCODE_INVALID_SCHEMA_NAME,
+        PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+        PgSqlErrorCode::ERRCODE_SQL_ROUTINE_EXCEPTION,
+    ];
+    classes.into_iter().any(|class| class as i32 & 0xFFF == sqlstate & 0xFFF)
 }
 
 /// The expression converted implicitly to a type, as the server converts the legs of a UNION.

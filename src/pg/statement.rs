@@ -183,6 +183,12 @@ impl AlterRelation {
         }
     }
 
+    /// OWNER TO
+    pub fn changes_owner(&self) -> bool {
+        // SAFETY: live commands.
+        self.commands().any(|command| unsafe { (*command).subtype } == pg_sys::AlterTableType::AT_ChangeOwner)
+    }
+
     /// Every SET and RESET of storage parameters, in order.
     pub fn option_changes(&self) -> Vec<OptionChange> {
         // SAFETY: `def` of these commands is a list of DefElem.
@@ -388,6 +394,28 @@ pub fn renamed_column_of(call: &Call) -> Option<RangeVar> {
     unsafe {
         let column = is_a(stmt, NodeTag::T_RenameStmt) && (*stmt).renameType == pg_sys::ObjectType::OBJECT_COLUMN;
         (column && !(*stmt).relation.is_null()).then(|| RangeVar::new((*stmt).relation))
+    }
+}
+
+/// ALTER ROLE ... RENAME, or REASSIGN OWNED.
+pub fn is_about_owners(call: &Call) -> bool {
+    let stmt: *mut pg_sys::RenameStmt = call.tree();
+    // SAFETY: looks at the tag first.
+    let renames = unsafe { is_a(stmt, NodeTag::T_RenameStmt) && (*stmt).renameType == pg_sys::ObjectType::OBJECT_ROLE };
+    renames || call.tag() == NodeTag::T_ReassignOwnedStmt
+}
+
+/// The role with another name, or with more objects than before, after such a statement.
+pub fn owner_to_be(call: &Call) -> pg_sys::Oid {
+    let rename: *mut pg_sys::RenameStmt = call.tree();
+    let reassign: *mut pg_sys::ReassignOwnedStmt = call.tree();
+    // SAFETY: one of the two, as its tag says; both name the role.
+    unsafe {
+        if is_a(rename, NodeTag::T_RenameStmt) {
+            pg_sys::get_role_oid((*rename).newname, false)
+        } else {
+            pg_sys::get_rolespec_oid((*reassign).newrole, false)
+        }
     }
 }
 

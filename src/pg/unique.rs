@@ -8,9 +8,19 @@ use pgrx::pg_sys;
 /// The column sets that no two rows share, from unique indexes that are valid, immediate, over plain columns and all
 /// rows, and in which no NULL escapes.
 pub fn keys(relation: &Relation) -> Vec<Vec<i16>> {
+    let holds = |index| key_of(relation, &Relation::open(index, pg_sys::AccessShareLock), false);
+    indexes(relation).into_iter().filter_map(holds).collect()
+}
+
+/// The same, and those in which rows with NULLs escape: no two rows equal the same values. Each with its index.
+pub fn keys_of_values(relation: &Relation) -> Vec<(pg_sys::Oid, Vec<i16>)> {
+    let holds = |index| Some((index, key_of(relation, &Relation::open(index, pg_sys::AccessShareLock), true)?));
+    indexes(relation).into_iter().filter_map(holds).collect()
+}
+
+fn indexes(relation: &Relation) -> Vec<pg_sys::Oid> {
     // SAFETY: the relation is pinned; a list of oids in the current context.
-    let indexes: Vec<pg_sys::Oid> = unsafe { list::oids(pg_sys::RelationGetIndexList(relation.as_ptr())).collect() };
-    indexes.into_iter().filter_map(|index| key_of(relation, &Relation::open(index, pg_sys::AccessShareLock))).collect()
+    unsafe { list::oids(pg_sys::RelationGetIndexList(relation.as_ptr())).collect() }
 }
 
 /// The columns of a unique index.
@@ -41,8 +51,6 @@ mod column {
 
 /// The first columns of all indexes that can be used.
 pub fn leading_columns(relation: &Relation) -> Vec<i16> {
-    // SAFETY: as in `keys`.
-    let indexes: Vec<pg_sys::Oid> = unsafe { list::oids(pg_sys::RelationGetIndexList(relation.as_ptr())).collect() };
     let leading = |index: pg_sys::Oid| {
         let index = Relation::open(index, pg_sys::AccessShareLock);
         // SAFETY: an open index has its pg_index row with at least one column.
@@ -51,10 +59,10 @@ pub fn leading_columns(relation: &Relation) -> Vec<i16> {
             form.indkey.values.as_slice(1)[0]
         }
     };
-    indexes.into_iter().map(leading).collect()
+    indexes(relation).into_iter().map(leading).collect()
 }
 
-fn key_of(relation: &Relation, index: &Relation) -> Option<Vec<i16>> {
+fn key_of(relation: &Relation, index: &Relation, nulls_escape: bool) -> Option<Vec<i16>> {
     // SAFETY: an open index has its pg_index row.
     let form = unsafe { &*(*index.as_ptr()).rd_index };
     let holds = form.indisunique
@@ -72,7 +80,7 @@ fn key_of(relation: &Relation, index: &Relation) -> Option<Vec<i16>> {
     let attributes = relation.attributes();
     let is_fit = |(i, &column): (usize, &i16)| {
         column > 0
-            && (form.indnullsnotdistinct || relation.is_not_null(column))
+            && (nulls_escape || form.indnullsnotdistinct || relation.is_not_null(column))
             && compares_as_its_type(index, i, &attributes[column as usize - 1])
     };
     (holds && columns.iter().enumerate().all(is_fit)).then_some(columns)

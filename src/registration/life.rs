@@ -111,7 +111,7 @@ fn circuit_of(view: pg_sys::Oid) -> Circuit {
 /// Whether the view is maintained incrementally, or why not; raises when that is not what was asked for.
 fn define(circuit: &Circuit, options: &Options) -> Definition {
     let (effective_mode, downgrade_reason) = match (&circuit.refusal, options.refresh_mode) {
-        (Some(refusal), _) if refusal.fatal => refusal::raise(circuit.view, refusal),
+        (Some(refusal), _) if refusal.is_fatal() => refusal::raise(circuit.view, refusal),
         (Some(refusal), RefreshMode::Differential) => refusal::raise(circuit.view, refusal),
         (Some(refusal), RefreshMode::Auto) => ("FULL", Some(refusal::text(refusal))),
         (_, RefreshMode::Full) => ("FULL", None),
@@ -129,9 +129,9 @@ fn dependencies(circuit: &Circuit) -> Vec<Dependency> {
     circuit.sources.iter().map(dependency).collect()
 }
 
-/// A view that is recomputed each time, changes or not, needs no capture.
+/// A view that is recomputed by its schedule alone needs no capture.
 fn wants_capture(circuit: &Circuit, options: &Options) -> bool {
-    options.refresh_mode != RefreshMode::Full && !circuit.always_recompute
+    options.refresh_mode != RefreshMode::Full && circuit.capturable
 }
 
 fn require_trigger_privilege(circuit: &Circuit) {
@@ -221,6 +221,21 @@ pub fn resync(view: pg_sys::Oid) {
         stream_table::set_reinit(view, RecomputeReason::DefinitionChanged);
     }
     before.iter().for_each(|dependency| capture::shrink(dependency.source));
+}
+
+/// The view's owner may be another one, or have another name: if that makes its query another one, its contents are due.
+pub fn compare(view: pg_sys::Oid) {
+    let Some(row) = stream_table::get(view).filter(|row| row.frontier.is_some()) else { return };
+    if circuit_of(view).fingerprint != row.fingerprint {
+        stream_table::set_reinit(view, RecomputeReason::DefinitionChanged);
+    }
+}
+
+/// DDL on a table: a view among `users` that does without the table because of one of its keys may need it now, or the
+/// reverse.
+pub fn follow_keys(table: pg_sys::Oid, users: Vec<pg_sys::Oid>) {
+    let does_without = |view: &pg_sys::Oid| !dependency::sources_of(*view).iter().any(|d| d.source == table);
+    users.into_iter().filter(does_without).for_each(compare);
 }
 
 /// Leaves plain materialized views with the rows they have. All at once: what a source is captured for, and what else reads a

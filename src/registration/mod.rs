@@ -8,6 +8,6 @@ mod pinned;
 pub mod refusal;
 
 pub use life::{
-    adopt, attach, detach, forget, lock_graph, reads_itself, refuse_cycles, register, release, renew_state, resync,
-    resync_dependants,
+    adopt, attach, compare, detach, follow_keys, forget, lock_graph, reads_itself, refuse_cycles, register, release,
+    renew_state, resync, resync_dependants,
 };

@@ -10,10 +10,15 @@ pub fn text(refusal: &Refusal) -> String {
     format!("{}: {}", refusal.code, refusal.detail)
 }
 
+/// The code in such a text.
+pub fn code(text: &str) -> &str {
+    text.split(':').next().unwrap_or_default()
+}
+
 pub fn raise(view: pg_sys::Oid, refusal: &Refusal) -> ! {
-    let how = if refusal.fatal { "as a stream table" } else { "incrementally" };
+    let how = if refusal.is_fatal() { "as a stream table" } else { "incrementally" };
     unsupported(&format!("query of \"{}\" cannot be maintained {how}", names::display(view)))
         .detail(format!("{} Reason code: {}.", refusal.detail, refusal.code))
-        .hint(refusal.hint)
+        .hint(refusal.hint.clone())
         .raise()
 }

@@ -3,9 +3,11 @@
 use crate::catalog::stream_table::{self, Status, StreamTable};
 use crate::catalog::version::{self, Mismatch};
 use crate::catalog::{self, control, dependency, history};
+use crate::circuit;
 use crate::error::cannot_happen;
 use crate::pg::{clock, names};
 use crate::registration::options::Stored;
+use crate::registration::refusal;
 use crate::schedule::graph::{Graph, Node};
 use crate::schedule::recompute::{self, Recomputes, Work};
 use crate::schedule::{Time, freshness, retry, spec};
@@ -76,7 +78,9 @@ pub fn read() -> Option<Picture> {
         picture.by_delta.push(row.captured && row.effective_mode == "DIFFERENTIAL");
         // It may just have been dropped.
         let owner = names::try_owner(row.relid).unwrap_or(pg_sys::InvalidOid).to_u32();
-        picture.nodes.push(Node { view, owner, schedule, sources, captured: row.captured });
+        let reason = row.downgrade_reason.as_deref().map(refusal::code);
+        let varies = reason.is_some_and(circuit::varies);
+        picture.nodes.push(Node { view, owner, schedule, sources, captured: row.captured, varies });
     }
     Some(picture)
 }

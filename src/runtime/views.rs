@@ -98,8 +98,10 @@ impl Views {
             let Some(old) = self.graph.number(node.view) else { continue };
             new.in_flight.set(n, self.in_flight[old]);
             let before = &self.views[old];
-            let same =
-                self.graph.nodes()[old].sources == node.sources && self.graph.nodes()[old].captured == node.captured;
+            let read = &self.graph.nodes()[old];
+            let same = read.sources == node.sources && read.captured == node.captured;
+            // A schedule that has just been set may make it due though nothing has changed.
+            let same = same && (self.is_due_again(old) || !new.is_due_again(n));
             let view = &mut new.views[n];
             (view.busy, view.not_before) = (before.busy, before.not_before);
             (view.shown, view.told) = (before.shown, before.told);
@@ -263,11 +265,17 @@ impl Views {
             self.views[n].busy = 0;
             (self.views[n].shown, self.views[n].told) = (Some(taken), false);
             // Its next refresh is as necessary as this one was.
-            if !self.graph.nodes()[n].captured {
+            if self.is_due_again(n) {
                 self.views[n].freshness.mark(began);
                 self.graph.descendants(n).iter_ones().for_each(|below| self.views[below].freshness.mark(began));
             }
         }
+    }
+
+    /// Nothing tells when its result changes, or it changes by itself and a schedule was set.
+    fn is_due_again(&self, n: usize) -> bool {
+        let node = &self.graph.nodes()[n];
+        !node.captured || node.varies && !self.graph.cadence(n).by_default
     }
 
     /// It did not, and they are as they were.

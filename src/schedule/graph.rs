@@ -31,6 +31,8 @@ pub struct Node {
     pub sources: Vec<Oid>,
     /// Its sources' changes are captured; if not, it is recomputed each time.
     pub captured: bool,
+    /// Its result may change by itself: a schedule that was set recomputes it at each tick, though it is captured.
+    pub varies: bool,
 }
 
 /// Due whenever any of these says so.
@@ -344,6 +346,7 @@ mod tests {
             schedule: spec::parse(schedule).unwrap(),
             sources: sources.to_vec(),
             captured: true,
+            varies: false,
         };
         Graph::new(views.iter().map(node).collect())
     }
@@ -417,6 +420,7 @@ mod tests {
             schedule: Schedule::Calculated,
             sources: sources.to_vec(),
             captured: true,
+            varies: false,
         };
         let g = Graph::new(views.map(node).into());
         assert_eq!(slice(&g, 10), [10, 11], "which the reader of both makes mates");
@@ -480,11 +484,13 @@ mod tests {
                 schedule: Schedule::Calculated,
                 sources: vec![if n == 0 { T } else { 99 + n }],
                 captured: true,
+                varies: false,
             })
             .collect();
         let g = Graph::new(deep);
         assert_eq!(g.slice(49).count_ones(), 50);
-        let node = |view, schedule, sources| Node { view, owner: OWNER, schedule, sources, captured: true };
+        let node =
+            |view, schedule, sources| Node { view, owner: OWNER, schedule, sources, captured: true, varies: false };
         let wide = (0..1000).map(|n| node(100 + n, Schedule::Calculated, vec![T]));
         let sink = node(9, spec::parse("1s").unwrap(), (100..1100).collect());
         let g = Graph::new(wide.chain([sink]).collect());

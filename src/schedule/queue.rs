@@ -114,6 +114,7 @@ mod tests {
             schedule: Schedule::Calculated,
             sources: sources.to_vec(),
             captured: true,
+            varies: false,
         };
         Graph::new(views.iter().enumerate().map(node).collect())
     }

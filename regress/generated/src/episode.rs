@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::aggregate;
 use crate::author::{Author, MAIN, Mode, SESSIONS};
 use crate::dice::{Coverage, Dice};
+use crate::expr;
 use crate::guard;
 use crate::schema;
 use crate::step::{Action, Step};
@@ -82,7 +83,7 @@ impl Author {
             }
         }
         self.run(guard::DEFINITION);
-        for definition in aggregate::DEFINITIONS {
+        for definition in expr::DEFINITIONS.iter().chain(aggregate::DEFINITIONS) {
             self.run(*definition);
         }
         if self.dice.chance(0.8) {

@@ -185,14 +185,39 @@ pub fn function_of(dice: &mut Dice, value: &Typed) -> Typed {
     Typed::new(text, kind, repr)
 }
 
+/// Functions that the planner inlines, whatever their labels say.
+pub const DEFINITIONS: &[&str] = &[
+    "CREATE FUNCTION bare(anyelement) RETURNS anyelement LANGUAGE sql AS 'SELECT $1'",
+    "CREATE FUNCTION bare_if(anyelement, boolean) RETURNS anyelement STABLE LANGUAGE sql AS 'SELECT CASE WHEN $2 THEN $1 END'",
+];
+
 /// A column, or an expression over one or two of them.
 pub fn scalar(dice: &mut Dice, scope: &[Typed]) -> Typed {
     let first = dice.pick(scope).clone();
-    match dice.count(0..=9) {
+    let drawn = match dice.count(0..=9) {
         0..=4 => first,
         5..=7 => function_of(dice, &first),
         _ => of_two(dice, scope, &first),
+    };
+    wrapped(dice, drawn)
+}
+
+/// The same value, perhaps behind something that is normalised away.
+fn wrapped(dice: &mut Dice, value: Typed) -> Typed {
+    if !value.is_comparable() {
+        return value;
     }
+    let text = &value.text;
+    let text = if dice.feature("call of an unlabelled function", 0.04) {
+        format!("bare({text})")
+    } else if dice.feature("call of a function of two arguments", 0.02) {
+        format!("bare_if({text}, current_user IS NOT NULL AND current_setting('TimeZone') <> '')")
+    } else if dice.feature("subquery without from", 0.04) {
+        format!("(SELECT {text})")
+    } else {
+        return value;
+    };
+    Typed { text, ..value }
 }
 
 fn of_two(dice: &mut Dice, scope: &[Typed], first: &Typed) -> Typed {

@@ -84,8 +84,47 @@ impl QueryMaker<'_> {
             scope = self.join(scope, &left, &right, n == 0);
             left = right;
         }
+        if self.dice.feature("idle left join", if self.only_core || scope.has_comma { 0.0 } else { 0.06 }) {
+            scope = self.idle_join(scope);
+        }
+        if self.dice.feature("lateral values", 0.05) {
+            scope = self.lateral_values(scope);
+        }
         self.narrow(&mut scope);
         scope
+    }
+
+    /// A left join of a table by its whole key, of which nothing is read.
+    fn idle_join(&mut self, scope: Scope) -> Scope {
+        let table = self.table_relation();
+        let right = self.aliased(&table);
+        self.is_core = false;
+        let Some(key) = table.key else { return scope };
+        let mut conditions = vec![];
+        for column in key {
+            let column = &right.columns[column];
+            let same: Vec<&Typed> =
+                scope.columns.iter().filter(|c| c.is_comparable() && c.kind == column.kind).collect();
+            let Some(other) = self.dice.pick_any(&same) else { return scope };
+            conditions.push(format!("{} = {}", column.text, other.text));
+        }
+        let tail = format!(" ON {}", conditions.join(" AND "));
+        Scope { sql: sql![scope.sql, Sql::list("", 0, vec![sql![" LEFT JOIN ", right.sql, tail]])], ..scope }
+    }
+
+    /// Two rows for each, made of its columns.
+    fn lateral_values(&mut self, scope: Scope) -> Scope {
+        let comparable: Vec<&Typed> = scope.columns.iter().filter(|c| c.is_comparable()).collect();
+        let Some(first) = self.dice.pick_any(&comparable).cloned() else { return scope };
+        let same: Vec<&Typed> = comparable.into_iter().filter(|c| c.kind == first.kind).collect();
+        let second = (*self.dice.pick(&same)).clone();
+        self.aliases += 1;
+        let alias = format!("l{}", self.aliases);
+        let item = format!(", LATERAL (VALUES (0, {}), (1, {})) AS {alias} (n, v)", first.text, second.text);
+        let mut columns = scope.columns;
+        columns.push(Typed::new(format!("{alias}.v"), first.kind, first.repr.max(second.repr)));
+        columns.push(Typed::new(format!("{alias}.n"), Kind::Int, Repr::Exact));
+        Scope { sql: sql![scope.sql, item], columns, rows: scope.rows * 2.0, key: None, has_comma: true, ..scope }
     }
 
     /// A single relation under a new alias.
@@ -178,7 +217,12 @@ impl QueryMaker<'_> {
             Join::Unequal => {
                 (" JOIN ", format!(" ON {}", self.inequality(&left.columns, &right.columns)), product / 2.0)
             }
-            Join::Left => (" LEFT JOIN ", format!(" ON {on_text}{extra}"), equal_rows + left.rows),
+            Join::Left => {
+                if self.dice.feature("left join, condition above it", 0.3) {
+                    conditions.push(condition(self.dice, &right.columns));
+                }
+                (" LEFT JOIN ", format!(" ON {on_text}{extra}"), equal_rows + left.rows)
+            }
             Join::Right => (" RIGHT JOIN ", format!(" ON {on_text}{extra}"), equal_rows + right.rows),
             // Only equalities can be merged or hashed, which a full join needs.
             Join::Full => (" FULL JOIN ", format!(" ON {on_text}"), equal_rows + left.rows + right.rows),

@@ -47,6 +47,29 @@ fn sides(operation: SetOperation) -> Vec<SetOperation> {
     [side(operation.child(|op| op.larg)), side(operation.child(|op| op.rarg))].into_iter().flatten().collect()
 }
 
+/// `SELECT DISTINCT a, count(*) ... GROUP BY a`: no two groups agree in all keys, and without keys there is one group.
+pub fn drop_idle(query: Query) -> Query {
+    stack::check();
+    let fields = query.get();
+    let is_plain = query.is_grouped()
+        && fields.groupingSets.is_null()
+        && !fields.hasDistinctOn
+        && !fields.hasTargetSRFs
+        && !fields.hasWindowFuncs;
+    let clauses = |list| -> Vec<(u32, pg_sys::Oid)> {
+        let clauses: Vec<Node<pg_sys::SortGroupClause>> = query.list(|_| list);
+        clauses.into_iter().map(|clause| (clause.get().tleSortGroupRef, clause.get().eqop)).collect()
+    };
+    let distinct = clauses(fields.distinctClause);
+    if is_plain && clauses(fields.groupClause).iter().all(|key| distinct.contains(key)) {
+        query.set(|query| query.distinctClause = std::ptr::null_mut());
+    }
+    query.inner().into_iter().for_each(|inner| {
+        drop_idle(inner);
+    });
+    query
+}
+
 /// `SELECT DISTINCT a, b` is `SELECT a, b GROUP BY a, b`.
 pub fn as_grouping(query: Query) -> Query {
     let fields = query.get();

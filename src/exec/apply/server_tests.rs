@@ -34,7 +34,11 @@ impl Rows {
         // SAFETY: a live row of the shape.
         unsafe {
             let (image, group) = Grouping::Hash(vec![0, 1]).hashes(&self.shape, row);
-            self.net.add(&self.shape, row, Change { tuple: std::ptr::null_mut(), weight, image, group, place: Place::NONE });
+            self.net.add(
+                &self.shape,
+                row,
+                Change { tuple: std::ptr::null_mut(), weight, image, group, place: Place::NONE },
+            );
         }
     }
 
