@@ -12,6 +12,7 @@ use crate::refresh::{self, Initiator};
 use crate::registration;
 use crate::registration::named::{not_a_stream_table, wrong_kind};
 use crate::registration::options::{Options, Stored, bare, is_ours};
+use crate::wakeup;
 use pgrx::{PgSqlErrorCode, pg_sys};
 
 /// None when the statement is not about parameters that concern us.
@@ -104,6 +105,11 @@ fn adopt(view: pg_sys::Oid, stored: Stored) {
 
 fn follow(view: pg_sys::Oid, old: &Options, new: &Stored) {
     new.write(view);
+    if old.consistency != new.options().consistency {
+        registration::require_permission(view, new);
+        // It may be behind what it reads.
+        wakeup::touch(view);
+    }
     if old.refresh_mode != new.options().refresh_mode {
         registration::resync(view);
     }

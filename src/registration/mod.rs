@@ -1,12 +1,14 @@
 //! What a view is registered as: its options, whether its query can be maintained, and what is set up and taken down
 //! as it becomes, is and ceases to be a stream table.
 
+mod company;
 mod life;
 pub mod named;
 pub mod options;
 mod pinned;
 pub mod refusal;
 
+pub use company::{followers, require_permission};
 pub use life::{
     adopt, attach, detach, forget, lock_graph, reads_itself, refuse_cycles, register, release, renew_state, resync,
     resync_dependants,

@@ -5,7 +5,7 @@ use crate::catalog::version::{self, Mismatch};
 use crate::catalog::{self, control, dependency, history};
 use crate::error::cannot_happen;
 use crate::pg::clock;
-use crate::registration::options::Stored;
+use crate::registration::options::{Consistency, Stored};
 use crate::schedule::graph::{Graph, Node};
 use crate::schedule::recompute::{self, Recomputes, Work};
 use crate::schedule::{Time, freshness, retry, spec};
@@ -66,15 +66,17 @@ pub fn read() -> Option<Picture> {
     }
     let mut picture = Picture { paused: control::paused(), ..Picture::default() };
     for row in stream_table::all() {
-        let text = Stored::read(row.relid).options().schedule;
-        let schedule = spec::parse(&text).unwrap_or_else(|_| cannot_happen("a stored schedule is malformed"));
+        let options = Stored::read(row.relid).options();
+        let schedule =
+            spec::parse(&options.schedule).unwrap_or_else(|_| cannot_happen("a stored schedule is malformed"));
         let view = row.relid.to_u32();
         // A view may read no relation at all.
         let sources = sources.remove(&view).unwrap_or_default();
         picture.health.push(health(&row));
         picture.last.push(row.last_refresh_at);
         picture.by_delta.push(row.captured && row.effective_mode == "DIFFERENTIAL");
-        picture.nodes.push(Node { view, schedule, sources, captured: row.captured });
+        let snapshot = options.consistency == Consistency::Snapshot;
+        picture.nodes.push(Node { view, schedule, sources, captured: row.captured, snapshot });
     }
     Some(picture)
 }

@@ -97,6 +97,7 @@ mod tests {
             schedule: spec::parse(schedule).unwrap(),
             sources: sources.to_vec(),
             captured: view != 10,
+            snapshot: false,
         };
         let graph = Graph::new(views.map(node).into());
         std::array::from_fn(|n| rests_until(&graph, n, |m| (graph.nodes()[m].view == 10).then_some(500)))
