@@ -8,6 +8,7 @@ pub mod graph;
 pub mod queue;
 pub mod recompute;
 pub mod retry;
+pub mod rotation;
 pub mod spec;
 
 /// A point in time.
