@@ -96,6 +96,7 @@ fn names_incremental(changes: &[OptionChange]) -> bool {
 /// A view with rows is compared with its query at once; one without stays so.
 fn adopt(view: pg_sys::Oid, stored: Stored) {
     registration::adopt(view, stored);
+    registration::warn_of_callers(view);
     if names::is_populated(view) {
         registration::attach(view);
         refresh::refresh(view, Initiator::Initial);

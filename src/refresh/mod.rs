@@ -17,6 +17,7 @@ mod decide;
 mod entrance;
 mod entry;
 mod explain;
+mod midway;
 mod pending;
 mod perform;
 mod preview;
@@ -27,6 +28,7 @@ mod wave;
 
 pub use entrance::{lock_level, prepare};
 pub use explain::explain;
+pub use midway::passes_over;
 
 use crate::capture;
 use crate::catalog::stream_table::{self, Status};
@@ -99,6 +101,11 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// Of a refresh that had nothing to do.
+    pub fn nothing() -> Self {
+        Self::new(Action::NoData, Counters::default())
+    }
+
     fn new(action: Action, counters: Counters) -> Self {
         let Counters { inserted, updated, deleted } = counters;
         Self { action, inserted, updated, deleted, reason: None }

@@ -35,6 +35,19 @@ pub fn followers(wave: &HashSet<u32>) -> Vec<pg_sys::Oid> {
     company::followers(wave, &Current).into_iter().map(pg_sys::Oid::from).collect()
 }
 
+/// Whatever is read by a refresh of `view`, as far as changes of it are captured.
+pub fn sources_of_company(view: pg_sys::Oid) -> Vec<pg_sys::Oid> {
+    let with_ancestors = |view: u32| company::ancestors(view, &Current).into_iter().chain([view]);
+    let mut views: HashSet<u32> = with_ancestors(view.to_u32()).collect();
+    views.extend(company::followers(&views, &Current).into_iter().flat_map(with_ancestors));
+    let dependencies = views.into_iter().flat_map(|view| dependency::sources_of(view.into()));
+    let mut sources: Vec<pg_sys::Oid> =
+        dependencies.filter(|dependency| dependency.capturable).map(|dependency| dependency.source).collect();
+    sources.sort_unstable_by_key(|source| source.to_u32());
+    sources.dedup();
+    sources
+}
+
 /// A view with snapshot consistency decides how what it reads is refreshed: its owner needs the privilege to do that.
 pub fn require_permission(view: pg_sys::Oid, stored: &Stored) {
     if stored.options().consistency != Consistency::Snapshot {
