@@ -451,16 +451,29 @@ COMMENT ON VIEW pgtrickle.stream_tables_info IS 'every stream table, how old its
 CREATE FUNCTION pgtrickle_internal.scheduler_running() RETURNS boolean
     LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'scheduler_running_wrapper';
 
+-- Where processes have run out; no row: there is room for all.
+CREATE FUNCTION pgtrickle_internal.rotation() RETURNS TABLE (waiting timestamptz, databases integer, places integer)
+    LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'rotation_wrapper';
+
 CREATE VIEW pgtrickle.quick_health AS
     SELECT total_stream_tables,
            error_tables,
            stale_tables,
            pgtrickle_internal.scheduler_running() AS scheduler_running,
-           CASE WHEN error_tables > 0 THEN 'ERROR' WHEN stale_tables > 0 THEN 'STALE' ELSE 'OK' END AS status
+           CASE WHEN error_tables > 0 THEN 'ERROR'
+                WHEN r.places IS NOT NULL AND total_stream_tables > 0 THEN 'NO_ROOM'
+                WHEN stale_tables > 0 THEN 'STALE'
+                ELSE 'OK' END AS status,
+           -- Of NO_ROOM: since when, and what to do.
+           CASE WHEN r.places IS NOT NULL AND total_stream_tables > 0
+                THEN CASE WHEN r.waiting IS NULL THEN '' ELSE format('no room for a scheduler since %s: ', r.waiting) END
+                     || format('%s databases take turns in %s places; raise max_worker_processes, which is %s', r.databases, r.places,
+                               current_setting('max_worker_processes')) END AS detail
       FROM (SELECT count(*) AS total_stream_tables,
                    count(*) FILTER (WHERE status = 'ERROR' OR consecutive_errors > 0) AS error_tables,
                    count(*) FILTER (WHERE stale) AS stale_tables
-              FROM pgtrickle.stream_tables_info) t;
+              FROM pgtrickle.stream_tables_info) t
+      LEFT JOIN pgtrickle_internal.rotation() r ON true;
 COMMENT ON VIEW pgtrickle.quick_health IS 'one row: is anything wrong?';
 
 GRANT SELECT ON pgtrickle.stream_tables_info, pgtrickle.quick_health TO PUBLIC;
@@ -570,16 +583,23 @@ BEGIN ATOMIC
                pgtrickle_internal.paused_since() AS paused,
                pg_catalog.pg_is_in_recovery() AS standby,
                current_setting('pg_trickle.enabled')::boolean AS enabled,
-               clock_timestamp() - pgtrickle_internal.overdue_since() AS late
+               clock_timestamp() - pgtrickle_internal.overdue_since() AS late,
+               r.waiting AS no_room_since, r.places IS NOT NULL AS sharing,
+               format('%s databases take turns in %s places; raise max_worker_processes, which is %s', r.databases, r.places,
+                      current_setting('max_worker_processes')) AS turns
+          FROM (VALUES (1)) AS one LEFT JOIN pgtrickle_internal.rotation() r ON true
     )
     SELECT 'scheduler',
            CASE WHEN total = 0 OR standby THEN 'OK'
                 WHEN paused IS NOT NULL OR NOT enabled THEN 'WARNING'
+                WHEN sharing THEN 'WARNING'
                 WHEN NOT running THEN 'ERROR'
                 ELSE 'OK' END,
            CASE WHEN standby THEN 'a standby does not refresh'
                 WHEN NOT enabled THEN 'pg_trickle.enabled is off'
                 WHEN paused IS NOT NULL THEN format('paused since %s: pgtrickle.resume_all() goes on', paused)
+                WHEN no_room_since IS NOT NULL AND total > 0 THEN format('no room for a scheduler since %s: %s', no_room_since, turns)
+                WHEN sharing AND total > 0 THEN format('%s: %s', CASE WHEN running THEN 'running' ELSE 'nothing to do' END, turns)
                 WHEN running THEN 'running'
                 WHEN total = 0 THEN 'no stream tables'
                 ELSE 'not running: see the server''s log' END

@@ -73,6 +73,8 @@ SELECT reloptions FROM pg_class WHERE relname = 's';
 :bad pg_trickle.refresh_mode = IMMEDIATE) AS SELECT 1;
 :bad pg_trickle.cdc_mode = wal) AS SELECT 1;
 :bad pg_trickle.cdc_mode = telepathy) AS SELECT 1;
+:bad pg_trickle.consistency = sometimes) AS SELECT 1;
+:bad pg_trickle.consistency) AS SELECT 1;
 :bad pg_trickle.settings = 'search_path=evil') AS SELECT 1;
 :bad pg_trickle.settings = 'TimeZone=Nowhere') AS SELECT 1;
 :bad pg_trickle.schedule = '1s', "pg_trickle.schedule" = '2s') AS SELECT 1;
@@ -97,6 +99,37 @@ CREATE MATERIALIZED VIEW ranked WITH (pg_trickle.incremental) AS SELECT id, rank
 CREATE MATERIALIZED VIEW full_ranked WITH (pg_trickle.incremental, pg_trickle.refresh_mode = 'Full') AS SELECT id, amount FROM orders;
 SELECT * FROM pgtrickle.explain_refresh_mode('ranked');
 SELECT * FROM pgtrickle.explain_refresh_mode('full_ranked');
+
+-- A view with snapshot consistency: its owner may refresh what it reads; it is refreshed by hand with what it reads, and not
+-- when that is over.
+CREATE MATERIALIZED VIEW below WITH (pg_trickle.incremental) AS SELECT count(*) AS n FROM orders;
+GRANT SELECT ON below TO PUBLIC;
+CREATE ROLE reader_of_below;
+GRANT CREATE ON SCHEMA public TO reader_of_below;
+SET ROLE reader_of_below;
+CREATE MATERIALIZED VIEW above WITH (pg_trickle.incremental, pg_trickle.consistency = 'Snapshot') AS SELECT n FROM below;
+CREATE MATERIALIZED VIEW above WITH (pg_trickle.incremental) AS SELECT n FROM below;
+ALTER MATERIALIZED VIEW above SET (pg_trickle.consistency = snapshot);
+RESET ROLE;
+GRANT MAINTAIN ON below TO reader_of_below;
+SET ROLE reader_of_below;
+ALTER MATERIALIZED VIEW above SET (pg_trickle.consistency = snapshot);
+RESET ROLE;
+SELECT reloptions FROM pg_class WHERE relname = 'above';
+INSERT INTO orders VALUES (100, 'done', 1);
+REFRESH MATERIALIZED VIEW below;
+SELECT below.n = above.n AS level FROM below, above;
+BEGIN;
+INSERT INTO orders VALUES (101, 'done', 1);
+ALTER MATERIALIZED VIEW above SET (pg_trickle.consistency = schedule);
+REFRESH MATERIALIZED VIEW below;
+SELECT below.n = above.n AS level FROM below, above;
+ROLLBACK;
+SELECT below.n = above.n AS level FROM below, above;
+DROP MATERIALIZED VIEW below CASCADE;
+REVOKE CREATE ON SCHEMA public FROM reader_of_below;
+DROP ROLE reader_of_below;
+DELETE FROM orders WHERE id = 100;
 
 -- In functions, in other schemas, in one transaction with its source.
 CREATE SCHEMA "Sales Data";

@@ -103,6 +103,7 @@ fn names_incremental(changes: &[OptionChange]) -> bool {
 /// A view with rows is compared with its query at once; one without stays so.
 fn adopt(view: pg_sys::Oid, stored: Stored) {
     registration::adopt(view, stored);
+    registration::warn_of_callers(view);
     if names::is_populated(view) {
         registration::attach(view);
         refresh::refresh(view, Initiator::Initial);
@@ -112,6 +113,11 @@ fn adopt(view: pg_sys::Oid, stored: Stored) {
 
 fn follow(view: pg_sys::Oid, old: &Options, new: &Stored) {
     new.write(view);
+    if old.consistency != new.options().consistency {
+        registration::require_permission(view, new);
+        // It may be behind what it reads.
+        wakeup::touch(view);
+    }
     if old.refresh_mode != new.options().refresh_mode {
         registration::resync(view);
     }

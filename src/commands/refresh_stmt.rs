@@ -20,7 +20,10 @@ pub fn before(call: &Call) -> Verdict {
     if statement.no_data() {
         return Verdict::Core(None, Box::new(move |_| unpopulate(view)));
     }
-    let outcome = call.with_events(view, || refresh(&statement, view));
+    // Inside a statement that is changing what it would read there is nothing to be done.
+    let passes_over = call.is_nested() && refresh::passes_over(view);
+    let work = || if passes_over { Outcome::nothing() } else { refresh(&statement, view) };
+    let outcome = call.with_events(view, work);
     call.complete(pg_sys::CommandTag::CMDTAG_REFRESH_MATERIALIZED_VIEW, outcome.rows());
     Verdict::Done
 }

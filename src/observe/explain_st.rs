@@ -65,7 +65,10 @@ fn described(row: &StreamTable) -> Properties {
         ("operator", Some(operator(&circuit))),
         ("key", circuit.key.as_ref().map(|key| columns(row.relid, key))),
         ("frontier", row.frontier.as_deref().map(|frontier| Frontier::stored(frontier).to_text())),
-        ("last_error", row.last_error.clone().filter(|_| privilege::may_maintain(row.relid))),
+        (
+            "last_error",
+            row.last_error.clone().filter(|_| privilege::may_maintain(row.relid, privilege::current_user())),
+        ),
         ("pinned_settings", Some(row.pinned.join("; ")).filter(|_| circuit.settings_dependent)),
     ];
     properties.extend(sources(row));

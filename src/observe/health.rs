@@ -6,7 +6,8 @@ use crate::error::{cannot_happen, error};
 use crate::pg::shared;
 use crate::{settings, wakeup};
 use pgrx::datum::TimestampWithTimeZone;
-use pgrx::{PgSqlErrorCode, pg_extern, pg_sys};
+use pgrx::iter::TableIterator;
+use pgrx::{PgSqlErrorCode, name, pg_extern, pg_sys};
 
 /// A time of the server as SQL has it.
 pub fn timestamp(time: pg_sys::TimestampTz) -> TimestampWithTimeZone {
@@ -27,6 +28,21 @@ fn overdue_since() -> Option<TimestampWithTimeZone> {
     settings::require_preloaded();
     let place = shared::area().and_then(wakeup::own).filter(|place| place.scheduler.pid().is_some());
     place.and_then(shared::Database::overdue).map(timestamp)
+}
+
+/// Where processes have run out: since when this database waits for a scheduler (NULL: it has one, or nothing to do), and how
+/// many databases take turns in how many places. No row: there is room for all.
+#[pg_extern]
+#[allow(clippy::type_complexity)]
+fn rotation()
+-> TableIterator<'static, (name!(waiting, Option<TimestampWithTimeZone>), name!(databases, i32), name!(places, i32))> {
+    settings::require_preloaded();
+    let row = |(databases, places)| {
+        let waiting = shared::area().and_then(wakeup::own).and_then(shared::Database::waiting);
+        (waiting.map(timestamp), databases as i32, places as i32)
+    };
+    let rotation = shared::area().and_then(|shared| shared.rotation());
+    TableIterator::new(rotation.map(row))
 }
 
 /// How many bytes the change buffer of a source of that size may have.

@@ -341,6 +341,15 @@ pub fn schema_of(relation: pg_sys::Oid) -> pg_sys::Oid {
     unsafe { pg_sys::get_rel_namespace(relation) }
 }
 
+/// The name of a relation's schema, as it is.
+pub fn schema_name(relation: pg_sys::Oid) -> String {
+    // SAFETY: a syscache look-up that returns a palloc'd string or null.
+    unsafe {
+        let name = pg_sys::get_namespace_name(schema_of(relation));
+        found((!name.is_null()).then(|| string(name)), "schema of relation", relation)
+    }
+}
+
 /// Catalogs, toast tables and the information schema: changed by the server, not by statements.
 pub fn is_server_relation(relation: pg_sys::Oid) -> bool {
     let toast = |form: &pg_sys::FormData_pg_class| form.relnamespace.to_u32() == pg_sys::PG_TOAST_NAMESPACE;

@@ -11,12 +11,12 @@ pub fn may_trigger(relid: pg_sys::Oid, role: pg_sys::Oid) -> bool {
     }
 }
 
-/// The current user may refresh the view.
-pub fn may_maintain(relid: pg_sys::Oid) -> bool {
+/// `role` may refresh the view.
+pub fn may_maintain(relid: pg_sys::Oid, role: pg_sys::Oid) -> bool {
     // SAFETY: a catalog look-up.
     unsafe {
         let maintain = pg_sys::ACL_MAINTAIN as pg_sys::AclMode;
-        pg_sys::pg_class_aclcheck(relid, pg_sys::GetUserId(), maintain) == pg_sys::AclResult::ACLCHECK_OK
+        pg_sys::pg_class_aclcheck(relid, role, maintain) == pg_sys::AclResult::ACLCHECK_OK
     }
 }
 
@@ -27,6 +27,11 @@ pub fn owns_extension(name: &str, role: pg_sys::Oid) -> bool {
         let extension = pg_sys::get_extension_oid(cstring(name), true);
         extension != pg_sys::InvalidOid && pg_sys::object_ownercheck(pg_sys::ExtensionRelationId, extension, role)
     }
+}
+
+pub fn current_user() -> pg_sys::Oid {
+    // SAFETY: this backend's own state.
+    unsafe { pg_sys::GetUserId() }
 }
 
 /// The current user may act as `role`.

@@ -55,9 +55,30 @@ pub struct Database {
     noted: [AtomicI64; WORDS],
     /// Since when the view is due that waits for longest for a worker; 0: none does.
     overdue: AtomicI64,
+    /// The scheduler's part in the rotation.
+    pub turn: Turn,
     /// Signalled when views were refreshed. The server changes it, in any process, under a lock inside it; no reference to
     /// what is in the cell is ever made.
     refreshed: UnsafeCell<pg_sys::ConditionVariable>,
+}
+
+/// A database's part in the rotation of schedulers, which there is when processes run out.
+#[repr(C)]
+pub struct Turn {
+    /// When its scheduler came.
+    came: AtomicI64,
+    /// Since when it has had none for want of a process; 0: it has one, or needs none.
+    waiting: AtomicI64,
+    /// When there is something to do, as its last scheduler has said; i64::MAX: when something changes.
+    resume: AtomicI64,
+    /// What that one knew of the catalog (`generation`).
+    known: AtomicU64,
+    /// The scheduler has nothing to do now.
+    pub idle: AtomicBool,
+    /// When the launcher asked it to go; 0: it did not.
+    asked: AtomicI64,
+    /// It did, and said when it would have something to do.
+    gone: AtomicBool,
 }
 
 /// State of a refresh worker's place.
@@ -119,6 +140,11 @@ struct Header {
     databases_changed: AtomicBool,
     /// The server's configuration says that nothing is refreshed by schedule.
     disabled: AtomicBool,
+    /// A worker could not be started.
+    starved: AtomicBool,
+    /// How many schedulers there may be, of how many that are wanted; 0: there is room for all.
+    places: AtomicU32,
+    sharing: AtomicU32,
     lock: AtomicPtr<pg_sys::LWLock>,
     workers: u32,
     processes: u32,
@@ -256,6 +282,22 @@ impl Shared {
         self.header.disabled.swap(disabled, SeqCst) != disabled
     }
 
+    /// A worker could not be started for want of a process.
+    pub fn starved(&self) -> &'static AtomicBool {
+        &self.header.starved
+    }
+
+    /// How many databases share how many places for schedulers. None: there is room for all.
+    pub fn rotation(&self) -> Option<(u32, u32)> {
+        let places = self.header.places.load(SeqCst);
+        (places > 0).then(|| (self.header.sharing.load(SeqCst), places))
+    }
+
+    pub fn set_rotation(&self, databases: usize, places: Option<usize>) {
+        self.header.sharing.store(databases as u32, SeqCst);
+        self.header.places.store(places.unwrap_or(0) as u32, SeqCst);
+    }
+
     /// Runs `work` while no other process takes or leaves a place. `work` must not raise. Raises nothing itself: it runs in
     /// the middle of a commit.
     pub fn locked<R>(&self, work: impl FnOnce() -> R) -> R {
@@ -327,6 +369,63 @@ impl Database {
     /// As `take_noted`, which is still to come.
     pub fn noted(&self, word: usize) -> Option<pg_sys::TimestampTz> {
         Some(self.noted[word].load(SeqCst)).filter(|noted| *noted != 0)
+    }
+
+    /// Its scheduler is there.
+    pub fn begin_turn(&self) {
+        let turn = &self.turn;
+        turn.came.store(clock::now(), SeqCst);
+        turn.waiting.store(0, SeqCst);
+        turn.idle.store(false, SeqCst);
+        turn.asked.store(0, SeqCst);
+        turn.gone.store(false, SeqCst);
+    }
+
+    /// Its scheduler gives way. It knows the catalog of that generation, and will have something to do then.
+    pub fn end_turn(&self, known: Option<u64>, resume: pg_sys::TimestampTz) {
+        self.turn.known.store(known.unwrap_or(u64::MAX), SeqCst);
+        self.turn.resume.store(resume, SeqCst);
+        self.turn.gone.store(true, SeqCst);
+    }
+
+    /// Asks its scheduler to give way.
+    pub fn ask(&self, now: pg_sys::TimestampTz) {
+        self.turn.asked.store(now, SeqCst);
+        self.scheduler.wake();
+    }
+
+    pub fn asked(&self) -> Option<pg_sys::TimestampTz> {
+        Some(self.turn.asked.load(SeqCst)).filter(|at| *at != 0)
+    }
+
+    pub fn came(&self) -> pg_sys::TimestampTz {
+        self.turn.came.load(SeqCst)
+    }
+
+    /// When it needs a scheduler that has none: a time that has passed if there is something to do, or nobody knows.
+    pub fn resumes(&self) -> pg_sys::TimestampTz {
+        let noted = || self.noted.iter().any(|noted| noted.load(SeqCst) != 0);
+        let news =
+            self.turn.known.load(SeqCst) != self.generation.load(SeqCst) || self.everything.load(SeqCst) || noted();
+        if news || !self.turn.gone.load(SeqCst) { 0 } else { self.turn.resume.load(SeqCst) }
+    }
+
+    /// Since when it has had no scheduler for want of a process.
+    pub fn waiting(&self) -> Option<pg_sys::TimestampTz> {
+        Some(self.turn.waiting.load(SeqCst)).filter(|since| *since != 0)
+    }
+
+    /// The first time counts.
+    pub fn set_waiting(&self, since: Option<pg_sys::TimestampTz>) {
+        match since {
+            None => self.turn.waiting.store(0, SeqCst),
+            Some(since) => drop(self.turn.waiting.compare_exchange(0, since, SeqCst, SeqCst)),
+        }
+    }
+
+    /// A scheduler is there, or will be.
+    pub fn is_scheduled(&self) -> bool {
+        self.scheduler.pid().is_some() || self.wanted.load(SeqCst)
     }
 
     pub fn set_overdue(&self, since: Option<pg_sys::TimestampTz>) {

@@ -50,6 +50,11 @@ impl Call {
         unsafe { (*(*self.pstmt).utilityStmt).type_ }
     }
 
+    /// It runs inside another statement, of a function or a trigger say.
+    pub fn is_nested(&self) -> bool {
+        self.context != pg_sys::ProcessUtilityContext::PROCESS_UTILITY_TOPLEVEL
+    }
+
     /// The statement's parse tree. For reading: it may be a cached plan's.
     pub(super) fn tree<T>(&self) -> *mut T {
         // SAFETY: as in `tag`; the caller has looked at the tag.

@@ -58,6 +58,10 @@ pub fn refuse_if_in_use(entry: &Entry) {
 /// While it lives, this session refreshes.
 pub struct Turn(());
 
+pub fn is_under_way() -> bool {
+    UNDER_WAY.get()
+}
+
 /// A function in a view's query may call for a refresh while one is under way, of the same view perhaps, whose
 /// contents would be computed twice. Refused.
 pub fn take_turn() -> Turn {

@@ -3,7 +3,7 @@
 //! Refreshing a view first refreshes every stale upstream stream table, in topological order, in the same transaction
 //! at the same snapshot: diamonds agree, and the view equals its query expanded down to base tables (promise 1).
 //!
-//! 1. [`wave`]: collect the view's ancestors, lock them against other refreshes, lock the sources.
+//! 1. [`wave`]: collect the view's ancestors and the views with snapshot consistency that rest on any of them, lock them against other refreshes, lock the sources.
 //! 2. Take one snapshot, after the locks, so that no change can fall between.
 //! 3. [`step`]: per view, as its owner: find what it holds and what is pending, choose delta or recompute, run the plan,
 //!    move the frontier.
@@ -17,6 +17,7 @@ mod decide;
 mod entrance;
 mod entry;
 mod explain;
+mod midway;
 mod pending;
 mod perform;
 mod preview;
@@ -27,6 +28,7 @@ mod wave;
 
 pub use entrance::{lock_level, prepare};
 pub use explain::explain;
+pub use midway::passes_over;
 
 use crate::capture;
 use crate::catalog::stream_table::{self, Status};
@@ -100,6 +102,11 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// Of a refresh that had nothing to do.
+    pub fn nothing() -> Self {
+        Self::new(Action::NoData, Counters::default())
+    }
+
     fn new(action: Action, counters: Counters) -> Self {
         let Counters { inserted, updated, deleted } = counters;
         Self { action, inserted, updated, deleted, reason: None }
@@ -146,7 +153,8 @@ impl Step {
     }
 }
 
-/// Refreshes `view` and its stale ancestors in the current transaction; returns what happened to `view` itself.
+/// Refreshes `view`, its stale ancestors and the views with snapshot consistency that rest on any of them in the current
+/// transaction; returns what happened to `view` itself.
 ///
 /// The caller has checked that the user may refresh it.
 pub fn refresh(view: pg_sys::Oid, initiator: Initiator) -> Outcome {
@@ -158,10 +166,12 @@ pub fn refresh(view: pg_sys::Oid, initiator: Initiator) -> Outcome {
     wave.iter().filter(|member| member.row.status == Status::Suspended).for_each(say_suspended);
     let refreshed = run(&wave, Some(view), None);
     record(&refreshed, initiator, &[]);
-    refreshed.steps.into_iter().next_back().expect("a wave ends with the view itself").outcome
+    let own = refreshed.steps.into_iter().find(|step| step.view == view);
+    own.expect("the wave has the view itself").outcome
 }
 
-/// Refreshes these views, populated ones, and all they read, as the scheduler wants it. None, with nothing done: one of
+/// Refreshes these views, populated ones, all they read and all with snapshot consistency that rest on any of them, as the
+/// scheduler wants it. None, with nothing done: one of
 /// them, or the extension, is not what it was.
 pub fn scheduled(due: &[Due]) -> Option<Refreshed> {
     let _shown = progress::begin(Initiator::Scheduler);
@@ -223,7 +233,7 @@ fn asked(view: pg_sys::Oid, target: Option<pg_sys::Oid>) -> Asked {
     match target {
         None => Asked::BySchedule,
         Some(target) if target == view => Asked::ByName,
-        Some(_) => Asked::ForReader,
+        Some(_) => Asked::InCompany,
     }
 }
 

@@ -16,8 +16,8 @@ pub struct Scope<'a> {
 pub enum Asked {
     /// A user named it.
     ByName,
-    /// A user named a view that reads it.
-    ForReader,
+    /// A user named a view that it is refreshed with.
+    InCompany,
     BySchedule,
 }
 

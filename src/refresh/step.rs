@@ -12,7 +12,7 @@ use crate::capture;
 use crate::capture::frontier::Frontier;
 use crate::catalog::recompute_reason::RecomputeReason;
 use crate::catalog::{moved, stream_table};
-use crate::exec::apply::{ApplyIndex, Counters};
+use crate::exec::apply::ApplyIndex;
 use crate::identity::{AsOwner, as_owner_with};
 use crate::pg::snapshot::{self, WaveSnapshot};
 use crate::plan::cache::Entry;
@@ -47,7 +47,7 @@ fn refresh(member: &Member, scope: Scope, taken: pg_sys::TimestampTz, probe: Opt
     let (work, pending) = decide::work(&contents, &entry, row, scope);
     let unreadable = pending.as_ref().and_then(|pending| pending.unreadable);
     if matches!(work, Work::Nothing) {
-        return Outcome::new(Action::NoData, Counters::default());
+        return Outcome::nothing();
     }
     // Of a recompute as well: where its buffers begin is part of the frontier.
     let pending = pending.or_else(|| row.captured.then(|| PendingChanges::since(&new, &entry, scope.snapshot)));

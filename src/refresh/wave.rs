@@ -40,16 +40,17 @@ impl Member {
     }
 }
 
-/// Locks views and their ancestors for refreshing and returns them in topological order; of a single view, that is last.
+/// Locks views for refreshing, with their ancestors and the views with snapshot consistency that rest on any of them, and
+/// returns them in topological order.
 pub fn lock(views: &[pg_sys::Oid]) -> Vec<Member> {
     loop {
-        let mut depths = HashMap::new();
-        for &view in views {
-            visit(view, &mut depths);
-        }
-        let mut order: Vec<_> = depths.into_iter().map(|(oid, depth)| (depth, oid)).collect();
-        order.sort_unstable_by_key(|&(depth, oid)| (depth, oid.to_u32()));
+        let order = collect(views);
         lock_all(order.iter().map(|&(_, oid)| oid));
+        // A view may have been populated while we waited for the refresh that did it.
+        if !followers(order.iter().map(|&(_, oid)| oid)).is_empty() {
+            order.iter().for_each(|&(_, oid)| refresh_lock::give_back(oid));
+            continue;
+        }
         let members: Vec<_> = order.iter().map(|&(_, view)| member(view)).collect();
         for member in &members {
             progress::locking(member.view);
@@ -62,6 +63,29 @@ pub fn lock(views: &[pg_sys::Oid]) -> Vec<Member> {
         }
         return members;
     }
+}
+
+/// All that is refreshed with these views, by depth.
+fn collect(views: &[pg_sys::Oid]) -> Vec<(usize, pg_sys::Oid)> {
+    let mut depths = HashMap::new();
+    let mut more = views.to_vec();
+    while !more.is_empty() {
+        more.iter().for_each(|&view| visit(view, &mut depths));
+        more = followers(depths.keys().copied());
+        more.retain(|&view| {
+            // Whoever is dropping it is waited for.
+            progress::locking(view);
+            names::lock(view, pg_sys::RowExclusiveLock);
+            stream_table::exists(view)
+        });
+    }
+    let mut order: Vec<_> = depths.into_iter().map(|(oid, depth)| (depth, oid)).collect();
+    order.sort_unstable_by_key(|&(depth, oid)| (depth, oid.to_u32()));
+    order
+}
+
+fn followers(views: impl Iterator<Item = pg_sys::Oid>) -> Vec<pg_sys::Oid> {
+    registration::followers(&views.map(pg_sys::Oid::to_u32).collect())
 }
 
 fn member(view: pg_sys::Oid) -> Member {

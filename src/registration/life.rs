@@ -8,7 +8,7 @@
 //! A view without rows costs its sources nothing: capture starts with the first population.
 
 use super::options::{Options, RefreshMode, Stored};
-use super::{pinned, refusal};
+use super::{company, pinned, refusal};
 use crate::capture;
 use crate::catalog::STREAM_TABLE;
 use crate::catalog::dependency::{self, Dependency};
@@ -50,6 +50,7 @@ fn remember(view: pg_sys::Oid, mut stored: Stored, check: fn(&Circuit)) {
     if circuit.settings_dependent {
         stored.set("settings", &pinned::encode(&settings));
     }
+    company::require_permission(view, &stored);
     stored.write(view);
 }
 

@@ -29,6 +29,15 @@ impl RefreshMode {
     }
 }
 
+/// How a view stands to the stream tables it reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Consistency {
+    /// It may lag behind them, as its schedule says.
+    Schedule,
+    /// It is refreshed whenever one of them is, in the same transaction.
+    Snapshot,
+}
+
 /// Our options in force on a view.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -36,6 +45,7 @@ pub struct Options {
     pub schedule: String,
     pub refresh_mode: RefreshMode,
     pub cdc_mode: String,
+    pub consistency: Consistency,
     /// Scheduled refreshes that change rows are told to those who listen.
     pub notify: bool,
     /// Settings to pin, as a dump carries them.
@@ -124,6 +134,10 @@ impl Stored {
                 _ => RefreshMode::Auto,
             },
             cdc_mode: self.get("cdc_mode").unwrap_or("auto").to_owned(),
+            consistency: match self.get("consistency") {
+                Some("snapshot") => Consistency::Snapshot,
+                _ => Consistency::Schedule,
+            },
             notify: self.get("notify") == Some("true"),
             settings: self
                 .get("settings")
@@ -150,7 +164,7 @@ fn split_ours(option: &str) -> Option<(String, String)> {
     Some((name.to_owned(), value.to_owned()))
 }
 
-const NAMES: &[&str] = &["incremental", "schedule", "refresh_mode", "cdc_mode", "notify", "settings"];
+const NAMES: &[&str] = &["incremental", "schedule", "refresh_mode", "cdc_mode", "consistency", "notify", "settings"];
 
 fn require_known(name: &str) -> Result<(), Report> {
     if NAMES.contains(&name) {
@@ -170,6 +184,7 @@ pub fn checked(name: &str, value: Option<&str>) -> Result<String, Report> {
         ("schedule", Some(value)) => schedule(value),
         ("refresh_mode", Some(value)) => refresh_mode(value),
         ("cdc_mode", Some(value)) => cdc_mode(value),
+        ("consistency", Some(value)) => consistency(value),
         (_, Some(value)) => settings(value),
     }
 }
@@ -181,12 +196,14 @@ fn invalid(name: &str, value: &str, detail: impl Into<String>, hint: &str) -> Re
 
 const MODES: &str = "Values are AUTO, DIFFERENTIAL and FULL.";
 const CDC_MODES: &str = "Values are auto and trigger.";
+const CONSISTENCIES: &str = "Values are schedule and snapshot.";
 
 fn hint_of(name: &str) -> &'static str {
     match name {
         "schedule" => spec::HINT,
         "refresh_mode" => MODES,
         "cdc_mode" => CDC_MODES,
+        "consistency" => CONSISTENCIES,
         _ => pinned::HINT,
     }
 }
@@ -225,6 +242,14 @@ fn cdc_mode(value: &str) -> Result<String, Report> {
             .detail("Changes are captured by triggers.")
             .hint("Use auto or trigger.")),
         _ => Err(invalid("cdc_mode", value, format!("\"{value}\" is not a capture mode."), CDC_MODES)),
+    }
+}
+
+fn consistency(value: &str) -> Result<String, Report> {
+    let consistency = value.to_ascii_lowercase();
+    match consistency.as_str() {
+        "schedule" | "snapshot" => Ok(consistency),
+        _ => Err(invalid("consistency", value, format!("\"{value}\" is not a kind of consistency."), CONSISTENCIES)),
     }
 }
 

@@ -6,7 +6,7 @@ use crate::catalog::{self, control, dependency, history};
 use crate::circuit;
 use crate::error::cannot_happen;
 use crate::pg::{clock, names};
-use crate::registration::options::Stored;
+use crate::registration::options::{Consistency, Stored};
 use crate::registration::refusal;
 use crate::schedule::graph::{Graph, Node};
 use crate::schedule::recompute::{self, Recomputes, Work};
@@ -68,8 +68,9 @@ pub fn read() -> Option<Picture> {
     }
     let mut picture = Picture { paused: control::paused(), ..Picture::default() };
     for row in stream_table::all() {
-        let text = Stored::read(row.relid).options().schedule;
-        let schedule = spec::parse(&text).unwrap_or_else(|_| cannot_happen("a stored schedule is malformed"));
+        let options = Stored::read(row.relid).options();
+        let schedule =
+            spec::parse(&options.schedule).unwrap_or_else(|_| cannot_happen("a stored schedule is malformed"));
         let view = row.relid.to_u32();
         // A view may read no relation at all.
         let sources = sources.remove(&view).unwrap_or_default();
@@ -80,7 +81,8 @@ pub fn read() -> Option<Picture> {
         let owner = names::try_owner(row.relid).unwrap_or(pg_sys::InvalidOid).to_u32();
         let reason = row.downgrade_reason.as_deref().map(refusal::code);
         let varies = reason.is_some_and(circuit::varies);
-        picture.nodes.push(Node { view, owner, schedule, sources, captured: row.captured, varies });
+        let snapshot = options.consistency == Consistency::Snapshot;
+        picture.nodes.push(Node { view, owner, schedule, sources, captured: row.captured, varies, snapshot });
     }
     Some(picture)
 }

@@ -12,8 +12,9 @@
 
 use crate::pg;
 use crate::pg::process::{self, Description, Handle, Progress};
-use crate::pg::shared::{self, Database, Shared};
+use crate::pg::shared::{self, Database, Shared, Worker};
 use crate::pg::{clock, database, xact};
+use crate::schedule::rotation::{self, Place, Room, State};
 use crate::schedule::{SECOND, Time};
 use crate::{settings, wakeup};
 use hashbrown::HashMap;
@@ -42,7 +43,7 @@ const AT_ONCE: usize = 2;
 /// A scheduler that has ended so often in a row within so short a time waits that long before it is started again.
 const QUICK: u32 = 3;
 const RESTART: i64 = SECOND;
-const EXHAUSTED: i64 = 5 * SECOND;
+const EXHAUSTED: i64 = SECOND / 5;
 
 struct Launcher {
     shared: Shared,
@@ -52,6 +53,7 @@ struct Launcher {
     handles: HashMap<u32, Handle>,
     /// When a scheduler was started last, and how often in quick succession.
     started: HashMap<u32, (Time, u32)>,
+    room: Room,
     /// There was no place for a process; nothing is tried before.
     exhausted: Option<Time>,
 }
@@ -72,6 +74,7 @@ fn main(_: u32) {
         unknown: VecDeque::new(),
         handles: HashMap::new(),
         started: HashMap::new(),
+        room: Room::default(),
         exhausted: None,
     };
     shared.databases_changed().store(true, SeqCst);
@@ -84,7 +87,12 @@ fn main(_: u32) {
             launcher.known.clear();
             shared.databases_changed().store(true, SeqCst);
         }
-        let pause = if enabled { launcher.work() } else { None };
+        let pause = if enabled {
+            launcher.work()
+        } else {
+            shared.set_rotation(0, None);
+            None
+        };
         process::wait(pause, c"PgTrickleLauncher");
     }
 }
@@ -97,24 +105,76 @@ impl Launcher {
         }
         self.handles.retain(|_, handle| handle.progress() != Progress::Ended);
         let now = clock::now();
-        let mut later = Vec::new();
-        for place in self.shared.databases {
-            let oid = place.oid.load(SeqCst);
-            if oid == 0 || !missing(place) || self.handles.contains_key(&oid) {
+        if self.shared.starved().swap(false, SeqCst) {
+            self.room.starved(self.ours(), now);
+        }
+        let (places, mut later) = self.places(now);
+        later.extend(self.room.look(places.len(), now));
+        let plan = rotation::plan(&places, self.room.limit(), now);
+        plan.give_way.iter().filter_map(|oid| wakeup::find(self.shared, *oid)).for_each(|place| place.ask(now));
+        for oid in plan.start {
+            let looked_at = self.unknown.contains(&oid);
+            if looked_at && self.handles_starting() >= AT_ONCE {
                 continue;
             }
-            let quick = self.started.get(&oid).filter(|(_, times)| *times >= QUICK);
-            match quick.map(|(at, _)| at + RESTART).filter(|at| *at > now) {
-                Some(at) => later.push(at),
-                None => self.start(oid, now),
+            if self.exhausted.is_none_or(|at| at <= now) && self.start(oid, now) {
+                self.unknown.retain(|unknown| *unknown != oid);
             }
         }
-        while self.handles_starting() < AT_ONCE && self.exhausted.is_none_or(|at| at <= now) {
-            let Some(oid) = self.unknown.pop_front() else { break };
-            self.start(oid, now);
-        }
+        self.tell(&places, now);
+        later.extend(plan.next);
         later.extend(self.exhausted.filter(|at| *at > now));
         later.into_iter().min().map(|at| Duration::from_micros((at - now).max(0) as u64))
+    }
+
+    /// The databases that have a scheduler, want one or have not been looked at, and when there may be more.
+    fn places(&self, now: Time) -> (Vec<Place>, Vec<Time>) {
+        let (mut places, mut later) = (Vec::new(), Vec::new());
+        for place in self.shared.databases {
+            let database = place.oid.load(SeqCst);
+            if database == 0 || self.unknown.contains(&database) {
+                continue;
+            }
+            if self.handles.contains_key(&database) || place.scheduler.pid().is_some() {
+                let (idle, asked) = (place.turn.idle.load(SeqCst), place.asked());
+                // One that has been started may not have come yet.
+                let since = if place.scheduler.pid().is_some() { place.came() } else { now };
+                places.push(Place { database, state: State::Running { since, idle, asked } });
+                continue;
+            }
+            if !missing(place) {
+                continue;
+            }
+            let quick = self.started.get(&database).filter(|(_, times)| *times >= QUICK);
+            if let Some(at) = quick.map(|(at, _)| at + RESTART).filter(|at| *at > now) {
+                later.push(at);
+                continue;
+            }
+            let resumes = place.resumes();
+            later.extend(Some(resumes).filter(|at| *at > now && *at < Time::MAX));
+            let since = place.waiting().unwrap_or(now);
+            places.push(Place { database, state: State::Waiting { since, needed: resumes <= now } });
+        }
+        let unknown = self.unknown.iter().filter(|oid| !self.handles.contains_key(*oid));
+        places.extend(unknown.map(|oid| Place { database: *oid, state: State::Waiting { since: 0, needed: true } }));
+        (places, later)
+    }
+
+    /// Notes for everybody who waits, and how many share how many places.
+    fn tell(&self, places: &[Place], now: Time) {
+        for Place { database, state } in places {
+            let Some(place) = wakeup::find(self.shared, *database) else { continue };
+            let waits = matches!(state, State::Waiting { needed: true, .. }) && !self.handles.contains_key(database);
+            place.set_waiting(waits.then_some(now));
+        }
+        self.shared.set_rotation(places.len(), self.room.limit());
+    }
+
+    /// How many processes we have.
+    fn ours(&self) -> usize {
+        let workers = self.shared.workers.iter().map(Worker::state).filter(|state| *state != shared::State::Free);
+        let schedulers = self.shared.databases.iter().filter(|place| place.scheduler.pid().is_some());
+        schedulers.count() + workers.count()
     }
 
     /// Reads pg_database. Those not seen before are to be looked at.
@@ -141,10 +201,8 @@ impl Launcher {
         self.handles.keys().filter(|oid| !runs(oid)).count()
     }
 
-    fn start(&mut self, oid: u32, now: Time) {
-        if self.exhausted.is_some_and(|at| at > now) {
-            return self.later(oid);
-        }
+    /// False when there was no place for a process.
+    fn start(&mut self, oid: u32, now: Time) -> bool {
         let name = format!("pg_trickle scheduler for database {oid}");
         let started = process::start(&Description {
             name: &name,
@@ -159,21 +217,18 @@ impl Launcher {
                 let times = before.map_or(1, |(_, times)| times + 1);
                 self.started.insert(oid, (now, times));
                 self.exhausted = None;
+                self.room.started();
+                true
             }
             None => {
-                // Once, until it works again.
-                if self.exhausted.is_none() {
+                // Once, until there is room for all.
+                if self.room.limit().is_none() {
                     process::warn_exhausted(&name);
                 }
+                self.room.exhausted(self.ours(), now);
                 self.exhausted = Some(now + EXHAUSTED);
-                self.later(oid);
+                false
             }
-        }
-    }
-
-    fn later(&mut self, oid: u32) {
-        if !self.unknown.contains(&oid) {
-            self.unknown.push_back(oid);
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::pg::process::{self, Description, Handle, Progress};
 use crate::pg::shared::{Assigned, Result, Shared, State, Worker};
 use crate::schedule::recompute::Work;
 use crate::schedule::retry::Class;
+use crate::schedule::rotation::LOWER;
 use crate::schedule::{SECOND, Time};
 use crate::settings;
 use hashbrown::HashMap;
@@ -36,6 +37,8 @@ pub enum Ending {
 }
 
 const EXHAUSTED: i64 = 5 * SECOND;
+/// The same where others make room.
+const SOON: i64 = SECOND / 5;
 
 pub struct Pool {
     shared: Shared,
@@ -43,11 +46,13 @@ pub struct Pool {
     tasks: HashMap<usize, Task>,
     handles: HashMap<usize, Handle>,
     exhausted: Option<Time>,
+    /// Since when no worker could be started.
+    starved: Option<Time>,
 }
 
 impl Pool {
     pub fn new(shared: Shared, database: u32) -> Self {
-        Self { shared, database, tasks: HashMap::new(), handles: HashMap::new(), exhausted: None }
+        Self { shared, database, tasks: HashMap::new(), handles: HashMap::new(), exhausted: None, starved: None }
     }
 
     fn workers(&self) -> impl Iterator<Item = (usize, &'static Worker)> + use<> {
@@ -106,6 +111,11 @@ impl Pool {
         self.tasks.values().filter(|task| task.long).count()
     }
 
+    /// No worker has a task.
+    pub fn is_quiet(&self) -> bool {
+        self.tasks.is_empty()
+    }
+
     pub fn has_idle(&self) -> bool {
         self.workers().any(|(_, worker)| worker.state() == State::Idle)
     }
@@ -113,7 +123,9 @@ impl Pool {
     /// Asks for as many workers as there are waves waiting, within limits. When to ask again, if there was no place.
     pub fn grow(&mut self, waiting: usize, now: Time) -> Option<Time> {
         let starting = self.workers().filter(|(_, worker)| worker.state() == State::Starting).count();
-        let room = settings::max_parallel_refreshes().saturating_sub(self.workers().count());
+        // Where databases take turns, each gets along with one.
+        let most = if self.shared.rotation().is_some() { 1 } else { settings::max_parallel_refreshes() };
+        let room = most.saturating_sub(self.workers().count());
         let wanted = waiting.saturating_sub(starting).min(room);
         if wanted == 0 || self.exhausted.is_some_and(|at| at > now) {
             return self.exhausted.filter(|_| wanted > 0);
@@ -124,12 +136,25 @@ impl Pool {
                 if self.exhausted.is_none() {
                     process::warn_exhausted("pg_trickle refresh worker");
                 }
-                self.exhausted = Some(now + EXHAUSTED);
+                let pause = self.starved(now);
+                self.exhausted = Some(now + pause);
                 return self.exhausted;
             }
-            self.exhausted = None;
+            (self.exhausted, self.starved) = (None, None);
         }
         None
+    }
+
+    /// No worker could be started. Tells the launcher, so that some scheduler makes room; where some do already, what ended a
+    /// moment ago may still take a place. How long to wait.
+    fn starved(&mut self, now: Time) -> i64 {
+        let since = *self.starved.get_or_insert(now);
+        let in_turns = self.shared.rotation().is_some();
+        if !in_turns || now - since >= LOWER {
+            self.shared.starved().store(true, SeqCst);
+            self.shared.launcher().wake();
+        }
+        if in_turns { SOON } else { EXHAUSTED }
     }
 
     fn start(&mut self) -> bool {

@@ -69,6 +69,7 @@ fn main(database: u32) {
 fn occupy(place: &'static Database) -> Option<&'static Database> {
     let free = place.scheduler.pid().is_none();
     if free {
+        place.begin_turn();
         place.scheduler.register();
         PLACE.set(Some(place));
     }
@@ -149,10 +150,24 @@ impl Scheduler {
             self.listen(now);
             let look = self.caretaker.work(now, LOCK_TIMEOUT);
             let next = self.work(now).into_iter().chain(look).min();
+            if self.gives_way(next) {
+                break;
+            }
             let pause = next.map(|at| Duration::from_micros((at - clock::now()).max(0) as u64));
             process::wait(pause, c"PgTrickleScheduler");
         }
         self.pool.dismiss();
+    }
+
+    /// Whether it leaves its place to another database, as the launcher has asked: what is under way is finished first. `next`
+    /// is when there is something to do.
+    fn gives_way(&self, next: Option<Time>) -> bool {
+        let leaves = self.place.asked().is_some() && self.pool.is_quiet();
+        if leaves {
+            let next = if self.place.turn.idle.load(SeqCst) { next.unwrap_or(Time::MAX) } else { Time::MIN };
+            self.place.end_turn(self.generation, next);
+        }
+        leaves
     }
 
     /// What workers report.
@@ -233,7 +248,13 @@ impl Scheduler {
     fn work(&mut self, now: Time) -> Option<Time> {
         let agenda = self.views.agenda(now);
         let mut waiting = 0;
-        for wave in &agenda.waves {
+        let idle = agenda.waves.is_empty() && self.pool.is_quiet();
+        if self.place.turn.idle.swap(idle, SeqCst) != idle && idle && self.shared.rotation().is_some() {
+            // Another may be waiting for the place.
+            self.shared.launcher().wake();
+        }
+        let leaving = self.place.asked().is_some();
+        for wave in agenda.waves.iter().filter(|_| !leaving) {
             let long = wave.cost >= LONG;
             // One worker is left for what writers change; `collect` comes by when a long wave ends.
             if long && self.pool.long_tasks() + 1 >= settings::max_parallel_refreshes().max(2) {

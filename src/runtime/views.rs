@@ -197,20 +197,35 @@ impl Views {
         if self.paused {
             return agenda;
         }
-        let well: Set = self.views.iter().map(View::is_well).collect();
+        let well: Set = (0..self.graph.len()).map(|n| self.views[n].is_well() || self.holds_up(n)).collect();
         let available = queue::available(&self.graph, &well);
-        let waiting: Set = self.views.iter().map(|view| view.waits_until() > now).collect();
+        let waiting: Set = (0..self.graph.len()).map(|n| self.waits_until(n) > now).collect();
+        let mut soon = bitvec![usize, Lsb0; 0; self.graph.len()];
         for n in (0..self.graph.len()).filter(|&n| !self.in_flight[n]) {
-            match self.due(n, &available) {
+            let due = self.due(n, &available);
+            soon.set(n, due.is_some_and(|at| self.may_go_along(n, at, now)));
+            match due {
                 Some(at) if at <= now => agenda.due.push(Due { view: n, at }),
                 at => agenda.next = agenda.next.into_iter().chain(at).min(),
             }
         }
         let costs: Vec<i64> = self.views.iter().map(|view| view.recomputes.expected(view.by_delta)).collect();
-        let states = States { available: &available, waiting: &waiting, busy: &self.in_flight, costs: &costs };
-        agenda.waves = queue::waves(&self.graph, &agenda.due, &states);
+        let resting: Set = (0..self.graph.len()).map(|n| self.rests_until(n) > now).collect();
+        agenda.waves = queue::waves(
+            &self.graph,
+            &agenda.due,
+            &States {
+                available: &available,
+                waiting: &waiting,
+                busy: &self.in_flight,
+                soon: &soon,
+                resting: &resting,
+                shortest: settings::min_schedule() * 1000,
+                costs: &costs,
+            },
+        );
         // Others may be due then, which wait with them.
-        let waits = waiting.iter_ones().map(|n| self.views[n].waits_until());
+        let waits = waiting.iter_ones().map(|n| self.waits_until(n));
         agenda.next = agenda.next.into_iter().chain(waits).min();
         agenda
     }
@@ -231,7 +246,36 @@ impl Views {
             Health::Well | Health::Failing(_) => Some(due),
             Health::Broken(until) => Some(due.max(until)),
         };
-        possible.map(|at| at.max(view.waits_until()))
+        possible.map(|at| at.max(self.waits_until(n)))
+    }
+
+    /// Whether a view that is due then goes along with what it reads already now.
+    fn may_go_along(&self, n: usize, due: Time, now: Time) -> bool {
+        freshness::soon(self.graph.cadence(n), due, settings::min_schedule() * 1000) <= now
+    }
+
+    /// It is in ERROR, and other views are not refreshed without it, as it or a view that rests on it has snapshot
+    /// consistency and rests on them too: all of them are tried again together, until the view is suspended.
+    fn holds_up(&self, n: usize) -> bool {
+        let below = self.graph.descendants(n);
+        let holds_up = |follower: usize| {
+            let mut others = minus(self.graph.ancestors(follower), below);
+            others.set(n, false);
+            self.graph.nodes()[follower].snapshot && !self.views[follower].health.is_out() && others.any()
+        };
+        matches!(self.views[n].health, Health::Broken(_)) && (holds_up(n) || below.iter_ones().any(holds_up))
+    }
+
+    /// After a failure that may not come again, or because somebody was in the way. What is out of order waits for
+    /// something else.
+    fn waits_until(&self, n: usize) -> Time {
+        let view = &self.views[n];
+        match view.health {
+            Health::Failing(until) => view.not_before.max(until),
+            Health::Broken(until) if self.holds_up(n) => view.not_before.max(until),
+            Health::Well | Health::Broken(_) => view.not_before,
+            Health::Suspended | Health::Empty => Time::MIN,
+        }
     }
 
     /// The members of a wave to be.
@@ -328,15 +372,5 @@ impl View {
 
     fn is_well(&self) -> bool {
         matches!(self.health, Health::Well | Health::Failing(_))
-    }
-
-    /// After a failure that may not come again, or because somebody was in the way. What is out of order waits for
-    /// something else.
-    fn waits_until(&self) -> Time {
-        match self.health {
-            Health::Failing(until) => self.not_before.max(until),
-            Health::Well | Health::Broken(_) => self.not_before,
-            Health::Suspended | Health::Empty => Time::MIN,
-        }
     }
 }

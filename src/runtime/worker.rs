@@ -23,6 +23,9 @@ background_process!(pgtrickle_worker, main);
 /// Nothing came for so long.
 const IDLE: i64 = 60 * SECOND;
 
+/// The same where databases take turns.
+const IDLE_IN_TURN: i64 = SECOND;
+
 /// A refresh that does not get a lock is tried later: in the queue for it, it would hold up those behind.
 const LOCK_TIMEOUT: &std::ffi::CStr = c"100ms";
 
@@ -94,7 +97,8 @@ fn serve(worker: &Worker, home: &Database) {
             continue;
         }
         let wanted = home.holds.load(SeqCst) == 0 && home.scheduler.pid().is_some() && settings::enabled();
-        let left = since + IDLE - clock::now();
+        let idle = if shared::area().is_some_and(|shared| shared.rotation().is_some()) { IDLE_IN_TURN } else { IDLE };
+        let left = since + idle - clock::now();
         if (!wanted || left <= 0) && (worker.change_state(State::Idle, State::Gone) || home.scheduler.pid().is_none()) {
             return;
         }

@@ -40,6 +40,17 @@ impl Freshness {
     }
 }
 
+/// The longest that a view is brought in before its time, in parts of its interval and at most.
+const EARLY_PART: i64 = 10;
+const EARLY: i64 = 60 * SECOND;
+
+/// From when on a view that is due at that time goes along with what it reads, if that is refreshed anyway: so the phases of
+/// views with nearly the same interval do not drift apart. A cron expression is kept to.
+pub fn soon(cadence: &Cadence, due: Time, shortest: i64) -> Time {
+    let early = cadence.every.map_or(0, |every| (every.max(shortest) / EARLY_PART).min(EARLY));
+    due.saturating_sub(early)
+}
+
 /// From when on it is late: a change has had to wait for so many times the cadence (of one second, if it is faster)
 /// beyond the time it was due. `since` is when the change was committed, `shown` the last snapshot the view shows; before
 /// `rested` it is left alone.
@@ -89,6 +100,15 @@ mod tests {
         assert_eq!(view.due(&every(1_500), 0), Some(1_500_000), "to the millisecond");
         assert_eq!(view.due(&every(1), 0), Some(SECOND));
         assert_eq!(view.due(&every(1), 5 * SECOND), Some(5 * SECOND), "min_schedule");
+    }
+
+    #[test]
+    fn a_little_early_in_company() {
+        assert_eq!(soon(&every(10_000), 100 * SECOND, 0), 99 * SECOND);
+        assert_eq!(soon(&every(10), 100 * SECOND, SECOND), 100 * SECOND - SECOND / 10);
+        assert_eq!(soon(&every(86_400_000), 100 * SECOND, 0), 40 * SECOND, "at most a minute");
+        let hourly = Cadence { crons: vec![cron::parse("@hourly").unwrap()], ..Cadence::default() };
+        assert_eq!(soon(&hourly, 3600 * SECOND, SECOND), 3600 * SECOND);
     }
 
     #[test]

@@ -6,7 +6,8 @@
 //! * `slice`: what is refreshed with a view, in one transaction at one snapshot: its ancestors, and the *mates* of all of
 //!   them. Two views are mates when they are branches of a diamond: neither reads the other, some view reads both, and
 //!   both read some relation. If one of them moved alone, a reader would find them disagree. And they have one owner: who may
-//!   read a view can make it a branch of a diamond, and a branch that fails or takes long holds up the others.
+//!   read a view can make it a branch of a diamond, and a branch that fails or takes long holds up the others. A view with
+//!   snapshot consistency is the mate of all its ancestors: it moves whenever one of them does.
 
 use super::SECOND;
 use super::cron::Cron;
@@ -33,6 +34,8 @@ pub struct Node {
     pub captured: bool,
     /// Its result may change by itself: a schedule that was set recomputes it at each tick, though it is captured.
     pub varies: bool,
+    /// It is refreshed whenever a stream table is that it rests on.
+    pub snapshot: bool,
 }
 
 /// Due whenever any of these says so.
@@ -74,6 +77,15 @@ impl Cadence {
 
     fn is_none(&self) -> bool {
         self.every.is_none() && self.crons.is_empty()
+    }
+
+    /// It comes round at least as often as the other.
+    pub fn keeps_pace_with(&self, other: &Self, shortest: i64) -> bool {
+        match (self.every, other.every) {
+            (Some(own), Some(other)) => own.max(shortest) <= other.max(shortest),
+            (None, None) => self.crons == other.crons,
+            _ => false,
+        }
     }
 
     fn join(&mut self, other: &Self) {
@@ -156,6 +168,16 @@ impl Graph {
             }
             self.cadences[n] = cadence;
         }
+        // Whenever one comes round that it rests on, so does it; and if it has been left behind, it does not wait longer.
+        for &n in order.iter().filter(|&&n| self.nodes[n].snapshot) {
+            for above in self.ancestors[n].iter_ones() {
+                let other = &self.cadences[above];
+                let by_default = self.cadences[n].by_default && other.by_default;
+                let other = other.clone();
+                self.cadences[n].join(&other);
+                self.cadences[n].by_default = by_default;
+            }
+        }
     }
 
     fn slice_up(&mut self, order: &[usize]) {
@@ -186,7 +208,8 @@ impl Graph {
         set
     }
 
-    /// Branches of diamonds, and branches of diamonds they belong to: the same number for all of a company.
+    /// Branches of diamonds, and branches of diamonds they belong to; views with snapshot consistency and what they rest on:
+    /// the same number for all of a company.
     fn mates(&self, order: &[usize]) -> Vec<usize> {
         let mut leaders: Vec<usize> = (0..self.nodes.len()).collect();
         let origins = self.origins(order);
@@ -199,6 +222,13 @@ impl Graph {
                 if apart && meet(&self.descendants[a], &self.descendants[b]) && meet(&origins[a], &origins[b]) {
                     leaders[other] = one;
                 }
+            }
+        }
+        for &n in order.iter().filter(|&&n| self.nodes[n].snapshot) {
+            let one = leader(&mut leaders, n);
+            for above in self.ancestors[n].iter_ones() {
+                let other = leader(&mut leaders, above);
+                leaders[other] = one;
             }
         }
         (0..self.nodes.len()).map(|n| leader(&mut leaders, n)).collect()
@@ -347,6 +377,7 @@ mod tests {
             sources: sources.to_vec(),
             captured: true,
             varies: false,
+            snapshot: false,
         };
         Graph::new(views.iter().map(node).collect())
     }
@@ -421,6 +452,7 @@ mod tests {
             sources: sources.to_vec(),
             captured: true,
             varies: false,
+            snapshot: false,
         };
         let g = Graph::new(views.map(node).into());
         assert_eq!(slice(&g, 10), [10, 11], "which the reader of both makes mates");
@@ -463,6 +495,51 @@ mod tests {
         assert_eq!(slice(&g, 30), [10, 11, 20, 30, 31]);
     }
 
+    /// As `graph`, where these views have snapshot consistency.
+    fn graph_with(views: &[(Oid, &str, &[Oid])], snapshot: &[Oid]) -> Graph {
+        let mut nodes = graph(views).nodes;
+        nodes.iter_mut().for_each(|node| node.snapshot = snapshot.contains(&node.view));
+        Graph::new(nodes)
+    }
+
+    #[test]
+    fn snapshot_consistency_moves_with_all_it_rests_on() {
+        let views: &[(Oid, &str, &[Oid])] =
+            &[(10, "1s", &[T]), (20, "1h", &[10]), (30, "1h", &[20, S]), (31, "1h", &[20]), (11, "1s", &[S])];
+        let g = graph_with(views, &[30]);
+        assert_eq!(slice(&g, 10), [10, 20, 30], "and what lies between; another reader may lag");
+        assert_eq!(slice(&g, 20), [10, 20, 30]);
+        assert_eq!(slice(&g, 31), [10, 20, 30, 31]);
+        assert_eq!(slice(&g, 11), [11]);
+        assert_eq!(
+            [every(&g, 30), every(&g, 20)],
+            [Some(1000), Some(3_600_000)],
+            "it comes round as often as any of them"
+        );
+        let g = graph_with(views, &[31, 30]);
+        assert_eq!(slice(&g, 10), [10, 20, 30, 31]);
+    }
+
+    #[test]
+    fn snapshot_consistency_joins_what_it_reads() {
+        let g = graph_with(&[(10, "1s", &[T]), (11, "1h", &[S]), (20, "1m", &[10, 11]), (12, "1s", &[11])], &[20]);
+        assert_eq!(slice(&g, 10), [10, 11, 20]);
+        assert_eq!(slice(&g, 12), [10, 11, 12, 20]);
+        let alone = graph_with(&[(10, "1s", &[T])], &[10]);
+        assert_eq!(slice(&alone, 10), [10], "it reads no stream table");
+    }
+
+    #[test]
+    fn pace() {
+        let every = |every: i64| Cadence { every: Some(every), ..Cadence::default() };
+        assert!(every(5).keeps_pace_with(&every(5), 0) && every(4).keeps_pace_with(&every(5), 0));
+        assert!(!every(6).keeps_pace_with(&every(5), 0) && every(6).keeps_pace_with(&every(5), 10));
+        let cron = |text: &str| Cadence { crons: vec![super::super::cron::parse(text).unwrap()], ..Cadence::default() };
+        assert!(cron("@hourly").keeps_pace_with(&cron("@hourly"), 0));
+        assert!(!cron("@hourly").keeps_pace_with(&cron("@daily"), 0));
+        assert!(!every(1).keeps_pace_with(&cron("@daily"), 0) && !cron("@daily").keeps_pace_with(&every(1), 0));
+    }
+
     #[test]
     fn cycles_are_found_with_their_path() {
         let reads: HashMap<Oid, Vec<Oid>> =
@@ -485,12 +562,20 @@ mod tests {
                 sources: vec![if n == 0 { T } else { 99 + n }],
                 captured: true,
                 varies: false,
+                snapshot: false,
             })
             .collect();
         let g = Graph::new(deep);
         assert_eq!(g.slice(49).count_ones(), 50);
-        let node =
-            |view, schedule, sources| Node { view, owner: OWNER, schedule, sources, captured: true, varies: false };
+        let node = |view, schedule, sources| Node {
+            view,
+            owner: OWNER,
+            schedule,
+            sources,
+            captured: true,
+            varies: false,
+            snapshot: false,
+        };
         let wide = (0..1000).map(|n| node(100 + n, Schedule::Calculated, vec![T]));
         let sink = node(9, spec::parse("1s").unwrap(), (100..1100).collect());
         let g = Graph::new(wide.chain([sink]).collect());

@@ -4,6 +4,11 @@
 //! not overlap, so they run side by side; the longest overdue comes first. A wave that would touch a view just being
 //! refreshed waits for that to end.
 //!
+//! The readers of what is refreshed go along if their schedule brings them round as often as the view that is due, or if
+//! they would be due within a moment: so views under the same schedule keep in step, and are refreshed less often together
+//! than they would be one after the other. What cannot be refreshed now stays behind; it does not hold up what it reads. Nor
+//! does a reader of another owner go along: who may read a view could hold it up with one that fails or takes long.
+//!
 //! Recomputes that take long are expected to (see `recompute.rs`). Such a wave is put in the queue as if it had become due so much
 //! later, so that what writers changed is brought in first; since that delay is fixed, its turn comes.
 //!
@@ -12,7 +17,8 @@
 //! time: what reads it stays as it is, the rest goes on.
 
 use super::Time;
-use super::graph::{Graph, Set, meet, unite};
+use super::graph::{Graph, Set, meet, minus, unite};
+use bitvec::prelude::*;
 use std::cmp::Reverse;
 
 /// A view and since when it is due.
@@ -26,6 +32,8 @@ pub struct Due {
 pub struct Wave {
     /// Everything that is refreshed, ancestors included.
     pub members: Set,
+    /// The views on whose account it is made up.
+    causes: Vec<usize>,
     /// Since when the longest overdue is due.
     pub at: Time,
     /// How long its recomputes are expected to take.
@@ -38,6 +46,12 @@ pub struct States<'a> {
     pub waiting: &'a Set,
     /// Being refreshed.
     pub busy: &'a Set,
+    /// Due within a moment.
+    pub soon: &'a Set,
+    /// Left alone for a while, as recomputes took long.
+    pub resting: &'a Set,
+    /// The least interval, in microseconds.
+    pub shortest: i64,
     /// How long the recompute of each is expected to take.
     pub costs: &'a [i64],
 }
@@ -49,9 +63,15 @@ pub fn waves(graph: &Graph, due: &[Due], states: &States) -> Vec<Wave> {
     due.sort_by_key(|due| (Reverse(graph.depth(due.view)), due.view));
     let mut waves: Vec<Wave> = Vec::new();
     for Due { view, at } in due {
-        let members = members(graph, view, states.available);
+        // Whatever would go along with it has gone along with the one that took it along.
+        if let Some(wave) = waves.iter_mut().find(|wave| wave.brings_about(graph, view, states)) {
+            wave.at = wave.at.min(at);
+            continue;
+        }
+        let mut members = members(graph, view, states.available);
         if !meet(&members, states.waiting) {
-            add(&mut waves, Wave { members, at, cost: 0 });
+            take_along(graph, view, &mut members, states);
+            add(&mut waves, Wave { members, causes: vec![view], at, cost: 0 });
         }
     }
     waves.retain(|wave| !meet(&wave.members, states.busy));
@@ -74,11 +94,58 @@ fn members(graph: &Graph, view: usize, available: &Set) -> Set {
     members
 }
 
+impl Wave {
+    /// Nothing more would be refreshed on account of the view.
+    fn brings_about(&self, graph: &Graph, view: usize, states: &States) -> bool {
+        let cadence = graph.cadence(view);
+        self.members[view]
+            && states.available[view]
+            && self
+                .causes
+                .iter()
+                .filter(|&&cause| of_one_owner(graph, cause, view))
+                .any(|&cause| cadence.keeps_pace_with(graph.cadence(cause), states.shortest))
+    }
+}
+
+fn of_one_owner(graph: &Graph, one: usize, other: usize) -> bool {
+    graph.nodes()[one].owner == graph.nodes()[other].owner
+}
+
+/// Adds the readers that go along with a view that is due, with what is refreshed with them.
+fn take_along(graph: &Graph, cause: usize, members: &mut Set, states: &States) {
+    let pace = graph.cadence(cause);
+    let in_step = |reader: usize| {
+        of_one_owner(graph, cause, reader)
+            && !states.resting[reader]
+            && (states.soon[reader] || graph.cadence(reader).keeps_pace_with(pace, states.shortest))
+    };
+    let mut added = members.clone();
+    while added.any() {
+        let mut below = none_of(graph);
+        added.iter_ones().for_each(|member| unite(&mut below, graph.descendants(member)));
+        below = minus(&below, members);
+        added = none_of(graph);
+        for reader in below.iter_ones().filter(|&reader| states.available[reader] && in_step(reader)) {
+            let more = minus(&self::members(graph, reader, states.available), members);
+            if !meet(&more, states.waiting) && !meet(&more, states.busy) {
+                unite(members, &more);
+                unite(&mut added, &more);
+            }
+        }
+    }
+}
+
+fn none_of(graph: &Graph) -> Set {
+    bitvec![usize, Lsb0; 0; graph.len()]
+}
+
 fn add(waves: &mut Vec<Wave>, mut new: Wave) {
     let (together, mut apart): (Vec<Wave>, Vec<Wave>) =
         waves.drain(..).partition(|wave| meet(&wave.members, &new.members));
     for wave in together {
         unite(&mut new.members, &wave.members);
+        new.causes.extend(wave.causes);
         new.at = new.at.min(wave.at);
     }
     apart.push(new);
@@ -104,8 +171,7 @@ pub fn available(graph: &Graph, well: &Set) -> Set {
 mod tests {
     use super::*;
     use crate::schedule::graph::Node;
-    use crate::schedule::spec::Schedule;
-    use bitvec::prelude::*;
+    use crate::schedule::spec::{self, Schedule};
 
     fn graph(views: &[&[u32]]) -> Graph {
         let node = |(n, sources): (usize, &&[u32])| Node {
@@ -115,6 +181,7 @@ mod tests {
             sources: sources.to_vec(),
             captured: true,
             varies: false,
+            snapshot: false,
         };
         Graph::new(views.iter().enumerate().map(node).collect())
     }
@@ -124,7 +191,7 @@ mod tests {
     }
 
     fn none(graph: &Graph) -> Set {
-        bitvec![usize, Lsb0; 0; graph.len()]
+        none_of(graph)
     }
 
     fn without(graph: &Graph, view: usize) -> Set {
@@ -138,7 +205,9 @@ mod tests {
     }
 
     fn waves(graph: &Graph, due: &[Due], available: &Set, waiting: &Set, busy: &Set) -> Vec<Wave> {
-        super::waves(graph, due, &States { available, waiting, busy, costs: &vec![0; graph.len()] })
+        let none = none(graph);
+        let costs = &vec![0; graph.len()];
+        super::waves(graph, due, &States { available, waiting, busy, soon: &none, resting: &none, shortest: 0, costs })
     }
 
     fn members(waves: &[Wave]) -> Vec<Vec<usize>> {
@@ -165,7 +234,9 @@ mod tests {
         // View 1 is recomputed, view 2 reads it; views 0 and 3 have deltas.
         let g = graph(&[&[1], &[2], &[101], &[3]]);
         let (available, none) = (all(&g), none(&g));
-        let states = States { available: &available, waiting: &none, busy: &none, costs: &[0, 60, 0, 0] };
+        let (waiting, busy, soon, resting) = (&none, &none, &none, &none);
+        let costs = &[0, 60, 0, 0];
+        let states = States { available: &available, waiting, busy, soon, resting, shortest: 0, costs };
         let waves = super::waves(&g, &due(&[(0, 30), (1, 20), (2, 10), (3, 100)]), &states);
         assert_eq!(members(&waves), [vec![0], vec![1, 2], vec![3]], "as if it had become due at 70");
         assert_eq!(waves.iter().map(|wave| (wave.at, wave.cost)).collect::<Vec<_>>(), [(30, 0), (10, 60), (100, 0)]);
@@ -186,7 +257,7 @@ mod tests {
         let available = available(&g, &well);
         assert_eq!(available.iter_ones().collect::<Vec<_>>(), [0, 3]);
         assert_eq!(members(&waves(&g, &due(&[(0, 1), (3, 1)]), &available, &none(&g), &none(&g))), [[0, 3]]);
-        assert_eq!(members(&waves(&g, &due(&[(1, 1)]), &available, &none(&g), &none(&g))), [[0, 1]], "tried again");
+        assert_eq!(members(&waves(&g, &due(&[(1, 1)]), &available, &none(&g), &none(&g))), [[0, 1, 3]], "tried again");
     }
 
     #[test]
@@ -194,7 +265,7 @@ mod tests {
         let g = graph(&[&[1], &[1], &[100, 101]]);
         let available = available(&g, &without(&g, 1));
         assert_eq!(members(&waves(&g, &due(&[(0, 1)]), &available, &none(&g), &none(&g))), [[0]]);
-        assert_eq!(members(&waves(&g, &due(&[(0, 1)]), &all(&g), &none(&g), &none(&g))), [[0, 1]]);
+        assert_eq!(members(&waves(&g, &due(&[(0, 1)]), &all(&g), &none(&g), &none(&g))), [[0, 1, 2]]);
     }
 
     #[test]
@@ -222,6 +293,91 @@ mod tests {
         let g = graph(&[&[1], &[1], &[100, 101], &[100]]);
         let available = available(&g, &without(&g, 3));
         let waves = waves(&g, &due(&[(3, 1)]), &available, &none(&g), &none(&g));
-        assert_eq!(members(&waves), [[0, 1, 3]]);
+        assert_eq!(members(&waves), [[0, 1, 2, 3]]);
+    }
+
+    /// Table 1, view 0 over it and view 1 over that; view 2 reads view 0, view 3 reads view 1 and table 2.
+    fn scheduled(schedules: [&str; 4]) -> Graph {
+        owned(schedules, [3; 4])
+    }
+
+    fn owned(schedules: [&str; 4], owners: [u32; 4]) -> Graph {
+        let sources: [&[u32]; 4] = [&[1], &[100], &[100], &[101, 2]];
+        let node = |n: usize| Node {
+            view: 100 + n as u32,
+            owner: owners[n],
+            schedule: spec::parse(schedules[n]).unwrap(),
+            sources: sources[n].to_vec(),
+            captured: true,
+            varies: false,
+            snapshot: false,
+        };
+        Graph::new((0..4).map(node).collect())
+    }
+
+    fn with(graph: &Graph, views: &[usize]) -> Set {
+        let mut set = none(graph);
+        views.iter().for_each(|&view| set.set(view, true));
+        set
+    }
+
+    /// What is refreshed when this view is due, in the state of the four sets: waiting, busy, soon, resting.
+    fn along(graph: &Graph, view: usize, [waiting, busy, soon, resting]: [&[usize]; 4]) -> Vec<Vec<usize>> {
+        let (waiting, busy) = (&with(graph, waiting), &with(graph, busy));
+        let (soon, resting) = (&with(graph, soon), &with(graph, resting));
+        let (available, costs) = (&all(graph), &[0; 4]);
+        let states = States { available, waiting, busy, soon, resting, shortest: 0, costs };
+        members(&super::waves(graph, &due(&[(view, 1)]), &states))
+    }
+
+    #[test]
+    fn views_under_one_schedule_keep_in_step() {
+        let g = scheduled(["calculated"; 4]);
+        for view in 0..4 {
+            assert_eq!(along(&g, view, [&[]; 4]), [[0, 1, 2, 3]], "due: {view}");
+        }
+        let g = scheduled(["calculated", "5s", "5s", "2s"]);
+        assert_eq!(along(&g, 0, [&[]; 4]), [vec![0, 1, 3]], "due each 2 s: view 2 may lag");
+        assert_eq!(along(&g, 2, [&[]; 4]), [[0, 1, 2, 3]], "who wants it more often is brought up to date as well");
+        let g = scheduled(["calculated", "@hourly", "@daily", "@hourly"]);
+        assert_eq!(along(&g, 3, [&[]; 4]), [vec![0, 1, 3]]);
+    }
+
+    #[test]
+    fn readers_of_other_owners_stay_behind() {
+        let g = owned(["calculated"; 4], [3, 3, 4, 4]);
+        assert_eq!(along(&g, 0, [&[]; 4]), [[0, 1]]);
+        assert_eq!(along(&g, 2, [&[]; 4]), [[0, 2]], "on its own account it brings what it reads");
+        let (none, all) = (&none(&g), &all(&g));
+        let states = States {
+            available: all,
+            waiting: none,
+            busy: none,
+            soon: none,
+            resting: none,
+            shortest: 0,
+            costs: &[0; 4],
+        };
+        let both = super::waves(&g, &due(&[(0, 1), (2, 1)]), &states);
+        assert_eq!(members(&both), [[0, 1, 2]], "each goes on its own account");
+    }
+
+    #[test]
+    fn what_is_nearly_due_goes_along() {
+        let g = scheduled(["1s", "10s", "60s", "10s"]);
+        assert_eq!(along(&g, 0, [&[]; 4]), [[0]]);
+        assert_eq!(along(&g, 0, [&[], &[], &[2], &[]]), [[0, 2]]);
+        assert_eq!(along(&g, 0, [&[], &[], &[3], &[]]), [[0, 1, 3]], "with what it reads");
+        assert_eq!(along(&g, 0, [&[], &[], &[1, 3], &[]]), [[0, 1, 3]]);
+    }
+
+    #[test]
+    fn what_cannot_go_along_holds_nobody_up() {
+        let g = scheduled(["calculated"; 4]);
+        assert_eq!(along(&g, 0, [&[2], &[], &[], &[]]), [[0, 1, 3]], "it waits for a lock");
+        assert_eq!(along(&g, 0, [&[], &[3], &[], &[]]), [[0, 1, 2]]);
+        assert_eq!(along(&g, 0, [&[], &[], &[], &[1, 3]]), [[0, 2]], "it rests, and with it what reads it");
+        let suspended = available(&g, &without(&g, 1));
+        assert_eq!(members(&waves(&g, &due(&[(0, 1)]), &suspended, &none(&g), &none(&g))), [[0, 2]]);
     }
 }

@@ -99,6 +99,7 @@ mod tests {
             sources: sources.to_vec(),
             captured: view != 10,
             varies: false,
+            snapshot: false,
         };
         let graph = Graph::new(views.map(node).into());
         std::array::from_fn(|n| rests_until(&graph, n, |m| (graph.nodes()[m].view == 10).then_some(500)))

@@ -169,7 +169,11 @@ fn deliver(notes: u8) {
     if let Some(database) = own(shared)
         && mark(database, notes)
     {
-        database.scheduler.wake();
+        match database.scheduler.pid() {
+            Some(_) => database.scheduler.wake(),
+            // It may have given way to another database's.
+            None => shared.launcher().wake(),
+        }
     }
 }
 

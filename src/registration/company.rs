@@ -1,0 +1,71 @@
+//! Views with snapshot consistency: whom a refresh has to bring along, and whose permission that takes.
+
+use super::options::{Consistency, Stored};
+use crate::catalog::dependency;
+use crate::catalog::stream_table::{self, Status};
+use crate::error::error;
+use crate::pg::{names, privilege};
+use crate::schedule::company::{self, Catalog, Standing};
+use hashbrown::HashSet;
+use pgrx::{PgSqlErrorCode, pg_sys};
+
+/// The stream tables of this database, as they are now.
+struct Current;
+
+impl Catalog for Current {
+    fn readers(&self, view: u32) -> Vec<u32> {
+        dependency::dependants_of(view.into()).into_iter().map(pg_sys::Oid::to_u32).collect()
+    }
+
+    fn sources(&self, view: u32) -> Vec<u32> {
+        let sources = dependency::sources_of(view.into()).into_iter().map(|dependency| dependency.source);
+        sources.filter(|source| stream_table::exists(*source)).map(pg_sys::Oid::to_u32).collect()
+    }
+
+    fn standing(&self, view: u32) -> Standing {
+        let view = pg_sys::Oid::from(view);
+        let snapshot = Stored::read(view).options().consistency == Consistency::Snapshot;
+        let out = stream_table::get(view).is_none_or(|row| row.status == Status::Suspended || row.frontier.is_none());
+        Standing { snapshot, out }
+    }
+}
+
+/// The views with snapshot consistency that are refreshed with these and do not belong to them.
+pub fn followers(wave: &HashSet<u32>) -> Vec<pg_sys::Oid> {
+    company::followers(wave, &Current).into_iter().map(pg_sys::Oid::from).collect()
+}
+
+/// Whatever is read by a refresh of `view`, as far as changes of it are captured.
+pub fn sources_of_company(view: pg_sys::Oid) -> Vec<pg_sys::Oid> {
+    let with_ancestors = |view: u32| company::ancestors(view, &Current).into_iter().chain([view]);
+    let mut views: HashSet<u32> = with_ancestors(view.to_u32()).collect();
+    views.extend(company::followers(&views, &Current).into_iter().flat_map(with_ancestors));
+    let dependencies = views.into_iter().flat_map(|view| dependency::sources_of(view.into()));
+    let mut sources: Vec<pg_sys::Oid> =
+        dependencies.filter(|dependency| dependency.capturable).map(|dependency| dependency.source).collect();
+    sources.sort_unstable_by_key(|source| source.to_u32());
+    sources.dedup();
+    sources
+}
+
+/// A view with snapshot consistency decides how what it reads is refreshed: its owner needs the privilege to do that.
+pub fn require_permission(view: pg_sys::Oid, stored: &Stored) {
+    if stored.options().consistency != Consistency::Snapshot {
+        return;
+    }
+    let owner = names::owner(view);
+    let ancestors = company::ancestors(view.to_u32(), &Current).into_iter().map(pg_sys::Oid::from);
+    let Some(denied) =
+        ancestors.filter(|above| !privilege::may_maintain(*above, owner)).min_by_key(|above| above.to_u32())
+    else {
+        return;
+    };
+    let (name, role) = (names::display(denied), names::role(owner));
+    error(PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE, format!("permission denied for materialized view {name}"))
+        .detail(format!(
+            "The owner of a stream table with pg_trickle.consistency = 'snapshot', {role}, needs privilege MAINTAIN on each \
+             stream table it rests on, which is not refreshed without it."
+        ))
+        .hint(format!("GRANT MAINTAIN ON {name} TO {role};"))
+        .raise()
+}
