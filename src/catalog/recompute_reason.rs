@@ -46,6 +46,7 @@ reasons! {
     PgUpgradeMajor "PG_UPGRADE_MAJOR" "The server was upgraded to another major version.";
     CaptureIncomplete "CAPTURE_INCOMPLETE" "A capture trigger of a table it reads is missing or disabled.";
     CaptureRepaired "CAPTURE_REPAIRED" "The capture of a table it reads was found incomplete and was repaired.";
+    RepairRequested "REPAIR_REQUESTED" "Somebody asked for it to be repaired.";
     FormatChanged "FORMAT_CHANGED" "What is stored for it has the format of another release.";
 }
 
