@@ -13,8 +13,82 @@ CREATE TABLE pgtrickle_internal.installation (
 -- On which server capture is complete is not known: the scheduler looks at it, and has every view recomputed once.
 INSERT INTO pgtrickle_internal.installation (catalog_version) VALUES (2);
 
--- Why contents were computed anew. Markers of pgtrickle_internal.reinit that 0.1.0 left are answered as they stand.
-ALTER TABLE pgtrickle.pgt_refresh_history ADD COLUMN reason text;
+-- Counters that do not go down when the history expires. What it still has is where they begin.
+ALTER TABLE pgtrickle_internal.stream_table
+    ADD COLUMN updated_at    timestamptz,
+    ADD COLUMN refreshes     bigint           NOT NULL DEFAULT 0,
+    ADD COLUMN recomputes    bigint           NOT NULL DEFAULT 0,
+    ADD COLUMN failures      bigint           NOT NULL DEFAULT 0,
+    ADD COLUMN rows_inserted bigint           NOT NULL DEFAULT 0,
+    ADD COLUMN rows_updated  bigint           NOT NULL DEFAULT 0,
+    ADD COLUMN rows_deleted  bigint           NOT NULL DEFAULT 0,
+    ADD COLUMN total_ms      double precision NOT NULL DEFAULT 0,
+    ADD COLUMN max_ms        double precision,
+    ADD COLUMN stats_reset   timestamptz;
+UPDATE pgtrickle_internal.stream_table st
+   SET updated_at = greatest(st.created_at, st.last_refresh_at, st.last_error_at),
+       refreshes = coalesce(h.refreshes, 0), recomputes = coalesce(h.recomputes, 0), failures = coalesce(h.failures, 0),
+       rows_inserted = coalesce(h.inserted, 0), rows_updated = coalesce(h.updated, 0), rows_deleted = coalesce(h.deleted, 0),
+       total_ms = coalesce(h.total, 0), max_ms = h.max
+  FROM pgtrickle_internal.stream_table v
+  LEFT JOIN (SELECT pgt_relid, count(*) FILTER (WHERE status = 'COMPLETED') AS refreshes,
+                    count(*) FILTER (WHERE status = 'COMPLETED' AND action <> 'DIFFERENTIAL') AS recomputes,
+                    count(*) FILTER (WHERE status = 'FAILED') AS failures, sum(h.rows_inserted) AS inserted,
+                    sum(h.rows_updated) AS updated, sum(h.rows_deleted) AS deleted,
+                    sum(duration_ms) FILTER (WHERE status = 'COMPLETED') AS total,
+                    max(duration_ms) FILTER (WHERE status = 'COMPLETED') AS max
+               FROM pgtrickle.pgt_refresh_history h GROUP BY pgt_relid) h ON h.pgt_relid = v.relid
+ WHERE v.relid = st.relid;
+
+-- The history stands in an internal table, and the view of its former name shows it.
+ALTER TABLE pgtrickle.pgt_refresh_history ADD COLUMN reason text, ADD COLUMN sqlstate text;
+DROP POLICY maintainers ON pgtrickle.pgt_refresh_history;
+ALTER TABLE pgtrickle.pgt_refresh_history DISABLE ROW LEVEL SECURITY;
+REVOKE ALL ON pgtrickle.pgt_refresh_history FROM PUBLIC;
+ALTER TABLE pgtrickle.pgt_refresh_history SET SCHEMA pgtrickle_internal;
+ALTER TABLE pgtrickle_internal.pgt_refresh_history RENAME TO refresh_history;
+ALTER TABLE pgtrickle_internal.refresh_history RENAME CONSTRAINT pgt_refresh_history_pkey TO refresh_history_pkey;
+ALTER TABLE pgtrickle_internal.refresh_history RENAME CONSTRAINT pgt_refresh_history_pgt_relid_not_null TO refresh_history_pgt_relid_not_null;
+ALTER TABLE pgtrickle_internal.refresh_history RENAME CONSTRAINT pgt_refresh_history_refresh_id_not_null TO refresh_history_refresh_id_not_null;
+ALTER TABLE pgtrickle_internal.refresh_history RENAME CONSTRAINT pgt_refresh_history_start_time_not_null TO refresh_history_start_time_not_null;
+ALTER TABLE pgtrickle_internal.refresh_history RENAME CONSTRAINT pgt_refresh_history_end_time_not_null TO refresh_history_end_time_not_null;
+ALTER TABLE pgtrickle_internal.refresh_history RENAME CONSTRAINT pgt_refresh_history_action_not_null TO refresh_history_action_not_null;
+ALTER TABLE pgtrickle_internal.refresh_history RENAME CONSTRAINT pgt_refresh_history_status_not_null TO refresh_history_status_not_null;
+ALTER TABLE pgtrickle_internal.refresh_history RENAME CONSTRAINT pgt_refresh_history_initiated_by_not_null TO refresh_history_initiated_by_not_null;
+ALTER TABLE pgtrickle_internal.refresh_history RENAME CONSTRAINT pgt_refresh_history_rows_inserted_not_null TO refresh_history_rows_inserted_not_null;
+ALTER TABLE pgtrickle_internal.refresh_history RENAME CONSTRAINT pgt_refresh_history_rows_updated_not_null TO refresh_history_rows_updated_not_null;
+ALTER TABLE pgtrickle_internal.refresh_history RENAME CONSTRAINT pgt_refresh_history_rows_deleted_not_null TO refresh_history_rows_deleted_not_null;
+ALTER TABLE pgtrickle_internal.refresh_history RENAME CONSTRAINT pgt_refresh_history_duration_ms_not_null TO refresh_history_duration_ms_not_null;
+CREATE INDEX refresh_history_refresh_id ON pgtrickle_internal.refresh_history (refresh_id);
+-- Messages of failures may quote data: they are shown to those who may refresh the view themselves.
+CREATE VIEW pgtrickle.pgt_refresh_history WITH (security_barrier) AS
+    SELECT h.pgt_relid,
+           h.refresh_id,
+           h.data_timestamp,
+           h.start_time,
+           h.end_time,
+           h.action,
+           h.status,
+           h.initiated_by,
+           h.rows_inserted,
+           h.rows_updated,
+           h.rows_deleted,
+           h.duration_ms,
+           h.error_message,
+           h.commit_to_visible_ms,
+           h.reason,
+           h.sqlstate,
+           (SELECT st.id FROM pgtrickle_internal.stream_table st WHERE st.relid = h.pgt_relid) AS pgt_id
+      FROM pgtrickle_internal.refresh_history h
+     WHERE pg_catalog.has_table_privilege(h.pgt_relid, 'MAINTAIN');
+COMMENT ON VIEW pgtrickle.pgt_refresh_history IS 'refreshes that did something or failed, of stream tables that one may refresh';
+GRANT SELECT ON pgtrickle.pgt_refresh_history TO PUBLIC;
+-- The latest first, for functions that show so many: what is outside a barrier cannot have an index used for its order.
+CREATE VIEW pgtrickle_internal.latest_refreshes WITH (security_barrier) AS
+    SELECT h.* FROM pgtrickle_internal.refresh_history h
+     WHERE pg_catalog.has_table_privilege(h.pgt_relid, 'MAINTAIN')
+     ORDER BY h.refresh_id DESC;
+GRANT SELECT ON pgtrickle_internal.latest_refreshes TO PUBLIC;
 
 -- Column shape of pgtrickle_internal.source is made in another way. Nothing reads it before the next DDL of that table, which
 -- then finds a changed definition and has the readers recomputed once.
@@ -29,6 +103,307 @@ CREATE FUNCTION pgtrickle_internal.versions() RETURNS TABLE (fits boolean, detai
 -- Where processes have run out; no row: there is room for all.
 CREATE FUNCTION pgtrickle_internal.rotation() RETURNS TABLE (waiting timestamptz, databases integer, places integer)
     LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'rotation_wrapper';
+
+COMMENT ON SCHEMA pgtrickle IS
+    'stream tables: functions and views of extension pg_trickle, which makes and changes them; schema migration tools should leave this schema out';
+COMMENT ON SCHEMA pgtrickle_internal IS
+    'internal state of extension pg_trickle, which makes, changes and drops tables here at any time; schema migration tools should leave this schema out';
+
+-- Functions with more arguments.
+DROP FUNCTION pgtrickle.create_stream_table(text, text, text, text, boolean, text);
+DROP FUNCTION pgtrickle.create_stream_table_if_not_exists(text, text, text, text, boolean, text);
+DROP FUNCTION pgtrickle.create_or_replace_stream_table(text, text, text, text, boolean, text);
+DROP FUNCTION pgtrickle.alter_stream_table(text, text, text, text, text, text);
+CREATE FUNCTION pgtrickle.create_stream_table(
+        name text, query text, schedule text DEFAULT 'calculated', refresh_mode text DEFAULT 'AUTO',
+        initialize boolean DEFAULT true, cdc_mode text DEFAULT NULL, diamond_consistency text DEFAULT NULL,
+        diamond_schedule_policy text DEFAULT NULL, append_only boolean DEFAULT NULL) RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'new_stream_table_wrapper';
+CREATE FUNCTION pgtrickle.create_stream_table_if_not_exists(
+        name text, query text, schedule text DEFAULT 'calculated', refresh_mode text DEFAULT 'AUTO',
+        initialize boolean DEFAULT true, cdc_mode text DEFAULT NULL, diamond_consistency text DEFAULT NULL,
+        diamond_schedule_policy text DEFAULT NULL, append_only boolean DEFAULT NULL) RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'new_stream_table_if_not_exists_wrapper';
+CREATE FUNCTION pgtrickle.create_or_replace_stream_table(
+        name text, query text, schedule text DEFAULT 'calculated', refresh_mode text DEFAULT 'AUTO',
+        initialize boolean DEFAULT true, cdc_mode text DEFAULT NULL, diamond_consistency text DEFAULT NULL,
+        diamond_schedule_policy text DEFAULT NULL, append_only boolean DEFAULT NULL) RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'new_or_replaced_stream_table_wrapper';
+CREATE FUNCTION pgtrickle.alter_stream_table(
+        name text, query text DEFAULT NULL, schedule text DEFAULT NULL, refresh_mode text DEFAULT NULL,
+        status text DEFAULT NULL, cdc_mode text DEFAULT NULL, diamond_consistency text DEFAULT NULL,
+        diamond_schedule_policy text DEFAULT NULL, append_only boolean DEFAULT NULL) RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'changed_stream_table_wrapper';
+
+-- Many at once; how many.
+CREATE FUNCTION pgtrickle.bulk_create(definitions jsonb) RETURNS integer
+    LANGUAGE c AS 'MODULE_PATHNAME', 'bulk_create_wrapper';
+CREATE FUNCTION pgtrickle.bulk_drop_stream_tables(names text[]) RETURNS integer
+    LANGUAGE c AS 'MODULE_PATHNAME', 'bulk_drop_stream_tables_wrapper';
+-- Capture of what it reads is put in order, and its contents are computed anew; for its owner.
+CREATE FUNCTION pgtrickle.repair_stream_table(name text) RETURNS text
+    LANGUAGE c AS 'MODULE_PATHNAME', 'repair_stream_table_wrapper';
+-- Counters of one stream table, or of all, begin anew. As for the server's own statistics, others have to be granted it.
+CREATE FUNCTION pgtrickle.reset_stats(name text DEFAULT NULL) RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'reset_stats_wrapper';
+REVOKE EXECUTE ON FUNCTION pgtrickle.reset_stats(text) FROM PUBLIC;
+
+CREATE OR REPLACE VIEW pgtrickle.pgt_stream_tables AS
+    SELECT st.id AS pgt_id,
+           st.relid AS pgt_relid,
+           c.relname AS pgt_name,
+           n.nspname AS pgt_schema,
+           q.text AS defining_query,
+           coalesce(o.schedule, 'calculated') AS schedule,
+           coalesce(o.refresh_mode, 'AUTO') AS refresh_mode,
+           st.effective_mode AS effective_refresh_mode,
+           st.status,
+           c.relispopulated AS is_populated,
+           st.data_timestamp,
+           pgtrickle_internal.frontier_text(st.frontier) AS frontier,
+           st.last_refresh_at,
+           st.consecutive_errors,
+           CASE WHEN pg_catalog.has_table_privilege(st.relid, 'MAINTAIN') THEN st.last_error END AS last_error_message,
+           st.last_error_at,
+           st.relid IN (SELECT r.view FROM pgtrickle_internal.reinit r) AS needs_reinit,
+           st.created_at,
+           st.downgrade_reason,
+           -- Looked for if there is anything to wait for.
+           CASE WHEN EXISTS (SELECT FROM pgtrickle_internal.stream_table u WHERE u.status <> 'ACTIVE') THEN (
+                WITH RECURSIVE above AS (
+                    SELECT d.source FROM pgtrickle_internal.dependency d WHERE d.view = st.relid
+                    UNION SELECT d.source FROM above JOIN pgtrickle_internal.dependency d ON d.view = above.source)
+                SELECT pg_catalog.array_agg(format('%I.%I', un.nspname, uc.relname) ORDER BY u.id)
+                  FROM above
+                  JOIN pgtrickle_internal.stream_table u ON u.relid = above.source AND u.status <> 'ACTIVE'
+                  JOIN pg_catalog.pg_class uc ON uc.oid = u.relid
+                  JOIN pg_catalog.pg_namespace un ON un.oid = uc.relnamespace) END AS waits_for,
+           q.text AS original_query,
+           coalesce(st.updated_at, st.created_at) AS updated_at
+      FROM pgtrickle_internal.stream_table st
+      JOIN pg_catalog.pg_class c ON c.oid = st.relid
+      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+     -- Once for both columns, and not at all for neither.
+     CROSS JOIN LATERAL (SELECT pg_catalog.pg_get_viewdef(st.relid) AS text OFFSET 0) q
+     CROSS JOIN LATERAL (
+           SELECT max(option_value) FILTER (WHERE option_name = 'pg_trickle.schedule') AS schedule,
+                  max(option_value) FILTER (WHERE option_name = 'pg_trickle.refresh_mode') AS refresh_mode
+             FROM pg_catalog.pg_options_to_table(c.reloptions)) o;
+
+CREATE OR REPLACE VIEW pgtrickle.pgt_dependencies AS
+    SELECT st.id AS pgt_id,
+           d.source AS source_relid,
+           CASE WHEN EXISTS (SELECT FROM pgtrickle_internal.stream_table u WHERE u.relid = d.source) THEN 'STREAM_TABLE'
+                ELSE CASE c.relkind WHEN 'r' THEN 'TABLE' WHEN 'p' THEN 'PARTITIONED_TABLE' WHEN 'm' THEN 'MATERIALIZED_VIEW'
+                                    WHEN 'f' THEN 'FOREIGN_TABLE' ELSE 'OTHER' END
+           END AS source_type,
+           ARRAY(SELECT a.attname FROM pg_catalog.pg_attribute a
+                  WHERE a.attrelid = d.source AND a.attnum > 0 AND NOT a.attisdropped
+                    AND (a.attnum = ANY (d.columns) OR 0 = ANY (d.columns))
+                  ORDER BY a.attnum)::text[] AS columns_used,
+           CASE WHEN st.captured AND d.capturable THEN s.cdc ELSE 'none' END AS cdc_mode
+      FROM pgtrickle_internal.dependency d
+      JOIN pgtrickle_internal.stream_table st ON st.relid = d.view
+      JOIN pg_catalog.pg_class c ON c.oid = d.source
+      LEFT JOIN pgtrickle_internal.source s ON s.relid = d.source
+     UNION ALL
+    -- Plain views between. What they read stands above.
+    (WITH RECURSIVE named (pgt_id, reader, view) AS (
+        SELECT st.id, st.relid, st.relid FROM pgtrickle_internal.stream_table st
+         UNION
+        SELECT n.pgt_id, n.view, c.oid
+          FROM named n
+          JOIN pg_catalog.pg_rewrite r ON r.ev_class = n.view
+          JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.objid = r.oid
+                                     AND d.refclassid = 'pg_catalog.pg_class'::regclass
+          JOIN pg_catalog.pg_class c ON c.oid = d.refobjid AND c.relkind = 'v')
+    SELECT n.pgt_id,
+           n.view,
+           'VIEW',
+           ARRAY(SELECT a.attname FROM pg_catalog.pg_attribute a
+                  WHERE a.attrelid = n.view AND EXISTS (
+                        SELECT FROM named m
+                          JOIN pg_catalog.pg_rewrite r ON r.ev_class = m.reader
+                          JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.objid = r.oid
+                                                     AND d.refclassid = 'pg_catalog.pg_class'::regclass
+                         WHERE m.pgt_id = n.pgt_id AND m.view = n.view AND d.refobjid = n.view AND d.refobjsubid = a.attnum)
+                  ORDER BY a.attnum)::text[],
+           'none'
+      FROM named n
+      JOIN pg_catalog.pg_class c ON c.oid = n.view AND c.relkind = 'v'
+     GROUP BY n.pgt_id, n.view);
+
+-- Every stream table: the time of a commit that it does not show, or an earlier one; whether that has been so for longer than
+-- its schedule lets it; refreshes that had nothing to do, since the server started. Tolerant: nothing, instead of an error, when
+-- these objects do not fit the library.
+CREATE FUNCTION pgtrickle_internal.freshness(tolerant boolean DEFAULT false)
+    RETURNS TABLE (view oid, pending_since timestamptz, stale boolean, noops bigint)
+    LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'freshness_wrapper';
+
+CREATE OR REPLACE VIEW pgtrickle.pg_stat_stream_tables AS
+    SELECT st.pgt_id,
+           st.pgt_schema,
+           st.pgt_name,
+           st.status,
+           st.refresh_mode,
+           st.is_populated,
+           st.data_timestamp,
+           pg_catalog.now() - st.data_timestamp AS staleness,
+           s.refreshes + s.failures AS total_refreshes,
+           s.refreshes AS successful_refreshes,
+           s.failures AS failed_refreshes,
+           s.rows_inserted AS total_rows_inserted,
+           s.rows_updated AS total_rows_updated,
+           s.rows_deleted AS total_rows_deleted,
+           s.total_ms / nullif(s.refreshes, 0) AS avg_duration_ms,
+           h.duration[1] AS p50_duration_ms,
+           h.duration[2] AS p95_duration_ms,
+           h.duration[3] AS p99_duration_ms,
+           h.commit_to_visible[1] AS p50_commit_to_visible_ms,
+           h.commit_to_visible[2] AS p95_commit_to_visible_ms,
+           h.commit_to_visible[3] AS p99_commit_to_visible_ms,
+           st.pgt_relid,
+           f.stale,
+           f.pending_since,
+           CASE WHEN f.pending_since IS NOT NULL
+                THEN greatest(pg_catalog.now() - f.pending_since, interval '0') END AS lag,
+           st.last_refresh_at,
+           st.schedule,
+           st.consecutive_errors,
+           st.needs_reinit,
+           h.last_action,
+           h.last_status,
+           coalesce(c.modes, '{}') AS cdc_modes,
+           s.refreshes,
+           f.noops,
+           s.recomputes,
+           s.failures,
+           s.rows_inserted,
+           s.rows_updated,
+           s.rows_deleted,
+           s.total_ms,
+           s.max_ms,
+           s.stats_reset
+      FROM pgtrickle.pgt_stream_tables st
+      JOIN pgtrickle_internal.stream_table s ON s.relid = st.pgt_relid
+      LEFT JOIN pgtrickle_internal.freshness(true) f ON f.view = st.pgt_relid
+      LEFT JOIN (SELECT d.view, array_agg(DISTINCT CASE WHEN v.captured AND d.capturable THEN coalesce(u.cdc, 'none') ELSE 'none' END) AS modes
+                   FROM pgtrickle_internal.dependency d
+                   JOIN pgtrickle_internal.stream_table v ON v.relid = d.view
+                   LEFT JOIN pgtrickle_internal.source u ON u.relid = d.source
+                  GROUP BY d.view) c ON c.view = st.pgt_relid
+     CROSS JOIN LATERAL (
+           SELECT (array_agg(action))[1] AS last_action,
+                  (array_agg(status))[1] AS last_status,
+                  percentile_cont(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY duration_ms)
+                      FILTER (WHERE status = 'COMPLETED') AS duration,
+                  -- Of scheduled refreshes; an aggregate of this kind leaves nulls out.
+                  percentile_cont(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY commit_to_visible_ms) AS commit_to_visible
+             FROM (SELECT * FROM pgtrickle_internal.refresh_history l WHERE l.pgt_relid = st.pgt_relid
+                    ORDER BY l.refresh_id DESC LIMIT 100) last) h;
+COMMENT ON VIEW pgtrickle.pg_stat_stream_tables IS
+    'every stream table: refreshes since stats_reset, percentiles of its last 100, how far it is behind';
+
+CREATE OR REPLACE FUNCTION pgtrickle.get_refresh_history(name text, max_rows integer DEFAULT 20)
+    RETURNS TABLE (refresh_id bigint, data_timestamp timestamptz, start_time timestamptz, end_time timestamptz, action text,
+                   status text, rows_inserted bigint, rows_deleted bigint, duration_ms double precision, error_message text)
+    LANGUAGE sql STABLE
+BEGIN ATOMIC
+    -- An updated row is one deleted and one inserted.
+    SELECT h.refresh_id, h.data_timestamp, h.start_time, h.end_time, h.action, h.status, h.rows_inserted + h.rows_updated,
+           h.rows_deleted + h.rows_updated, h.duration_ms, h.error_message
+      FROM pgtrickle_internal.latest_refreshes h
+     WHERE h.pgt_relid = pgtrickle.stream_table(name)
+     ORDER BY h.refresh_id DESC
+     LIMIT pgtrickle_internal.checked_max_rows(max_rows);
+END;
+
+CREATE OR REPLACE FUNCTION pgtrickle.refresh_timeline(max_rows integer DEFAULT 50)
+    RETURNS TABLE (stream_table text, refresh_id bigint, data_timestamp timestamptz, start_time timestamptz,
+                   end_time timestamptz, action text, status text, rows_inserted bigint, rows_deleted bigint,
+                   duration_ms double precision, error_message text)
+    LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT format('%I.%I', n.nspname, c.relname), h.refresh_id, h.data_timestamp, h.start_time, h.end_time, h.action,
+           h.status, h.rows_inserted + h.rows_updated, h.rows_deleted + h.rows_updated, h.duration_ms, h.error_message
+      -- So many first: by the index on refresh_id.
+      FROM (SELECT * FROM pgtrickle_internal.latest_refreshes
+             ORDER BY refresh_id DESC LIMIT pgtrickle_internal.checked_max_rows(max_rows)) h
+      JOIN pg_catalog.pg_class c ON c.oid = h.pgt_relid
+      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+     ORDER BY h.refresh_id DESC;
+END;
+
+-- Functions with more columns, which no statement of PostgreSQL replaces.
+DROP FUNCTION pgtrickle.st_refresh_stats();
+CREATE FUNCTION pgtrickle.st_refresh_stats()
+    RETURNS TABLE (stream_table text, total_refreshes bigint, successful_refreshes bigint, failed_refreshes bigint,
+                   rows_inserted bigint, rows_deleted bigint,
+                   mean_duration_ms double precision, p50_duration_ms double precision, p95_duration_ms double precision,
+                   p99_duration_ms double precision, p50_commit_to_visible_ms double precision,
+                   p95_commit_to_visible_ms double precision, p99_commit_to_visible_ms double precision,
+                   pgt_name text, pgt_schema text, status text, refresh_mode text, is_populated boolean,
+                   last_refresh_action text, last_refresh_status text, last_refresh_at timestamptz,
+                   staleness_secs double precision, stale boolean)
+    LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT format('%I.%I', st.pgt_schema, st.pgt_name), st.total_refreshes, st.successful_refreshes, st.failed_refreshes,
+           st.total_rows_inserted + st.total_rows_updated, st.total_rows_deleted + st.total_rows_updated,
+           st.avg_duration_ms, st.p50_duration_ms, st.p95_duration_ms, st.p99_duration_ms,
+           st.p50_commit_to_visible_ms, st.p95_commit_to_visible_ms, st.p99_commit_to_visible_ms,
+           st.pgt_name::text, st.pgt_schema::text, st.status, st.refresh_mode, st.is_populated, st.last_action, st.last_status,
+           st.last_refresh_at, extract(epoch FROM st.staleness)::double precision, st.stale
+      FROM pgtrickle.pg_stat_stream_tables st
+     ORDER BY st.pgt_id;
+END;
+
+CREATE OR REPLACE VIEW pgtrickle.stream_tables_info AS
+    SELECT st.pgt_id,
+           st.pgt_relid,
+           st.pgt_name,
+           st.pgt_schema,
+           st.defining_query,
+           st.schedule,
+           st.refresh_mode,
+           st.effective_refresh_mode,
+           st.status,
+           st.is_populated,
+           st.data_timestamp,
+           st.frontier,
+           st.last_refresh_at,
+           st.consecutive_errors,
+           st.last_error_message,
+           st.last_error_at,
+           st.needs_reinit,
+           st.created_at,
+           st.downgrade_reason,
+           st.waits_for,
+           pg_catalog.now() - st.data_timestamp AS staleness,
+           f.stale,
+           st.original_query,
+           st.updated_at,
+           f.pending_since,
+           CASE WHEN f.pending_since IS NOT NULL
+                THEN greatest(pg_catalog.now() - f.pending_since, interval '0') END AS lag
+      FROM pgtrickle.pgt_stream_tables st
+      LEFT JOIN pgtrickle_internal.freshness() f ON f.view = st.pgt_relid;
+COMMENT ON VIEW pgtrickle.stream_tables_info IS 'every stream table, how old its data are, and whether and for how long there has been anything newer';
+DROP FUNCTION pgtrickle_internal.has_pending(oid);
+
+CREATE OR REPLACE FUNCTION pgtrickle.dependency_tree()
+    RETURNS TABLE (tree_line text, node text, node_type text, depth integer, status text, refresh_mode text)
+    LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT l.tree_line, l.node,
+           CASE WHEN st.pgt_relid IS NOT NULL THEN 'STREAM_TABLE'
+                ELSE CASE c.relkind WHEN 'r' THEN 'TABLE' WHEN 'p' THEN 'PARTITIONED_TABLE' WHEN 'm' THEN 'MATERIALIZED_VIEW'
+                                    WHEN 'f' THEN 'FOREIGN_TABLE' ELSE 'OTHER' END END,
+           l.depth, st.status, st.refresh_mode
+      FROM pgtrickle_internal.dependency_lines() l
+      LEFT JOIN pg_catalog.pg_class c ON c.oid = l.relid
+      LEFT JOIN pgtrickle.pgt_stream_tables st ON st.pgt_relid = l.relid
+     ORDER BY l.line;
+END;
 
 CREATE OR REPLACE VIEW pgtrickle.quick_health AS
     SELECT total_stream_tables,
@@ -50,12 +425,46 @@ CREATE OR REPLACE VIEW pgtrickle.quick_health AS
               FROM pgtrickle.stream_tables_info) t
       LEFT JOIN pgtrickle_internal.rotation() r ON true;
 
-CREATE OR REPLACE FUNCTION pgtrickle.health_check() RETURNS TABLE (check_name text, severity text, detail text)
+DROP FUNCTION pgtrickle.health_check();
+DROP FUNCTION pgtrickle.check_cdc_health();
+CREATE FUNCTION pgtrickle.check_cdc_health()
+    RETURNS TABLE (source_table text, source_oid oid, cdc_mode text, trigger_level text, stream_tables bigint,
+                   triggers_missing bigint, triggers_disabled bigint, buffer_bytes bigint, source_bytes bigint, alert text, source_relid oid,
+                   slot_name text, lag_bytes bigint)
+    LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT format('%I.%I', s.source_schema, s.source_name), s.source_relid, s.cdc_mode, s.trigger_level, s.stream_tables,
+           t.missing, t.disabled, s.buffer_bytes, b.bytes,
+           CASE WHEN t.missing > 0 THEN 'TRIGGERS_MISSING'
+                WHEN t.disabled > 0 THEN 'TRIGGERS_DISABLED'
+                WHEN s.buffer_bytes > pgtrickle_internal.buffer_limit(b.bytes) THEN 'BUFFER_GROWTH' END,
+           -- Triggers need no replication slot.
+           s.source_relid, NULL::text, NULL::bigint
+      FROM pgtrickle.pgt_cdc_status s
+     CROSS JOIN LATERAL (
+           SELECT count(*) FILTER (WHERE present.oid IS NULL) AS missing,
+                  count(*) FILTER (WHERE present.tgenabled <> 'A') AS disabled
+             FROM pg_catalog.pg_class c
+             -- Kinds of triggers by their pg_trigger.tgtype. What a stream table has to tell is written by its refresh.
+             JOIN (VALUES ('STATEMENT', 'r', 4), ('STATEMENT', 'r', 8), ('STATEMENT', 'r', 16), ('STATEMENT', 'r', 32),
+                          ('ROW', 'r', 29), ('ROW', 'r', 32), ('ROW', 'p', 32)) AS wanted (level, relkind, tgtype)
+               ON wanted.level = s.trigger_level AND wanted.relkind = c.relkind::text
+             LEFT JOIN pg_catalog.pg_trigger present
+               ON present.tgrelid = c.oid AND present.tgtype = wanted.tgtype
+              AND present.tgfoid = 'pgtrickle_internal.capture'::regproc
+            WHERE c.oid = ANY (s.tables)) t
+     CROSS JOIN LATERAL (
+           SELECT coalesce(sum(pg_catalog.pg_table_size(member)), 0)::bigint AS bytes FROM unnest(s.tables) AS member) b
+     ORDER BY 1;
+END;
+
+CREATE FUNCTION pgtrickle.health_check() RETURNS TABLE (check_name text, severity text, detail text)
     LANGUAGE sql STABLE
 BEGIN ATOMIC
     WITH st AS (
-        SELECT format('%I.%I', pgt_schema, pgt_name) AS name, status, consecutive_errors, waits_for
+        SELECT format('%I.%I', pgt_schema, pgt_name) AS name, status, consecutive_errors, waits_for, f.stale
           FROM pgtrickle.pgt_stream_tables
+          LEFT JOIN pgtrickle_internal.freshness(true) f ON f.view = pgt_relid
          ORDER BY pgt_id
     ), named AS (
         SELECT count(*) AS total,
@@ -63,6 +472,7 @@ BEGIN ATOMIC
                string_agg(name, ', ') FILTER (WHERE status = 'ACTIVE' AND consecutive_errors > 0) AS failing,
                string_agg(name, ', ') FILTER (WHERE status = 'SUSPENDED') AS suspended,
                string_agg(name, ', ') FILTER (WHERE status = 'INITIALIZING') AS empty,
+               string_agg(name, ', ') FILTER (WHERE stale AND status <> 'INITIALIZING') AS stale,
                string_agg(format('%s (for %s)', name, array_to_string(waits_for, ', ')), '; ')
                    FILTER (WHERE waits_for IS NOT NULL) AS waiting
           FROM st
@@ -110,6 +520,7 @@ BEGIN ATOMIC
     UNION ALL SELECT 'failing stream tables', CASE WHEN failing IS NULL THEN 'OK' ELSE 'WARNING' END, coalesce(failing, 'none') FROM named
     UNION ALL SELECT 'suspended stream tables', CASE WHEN suspended IS NULL THEN 'OK' ELSE 'WARNING' END, coalesce(suspended, 'none') FROM named
     UNION ALL SELECT 'empty stream tables', CASE WHEN empty IS NULL THEN 'OK' ELSE 'WARNING' END, coalesce(empty, 'none') FROM named
+    UNION ALL SELECT 'stale stream tables', CASE WHEN stale IS NULL THEN 'OK' ELSE 'WARNING' END, coalesce(stale, 'none') FROM named
     UNION ALL SELECT 'waiting stream tables', CASE WHEN waiting IS NULL THEN 'OK' ELSE 'WARNING' END, coalesce(waiting, 'none') FROM named
     UNION ALL SELECT 'capture', CASE WHEN uncaptured IS NULL THEN 'OK' ELSE 'ERROR' END,
            coalesce('triggers missing or disabled: ' || uncaptured, 'complete') FROM capture
@@ -138,10 +549,222 @@ CREATE TABLE pgtrickle_internal.moved (
 );
 CREATE INDEX moved_view ON pgtrickle_internal.moved (view);
 
+-- Statements that make a stream table again as it is. Names are qualified whatever the caller's search_path is.
+CREATE FUNCTION pgtrickle_internal.definition(view regclass) RETURNS text
+    LANGUAGE sql STABLE STRICT SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    WITH v AS (
+        SELECT c.*, format('%I.%I', n.nspname, c.relname) AS name,
+               -- Some of its owner's privileges were revoked.
+               c.relacl IS NOT NULL AND EXISTS (
+                   SELECT privilege_type FROM aclexplode(acldefault('r', c.relowner)) WHERE grantee = c.relowner
+                   EXCEPT SELECT privilege_type FROM aclexplode(c.relacl) WHERE grantee = c.relowner) AS deprived
+          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = view
+    ), options AS (
+        SELECT string_agg(option, ', ' ORDER BY place, number) AS list
+          FROM (SELECT 1, number, format('%I=%L', option_name, option_value)
+                  FROM v, ROWS FROM (pg_options_to_table(v.reloptions)) WITH ORDINALITY AS o (option_name, option_value, number)
+                 UNION ALL
+                SELECT 2, number, format('toast.%I=%L', option_name, option_value)
+                  FROM v JOIN pg_class t ON t.oid = v.reltoastrelid,
+                       ROWS FROM (pg_options_to_table(t.reloptions)) WITH ORDINALITY AS o (option_name, option_value, number)
+               ) o (place, number, option)
+    ), index AS (
+        -- Without those that the extension makes by itself, as the view is populated.
+        SELECT i.*, format('%I.%I', n.nspname, c.relname) AS name, c.relname, c.reltablespace
+          FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE i.indrelid = view AND i.indisvalid AND NOT EXISTS (
+               SELECT FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'pg_trickle'
+                WHERE d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid
+                  AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'x')
+    ), statistics AS (
+        SELECT s.*, format('%I.%I', n.nspname, s.stxname) AS name
+          FROM pg_statistic_ext s JOIN pg_namespace n ON n.oid = s.stxnamespace WHERE s.stxrelid = view
+    ), attribute AS (
+        SELECT a.*, t.typstorage
+          FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+         WHERE a.attrelid = view AND a.attnum > 0 AND NOT a.attisdropped
+    ), acl (attnum, "column", grantee, grantable, privileges) AS (
+        SELECT attnum, "column", grantee, is_grantable, string_agg(privilege_type || "column", ', ' ORDER BY privilege_type)
+          FROM (SELECT 0, '', e.* FROM v, aclexplode(v.relacl) e
+                 UNION ALL
+                SELECT a.attnum, format(' (%I)', a.attname), e.* FROM attribute a, aclexplode(a.attacl) e
+               ) e (attnum, "column", grantor, grantee, privilege_type, is_grantable)
+         GROUP BY attnum, "column", grantee, is_grantable
+    ), part (place, number, detail, statement) AS (
+        SELECT 1, 0, '', format(E'CREATE MATERIALIZED VIEW %s%s%s%s AS\n%s\n  WITH NO DATA;', v.name,
+                   CASE WHEN am.amname <> 'heap' THEN format(' USING %I', am.amname) END,
+                   ' WITH (' || options.list || ')',
+                   CASE WHEN s.oid IS NOT NULL THEN format(' TABLESPACE %I', s.spcname) END,
+                   rtrim(pg_get_viewdef(view), ';'))
+          FROM options, v JOIN pg_am am ON am.oid = v.relam LEFT JOIN pg_tablespace s ON s.oid = v.reltablespace
+         UNION ALL
+        SELECT 2, attnum, setting, format('ALTER MATERIALIZED VIEW %s ALTER COLUMN %I SET %s;', v.name, attname, setting)
+          FROM v, attribute,
+               LATERAL (VALUES ('STATISTICS ' || attstattarget),
+                               ('STORAGE ' || CASE WHEN attstorage <> typstorage THEN
+                                    CASE attstorage WHEN 'p' THEN 'PLAIN' WHEN 'e' THEN 'EXTERNAL' WHEN 'm' THEN 'MAIN' ELSE 'EXTENDED' END END),
+                               ('COMPRESSION ' || CASE attcompression WHEN 'p' THEN 'pglz' WHEN 'l' THEN 'lz4' END),
+                               ('(' || (SELECT string_agg(format('%I=%L', option_name, option_value), ', ')
+                                          FROM pg_options_to_table(attoptions)) || ')')) s (setting)
+         WHERE setting IS NOT NULL
+         UNION ALL
+        SELECT 3, indexrelid::bigint, '', pg_get_indexdef(indexrelid) || ';' FROM index
+         UNION ALL
+        SELECT 4, indexrelid::bigint, '', format('ALTER INDEX %s SET TABLESPACE %I;', index.name, s.spcname)
+          FROM index JOIN pg_tablespace s ON s.oid = index.reltablespace
+         UNION ALL
+        SELECT 5, indexrelid::bigint, a.attnum::text,
+               format('ALTER INDEX %s ALTER COLUMN %s SET STATISTICS %s;', index.name, a.attnum, a.attstattarget)
+          FROM index JOIN pg_attribute a ON a.attrelid = index.indexrelid AND a.attstattarget IS NOT NULL
+         UNION ALL
+        SELECT 6, 0, '', format('ALTER MATERIALIZED VIEW %s CLUSTER ON %I;', v.name, index.relname) FROM v, index WHERE indisclustered
+         UNION ALL
+        SELECT 7, oid::bigint, '', pg_get_statisticsobjdef(oid) || ';' FROM statistics
+         UNION ALL
+        SELECT 8, 0, '', format('COMMENT ON MATERIALIZED VIEW %s IS %L;', v.name, obj_description(view, 'pg_class'))
+          FROM v WHERE obj_description(view, 'pg_class') IS NOT NULL
+         UNION ALL
+        SELECT 9, attnum, '', format('COMMENT ON COLUMN %s.%I IS %L;', v.name, attname, col_description(view, attnum))
+          FROM v, attribute WHERE col_description(view, attnum) IS NOT NULL
+         UNION ALL
+        SELECT 10, indexrelid::bigint, '', format('COMMENT ON INDEX %s IS %L;', name, obj_description(indexrelid, 'pg_class'))
+          FROM index WHERE obj_description(indexrelid, 'pg_class') IS NOT NULL
+         UNION ALL
+        SELECT 11, oid::bigint, '', format('COMMENT ON STATISTICS %s IS %L;', name, obj_description(oid, 'pg_statistic_ext'))
+          FROM statistics WHERE obj_description(oid, 'pg_statistic_ext') IS NOT NULL
+         UNION ALL
+        SELECT 12, oid::bigint, '', format('ALTER STATISTICS %s OWNER TO %I;', name, pg_get_userbyid(stxowner)) FROM statistics
+         UNION ALL
+        SELECT 13, 0, '', format('ALTER MATERIALIZED VIEW %s OWNER TO %I;', name, pg_get_userbyid(relowner)) FROM v
+         UNION ALL
+        SELECT 14, 0, '', format('REVOKE ALL ON %s FROM %I;', name, pg_get_userbyid(relowner)) FROM v WHERE deprived
+         UNION ALL
+        SELECT 15, acl.attnum, grantee::text || grantable, format('GRANT %s ON %s TO %s%s;', privileges, v.name,
+                   CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END,
+                   CASE WHEN grantable THEN ' WITH GRANT OPTION' END)
+          FROM v, acl WHERE v.deprived OR acl.attnum > 0 OR acl.grantee <> v.relowner
+         UNION ALL
+        SELECT 16, objsubid, provider,
+               format('SECURITY LABEL FOR %I ON %s IS %L;', provider,
+                      CASE objsubid WHEN 0 THEN 'MATERIALIZED VIEW ' || v.name
+                                    ELSE format('COLUMN %s.%I', v.name, (SELECT attname FROM attribute WHERE attnum = objsubid)) END,
+                      label)
+          FROM v, pg_seclabel WHERE classoid = 'pg_class'::regclass AND objoid = view
+         UNION ALL
+        SELECT 17, 0, '', format('REFRESH MATERIALIZED VIEW %s;', name) FROM v WHERE relispopulated
+         UNION ALL
+        SELECT 18, 0, '', format('SELECT pgtrickle.alter_stream_table(%L, status => %L);', name, st.status)
+          FROM v JOIN pgtrickle.pgt_stream_tables st ON st.pgt_relid = v.oid WHERE st.status = 'SUSPENDED'
+    )
+    SELECT string_agg(statement, E'\n' ORDER BY place, number, detail) FROM part;
+END;
+CREATE FUNCTION pgtrickle.export_definition(name text) RETURNS text
+    LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT pgtrickle_internal.definition(pgtrickle.stream_table(name));
+END;
+
+-- The last failed refreshes, and what to do about them.
+CREATE FUNCTION pgtrickle.diagnose_errors(name text)
+    RETURNS TABLE (event_time timestamptz, error_type text, error_message text, remediation text, sqlstate text)
+    LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT h.end_time, t.error_type, h.error_message,
+           CASE t.error_type
+                WHEN 'data' THEN 'A value fails in the query or in a function it calls: execute the query by itself, and mend the rows or the query.'
+                WHEN 'schema' THEN 'An object that the query uses is missing or has changed: restore it, or create the stream table anew.'
+                WHEN 'privilege' THEN 'The owner of the stream table lacks a privilege on something it uses: grant it.'
+                WHEN 'concurrency' THEN 'Another session was in the way, or the refresh was cancelled: it is tried again by itself.'
+                WHEN 'resources' THEN 'The server ran out of memory, disk, connections or another limit: raise it or make room; it is tried again by itself.'
+                WHEN 'system' THEN 'The server or its storage failed: see the server''s log.'
+                ELSE 'See the message, and execute the query by itself.' END
+           || CASE WHEN st.status = 'SUSPENDED' THEN ' Then call pgtrickle.resume_stream_table().' ELSE '' END,
+           h.sqlstate
+      FROM pgtrickle.pgt_refresh_history h
+      JOIN pgtrickle.pgt_stream_tables st ON st.pgt_relid = h.pgt_relid
+     CROSS JOIN LATERAL (
+           SELECT CASE WHEN h.sqlstate = '42501' OR h.sqlstate LIKE '28%' THEN 'privilege'
+                       WHEN h.sqlstate = '57014' OR left(h.sqlstate, 2) IN ('40', '55') THEN 'concurrency'
+                       WHEN left(h.sqlstate, 2) IN ('21', '22', '23', '2F', '38', '39', 'P0') THEN 'data'
+                       WHEN left(h.sqlstate, 2) IN ('0A', '2B', '3D', '3F', '42') THEN 'schema'
+                       WHEN left(h.sqlstate, 2) IN ('53', '54') THEN 'resources'
+                       WHEN left(h.sqlstate, 2) IN ('08', '57', '58', 'F0', 'XX') THEN 'system'
+                       ELSE 'other' END) t (error_type)
+     WHERE h.pgt_relid = pgtrickle.stream_table(name) AND h.status = 'FAILED'
+     ORDER BY h.refresh_id DESC
+     LIMIT 20;
+END;
+
+CREATE FUNCTION pgtrickle_internal.preloaded() RETURNS boolean
+    LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'preloaded_wrapper';
+
+CREATE OR REPLACE FUNCTION pgtrickle.list_sources(name text)
+    RETURNS TABLE (source_table text, source_oid oid, source_type text, cdc_mode text, columns_used text[])
+    LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT format('%I.%I', n.nspname, c.relname), d.source_relid, d.source_type, d.cdc_mode, d.columns_used
+      FROM pgtrickle.pgt_dependencies d
+      JOIN pgtrickle.pgt_stream_tables st USING (pgt_id)
+      JOIN pg_catalog.pg_class c ON c.oid = d.source_relid
+      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+     WHERE st.pgt_relid = pgtrickle.stream_table(name) AND d.source_type <> 'VIEW'
+     ORDER BY 1;
+END;
+
+-- Whether server, database and role are set up for stream tables.
+CREATE FUNCTION pgtrickle.preflight() RETURNS TABLE (check_name text, severity text, detail text)
+    LANGUAGE sql STABLE
+BEGIN ATOMIC
+    WITH server AS (
+        SELECT pgtrickle_internal.preloaded() AS preloaded,
+               pg_catalog.pg_is_in_recovery() AS standby,
+               current_setting('pg_trickle.enabled', true)::boolean AS enabled,
+               current_setting('max_worker_processes')::integer AS processes,
+               -- The launcher, that of logical replication, this database's scheduler and its workers.
+               3 + coalesce(current_setting('pg_trickle.max_parallel_refreshes', true)::integer, 4) AS needed,
+               current_schema() AS schema
+    ), library AS (
+        SELECT CASE WHEN preloaded THEN (SELECT v.fits FROM pgtrickle_internal.versions() v) END AS fits,
+               CASE WHEN preloaded THEN (SELECT v.detail FROM pgtrickle_internal.versions() v) END AS detail
+          FROM server
+    )
+    SELECT 'shared_preload_libraries', CASE WHEN preloaded THEN 'OK' ELSE 'ERROR' END,
+           CASE WHEN preloaded THEN 'contains pg_trickle' ELSE 'must contain pg_trickle: add it and restart the server' END
+      FROM server
+    UNION ALL
+    SELECT 'server version', CASE WHEN current_setting('server_version_num')::integer / 10000 = 18 THEN 'OK' ELSE 'ERROR' END,
+           current_setting('server_version')
+    UNION ALL
+    SELECT 'versions', CASE WHEN fits THEN 'OK' ELSE 'ERROR' END, coalesce(library.detail, 'unknown while the library is not preloaded')
+      FROM library
+    UNION ALL
+    SELECT 'standby', CASE WHEN standby THEN 'WARNING' ELSE 'OK' END,
+           CASE WHEN standby THEN 'a standby does not refresh: it shows what its primary refreshed' ELSE 'this server is none' END
+      FROM server
+    UNION ALL
+    SELECT 'pg_trickle.enabled', CASE WHEN enabled THEN 'OK' ELSE 'WARNING' END,
+           CASE WHEN enabled THEN 'on' ELSE 'off: nothing is refreshed by schedule' END
+      FROM server
+    UNION ALL
+    SELECT 'max_worker_processes', CASE WHEN processes >= needed THEN 'OK' ELSE 'WARNING' END,
+           format('%s; one database with stream tables takes up to %s, each further one a scheduler and its workers', processes, needed)
+      FROM server
+    UNION ALL
+    SELECT 'wal_level', 'OK', format('%s; triggers capture changes at every level', current_setting('wal_level'))
+    UNION ALL
+    SELECT 'privileges', CASE WHEN may THEN 'OK' ELSE 'WARNING' END,
+           CASE WHEN may THEN format('%I may create stream tables in schema %I', current_user, schema)
+                WHEN schema IS NULL THEN 'no schema of search_path exists'
+                ELSE format('%I lacks CREATE on schema %I', current_user, schema) END
+      FROM server, LATERAL (SELECT coalesce(pg_catalog.has_schema_privilege(schema, 'CREATE'), false) AS may) p;
+END;
+
 -- What 0.1.0 computed, it may have computed as somebody else or under other settings: every view is computed anew once.
 INSERT INTO pgtrickle_internal.reinit (view, reason)
     SELECT relid, 'FORMAT_CHANGED: What is stored for it has the format of another release.'
       FROM pgtrickle_internal.stream_table WHERE frontier IS NOT NULL;
+
 -- What the scheduler does by itself. It locks the tables it repairs against writers, so it is not for everybody.
 CREATE FUNCTION pgtrickle.repair_capture() RETURNS integer
     LANGUAGE c AS 'MODULE_PATHNAME', 'repair_capture_wrapper';

@@ -42,8 +42,8 @@ INSERT INTO orders VALUES (9, 'done', 9), (10, 'done', 10);
 SELECT * FROM pgtrickle.list_sources('lazy') l \gset l_
 SELECT :'l_source_table', :l_source_oid = 'orders'::regclass, :'l_source_type', :'l_cdc_mode', :'l_columns_used';
 SELECT stream_table, source_table, cdc_mode, pending_rows, buffer_bytes > 0 AS bytes FROM pgtrickle.change_buffer_sizes() ORDER BY 1;
-SELECT pgt_name, stale, needs_reinit FROM pgtrickle.stream_tables_info ORDER BY 1;
-SELECT * FROM pgtrickle.quick_health;
+SELECT pgt_name, pending_since IS NOT NULL AS pending, needs_reinit FROM pgtrickle.stream_tables_info ORDER BY 1;
+SELECT total_stream_tables, error_tables, scheduler_running FROM pgtrickle.quick_health;
 SELECT pgtrickle.refresh_stream_table('lazy');
 SELECT action, status, rows_inserted, rows_deleted, error_message, end_time >= start_time AS ordered, duration_ms >= 0 AS timed
   FROM pgtrickle.get_refresh_history('lazy', 2);
@@ -97,9 +97,9 @@ SELECT * FROM pgtrickle.list_sources('orders');
 -- Dropping.
 CREATE MATERIALIZED VIEW over WITH (pg_trickle.incremental) AS SELECT count(*) FROM active_orders;
 INSERT INTO orders VALUES (12, 'active', 12);
-SELECT pgt_name, stale FROM pgtrickle.stream_tables_info WHERE pgt_name IN ('active_orders', 'over') ORDER BY 1;
+SELECT pgt_name, pending_since IS NOT NULL AS pending FROM pgtrickle.stream_tables_info WHERE pgt_name IN ('active_orders', 'over') ORDER BY 1;
 REFRESH MATERIALIZED VIEW over;
-SELECT pgt_name, stale FROM pgtrickle.stream_tables_info WHERE pgt_name IN ('active_orders', 'over') ORDER BY 1;
+SELECT pgt_name, pending_since IS NOT NULL AS pending FROM pgtrickle.stream_tables_info WHERE pgt_name IN ('active_orders', 'over') ORDER BY 1;
 SELECT pgtrickle.drop_stream_table('active_orders');
 SELECT pgtrickle.drop_stream_table('active_orders', cascade => true);
 SELECT pgtrickle.drop_stream_table(pgt_name) FROM (SELECT * FROM pgtrickle.pgt_stream_tables ORDER BY pgt_id) s;

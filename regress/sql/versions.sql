@@ -39,7 +39,7 @@ SELECT DISTINCT get_byte(frontier, 0) AS format, length(frontier) % 8 AS length 
 
 -- One of a later release says nothing.
 UPDATE pgtrickle_internal.stream_table SET frontier = '\xff0102' || frontier;
-SELECT pgt_name, frontier, pgtrickle_internal.has_pending(pgt_relid) FROM pgtrickle.pgt_stream_tables ORDER BY pgt_id;
+SELECT pgt_name, frontier, pending_since IS NOT NULL AS has_pending FROM pgtrickle.stream_tables_info ORDER BY pgt_id;
 SELECT due('plain'), pgtrickle.wait_until_fresh('plain', '0');
 SELECT stream_table, source_table, pending_rows > 0 AS pending FROM pgtrickle.change_buffer_sizes() ORDER BY 1, 2;
 EXPLAIN (COSTS OFF) REFRESH MATERIALIZED VIEW plain;
@@ -67,7 +67,7 @@ END $$;
 INSERT INTO sales VALUES (1004, 'region 0', 1004);
 UPDATE sales SET units = units + 1 WHERE id < 10;
 CALL make_unreadable('sales');
-SELECT due('plain'), pgtrickle_internal.has_pending('plain'::regclass);
+SELECT due('plain'), pending_since IS NOT NULL AS has_pending FROM pgtrickle.stream_tables_info WHERE pgt_name = 'plain';
 EXPLAIN (COSTS OFF) REFRESH MATERIALIZED VIEW plain;
 SELECT * FROM refresh_all();
 -- They are contained now, and stay in nobody's way.

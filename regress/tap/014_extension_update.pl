@@ -32,7 +32,7 @@ sub script
 # Everything of the extension but what holds together with triggers, indexes and change buffers is made anew.
 my $release = slurp_file("$scripts/pg_trickle--0.1.0.sql");
 $release =~ s/^\\echo.*$//m;
-$release =~ s/^(CREATE|COMMENT ON|GRANT USAGE ON|REVOKE ALL ON) SCHEMA .*?;$//msg;
+$release =~ s/^(CREATE|GRANT USAGE ON|REVOKE ALL ON) SCHEMA .*?;$//msg;
 $release =~ s/^CREATE FUNCTION (pgtrickle\.row_image_hash|pgtrickle_internal\.capture)\(.*?;$//msg;
 script($version, '0.1.0', qq{
 	CREATE SCHEMA saved;
@@ -77,7 +77,7 @@ script($version, '0.1.0', qq{
 		FOR object IN
 			SELECT r.oid, r.relkind, s.relname, (SELECT string_agg(quote_ident(a.attname), ', ') FROM pg_attribute a
 				WHERE a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped) AS columns
-			FROM pg_class s JOIN pg_class r ON r.relname = s.relname
+			FROM pg_class s JOIN pg_class r ON r.relname = CASE s.relname WHEN 'refresh_history' THEN 'pgt_refresh_history' ELSE s.relname END
 				AND r.relnamespace IN ('pgtrickle'::regnamespace, 'pgtrickle_internal'::regnamespace)
 			WHERE s.relnamespace = 'saved'::regnamespace
 		LOOP
@@ -366,7 +366,14 @@ my $known = $node->background_psql('old', on_error_stop => 0);
 $known->query('SELECT pgtrickle.refresh_stream_table($$totals$$)');
 like($known->{stderr}, qr/are older than its library/, 'a session that was refused');
 $known->{stderr} = '';
+my $history = $node->safe_psql('old', 'SELECT count(*), sum(rows_inserted), min(refresh_id), max(refresh_id) FROM pgtrickle.pgt_refresh_history');
+$node->safe_psql('old', 'CREATE TABLE former AS TABLE pgtrickle.pgt_refresh_history');
 update_under_load('old', 'ALTER EXTENSION pg_trickle UPDATE', long => 1);
+is($node->safe_psql('old', q{SELECT count(*), sum(h.rows_inserted), min(h.refresh_id), max(h.refresh_id)
+	FROM former f JOIN pgtrickle.pgt_refresh_history h USING (pgt_relid, refresh_id)}), $history, 'the history is where it was');
+is($node->safe_psql('old', q{SELECT count(*) FROM pgtrickle.pg_stat_stream_tables s
+	WHERE refreshes < (SELECT count(*) FROM former f WHERE f.pgt_relid = s.pgt_relid) OR rows_inserted IS NULL}), '0', '... and counting goes on from there');
+$node->safe_psql('old', 'DROP TABLE former');
 $known->query('SELECT pgtrickle.refresh_stream_table($$totals$$)');
 is($known->{stderr}, '', '... goes on after the update');
 $known->quit;
@@ -408,6 +415,7 @@ wait_for_log(qr/WARNING:  the SQL objects of extension "pg_trickle" are newer th
 all_refused('new', $newer);
 is($node->safe_psql('new', q{SELECT severity, detail FROM pgtrickle.health_check() WHERE check_name = 'versions'}),
 	"ERROR|catalog version 99; library version $version works with 2: $newer", 'health_check says so');
+is($node->safe_psql('new', q{SELECT count(*) > 5, (SELECT count(*) > 0 FROM pgtrickle.pg_stat_stream_tables) FROM pgtrickle.health_check()}), 't|t', '... and what else there is');
 $node->safe_psql('new', $changes);
 $node->safe_psql('new', $ddl);
 is($node->safe_psql('new', 'SELECT DISTINCT more FROM pgtrickle_internal.reinit'), 'as ever', 'its rows are read as those from before the update');

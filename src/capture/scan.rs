@@ -214,6 +214,20 @@ impl Pending {
         }
     }
 
+    /// Whether anything is pending now: looks no further than the first row.
+    pub fn is_any_now(source: pg_sys::Oid, frontier: &Frontier) -> bool {
+        // SAFETY: registered until the walk has ended; nothing in the closure has a destructor or panics.
+        unsafe {
+            let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
+            let mut walk = Walk::begin(source, frontier, snapshot);
+            let found = server::guarded(|| walk.next_pending().is_some());
+            walk.check_sound();
+            walk.end();
+            pg_sys::UnregisterSnapshot(snapshot);
+            found
+        }
+    }
+
     pub fn is_empty(&self) -> bool {
         self.versions == 0
     }

@@ -1,6 +1,6 @@
-//! pgtrickle.pgt_refresh_history: one row per refresh that did something.
+//! pgtrickle_internal.refresh_history: one row per refresh that did something. View pgtrickle.pgt_refresh_history shows them.
 
-use super::{HISTORY, HISTORY_ID, HISTORY_KEY};
+use super::{HISTORY, HISTORY_ID, HISTORY_KEY, HISTORY_KEY_OF_0_1_0, HISTORY_OF_0_1_0};
 use crate::pg::catalog_table::{CatalogTable, Row, Rows, value};
 use crate::pg::{clock, facts, sequence};
 use crate::settings;
@@ -25,6 +25,7 @@ pub struct Refresh<'a> {
     pub updated: u64,
     pub deleted: u64,
     pub error: Option<&'a str>,
+    pub sqlstate: Option<&'a str>,
     /// `CODE: sentence`: of a REINITIALIZE, and of another refresh which rows came or went with whole tables.
     pub reason: Option<&'a str>,
 }
@@ -68,6 +69,7 @@ pub fn record(refresh: &Refresh) {
         refresh.error.and_then(value),
         refresh.commit_to_visible.and_then(value),
         refresh.reason.and_then(value),
+        refresh.sqlstate.and_then(value),
     ]);
     if removes_expired(id) {
         remove_expired(&table, refresh.view, refresh.ended);
@@ -109,10 +111,14 @@ pub fn last_scheduled(view: pg_sys::Oid) -> Vec<Scheduled> {
     rows.iter().filter(scheduled).map(read).collect()
 }
 
-/// Forgets a view that is gone.
+/// Forgets a view that is gone. Views are also dropped before the extension is updated: then the table is that of 0.1.0.
 pub fn delete(view: pg_sys::Oid) {
-    let table = HISTORY.open_for_write();
-    for row in table.find(HISTORY_KEY.oid(), column::RELID, view, Rows::Latest) {
+    let (table, key) = match HISTORY.find() {
+        Some(_) => (&HISTORY, &HISTORY_KEY),
+        None => (&HISTORY_OF_0_1_0, &HISTORY_KEY_OF_0_1_0),
+    };
+    let table = table.open_for_write();
+    for row in table.find(key.oid(), column::RELID, view, Rows::Latest) {
         table.delete(&row);
     }
 }

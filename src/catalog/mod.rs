@@ -1,6 +1,6 @@
 //! What the extension remembers: typed rows in, typed rows out.
 //!
-//! The tables live in schema pgtrickle_internal, the history in pgtrickle. The oids of relations are looked up once per
+//! The tables live in schema pgtrickle_internal. The oids of relations are looked up once per
 //! backend and forgotten whenever any schema or extension is created, altered or dropped, or the relation changes: REINDEX
 //! CONCURRENTLY puts another in the place of an index. So look indexes up when their table is open, and locked. The
 //! version of the SQL objects (`version`) is cached in the same way.
@@ -88,8 +88,10 @@ relations! {
     STATE_KEY = INTERNAL, "state_pkey";
     PAUSED = INTERNAL, "paused";
     INSTALLATION = INTERNAL, "installation";
-    HISTORY = PUBLIC, "pgt_refresh_history";
-    HISTORY_KEY = PUBLIC, "pgt_refresh_history_pkey";
+    HISTORY = INTERNAL, "refresh_history";
+    HISTORY_KEY = INTERNAL, "refresh_history_pkey";
+    HISTORY_OF_0_1_0 = PUBLIC, "pgt_refresh_history";
+    HISTORY_KEY_OF_0_1_0 = PUBLIC, "pgt_refresh_history_pkey";
     HISTORY_ID = INTERNAL, "refresh_id";
 }
 

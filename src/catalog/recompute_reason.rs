@@ -47,6 +47,7 @@ reasons! {
     CaptureIncomplete "CAPTURE_INCOMPLETE" "A capture trigger of a table it reads is missing or disabled.";
     CaptureRepaired "CAPTURE_REPAIRED" "The capture of a table it reads was found incomplete and was repaired.";
     ValuesMoved "VALUES_MOVED" "Wide values that pending changes refer to were moved, or too many were replaced.";
+    RepairRequested "REPAIR_REQUESTED" "Somebody asked for it to be repaired.";
     FormatChanged "FORMAT_CHANGED" "What is stored for it has the format of another release.";
 }
 

@@ -6,6 +6,7 @@ use crate::error::cannot_happen;
 use crate::pg::catalog_table::{Row, Rows, Value, value};
 use crate::pg::{clock, names, sequence};
 use crate::wakeup;
+use hashbrown::HashSet;
 use pgrx::pg_sys;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +80,16 @@ mod column {
     pub const LAST_ERROR: i16 = 15;
     pub const LAST_ERROR_AT: i16 = 16;
     pub const CREATED_AT: i16 = 17;
+    pub const UPDATED_AT: i16 = 18;
+    pub const REFRESHES: i16 = 19;
+    pub const RECOMPUTES: i16 = 20;
+    pub const FAILURES: i16 = 21;
+    pub const ROWS_INSERTED: i16 = 22;
+    pub const ROWS_UPDATED: i16 = 23;
+    pub const ROWS_DELETED: i16 = 24;
+    pub const TOTAL_MS: i16 = 25;
+    pub const MAX_MS: i16 = 26;
+    pub const STATS_RESET: i16 = 27;
 }
 
 impl StreamTable {
@@ -205,6 +216,16 @@ pub fn insert(relid: pg_sys::Oid, definition: Definition, pinned: Vec<String>) {
         None,
         None,
         value(clock::statement_start()),
+        value(clock::statement_start()),
+        value(0i64),
+        value(0i64),
+        value(0i64),
+        value(0i64),
+        value(0i64),
+        value(0i64),
+        value(0f64),
+        None,
+        None,
     ]);
 }
 
@@ -220,20 +241,75 @@ pub fn delete(relid: pg_sys::Oid) {
 }
 
 fn update(relid: pg_sys::Oid, changes: &[(i16, Value)]) {
-    update_with(relid, |_| changes);
+    update_with(relid, |_| changes.to_vec());
 }
 
-fn update_with<C: AsRef<[(i16, Value)]>>(relid: pg_sys::Oid, changes: impl FnOnce(&Row) -> C) {
+fn update_with(relid: pg_sys::Oid, changes: impl FnOnce(&Row) -> Vec<(i16, Value)>) {
     let table = STREAM_TABLE.open_for_write();
     match table.get(STREAM_TABLE_KEY.oid(), column::RELID, relid) {
-        Some(row) => table.update(&row, changes(&row).as_ref()),
+        Some(row) => {
+            let mut changes = changes(&row);
+            changes.push((column::UPDATED_AT, value(clock::now())));
+            table.update(&row, &changes);
+        }
         None => cannot_happen(format!("stream table {} is not registered", relid.to_u32())),
     }
 }
 
+/// What a successful refresh adds to the counters of its stream table.
+pub struct Done {
+    pub recompute: bool,
+    pub inserted: u64,
+    pub updated: u64,
+    pub deleted: u64,
+    pub milliseconds: f64,
+}
+
+impl Done {
+    /// The counters with it, as changes of the row. They are part of the row that a refresh replaces anyway, so counting
+    /// costs no write; a refresh that is rolled back is not counted.
+    fn added_to(&self, row: &Row) -> Vec<(i16, Value)> {
+        let plus = |column, number: u64| (column, value(counter(row, column).saturating_add_unsigned(number)));
+        let total = row.get::<f64>(column::TOTAL_MS).unwrap_or(0.0) + self.milliseconds;
+        let max = row.get::<f64>(column::MAX_MS).map_or(self.milliseconds, |max| max.max(self.milliseconds));
+        vec![
+            plus(column::REFRESHES, 1),
+            plus(column::RECOMPUTES, self.recompute.into()),
+            plus(column::ROWS_INSERTED, self.inserted),
+            plus(column::ROWS_UPDATED, self.updated),
+            plus(column::ROWS_DELETED, self.deleted),
+            (column::TOTAL_MS, value(total)),
+            (column::MAX_MS, value(max)),
+        ]
+    }
+}
+
+fn counter(row: &Row, column: i16) -> i64 {
+    row.get(column).unwrap_or(0)
+}
+
+/// Counting begins anew. The caller keeps refreshes of the stream table away.
+pub fn reset_statistics(relid: pg_sys::Oid) {
+    let counters = [
+        column::REFRESHES,
+        column::RECOMPUTES,
+        column::FAILURES,
+        column::ROWS_INSERTED,
+        column::ROWS_UPDATED,
+        column::ROWS_DELETED,
+    ];
+    let mut changes: Vec<_> = counters.into_iter().map(|column| (column, value(0i64))).collect();
+    changes.extend([
+        (column::TOTAL_MS, value(0f64)),
+        (column::MAX_MS, None),
+        (column::STATS_RESET, value(clock::now())),
+    ]);
+    update(relid, &changes);
+}
+
 /// A successful refresh: the contents are the query's at `frontier`, taken at `data_timestamp`. Ends an error; a
 /// suspended stream table that is refreshed by hand stays suspended.
-pub fn set_frontier(relid: pg_sys::Oid, frontier: &[u8], data_timestamp: pg_sys::TimestampTz) {
+pub fn set_frontier(relid: pg_sys::Oid, frontier: &[u8], data_timestamp: pg_sys::TimestampTz, done: &Done) {
     let suspended = |row: &Row| row.must::<String>(column::STATUS) == Status::Suspended.as_str();
     update_with(relid, |row| {
         let status = if suspended(row) { Status::Suspended } else { Status::Active };
@@ -242,7 +318,8 @@ pub fn set_frontier(relid: pg_sys::Oid, frontier: &[u8], data_timestamp: pg_sys:
         if recovered || row.get::<&[u8]>(column::FRONTIER).is_none() {
             wakeup::graph_changed();
         }
-        [
+        let mut changes = done.added_to(row);
+        changes.extend([
             (column::STATUS, value(status.as_str())),
             (column::FRONTIER, value(frontier)),
             (column::STORAGE, value(names::storage(relid))),
@@ -252,7 +329,8 @@ pub fn set_frontier(relid: pg_sys::Oid, frontier: &[u8], data_timestamp: pg_sys:
             (column::CONSECUTIVE_ERRORS, value(0i32)),
             (column::LAST_ERROR, None),
             (column::LAST_ERROR_AT, None),
-        ]
+        ]);
+        changes
     });
 }
 
@@ -312,14 +390,14 @@ pub fn resume(relid: pg_sys::Oid) {
 pub fn record_error(relid: pg_sys::Oid, message: &str) -> i32 {
     wakeup::graph_changed();
     let errors = get(relid).map_or(0, |st| st.consecutive_errors) + 1;
-    update(
-        relid,
-        &[
+    update_with(relid, |row| {
+        vec![
             (column::CONSECUTIVE_ERRORS, value(errors)),
             (column::LAST_ERROR, value(message)),
             (column::LAST_ERROR_AT, value(clock::now())),
-        ],
-    );
+            (column::FAILURES, value(counter(row, column::FAILURES).saturating_add(1))),
+        ]
+    });
     errors
 }
 
@@ -344,6 +422,12 @@ pub fn set_reinit(relid: pg_sys::Oid, reason: RecomputeReason) {
 pub fn reinit(relid: pg_sys::Oid) -> Option<String> {
     let markers = REINIT.open_for_read();
     markers.find(REINIT_VIEW.oid(), marker::VIEW, relid, Rows::Latest).first().map(|row| row.must(marker::REASON))
+}
+
+/// The stream tables for which a recompute is due.
+pub fn marked() -> HashSet<u32> {
+    let rows = REINIT.open_for_read().all();
+    rows.iter().map(|row| row.must::<pg_sys::Oid>(marker::VIEW).to_u32()).collect()
 }
 
 /// Whether a recompute is due for this reason, perhaps among others.

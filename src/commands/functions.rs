@@ -2,9 +2,11 @@
 //!
 //! Each builds the statement a user could have written and has the server execute it, so there is one path.
 
+use super::accepted::Accepted;
 use crate::capture::repair;
+use crate::catalog::recompute_reason::RecomputeReason;
 use crate::catalog::stream_table::{self, Status};
-use crate::catalog::{control, version};
+use crate::catalog::{control, dependency, version};
 use crate::error::error;
 use crate::pg::names::{Permission, RangeVar};
 use crate::pg::relation::Relation;
@@ -13,8 +15,20 @@ use crate::registration::named::stream_table_named;
 use crate::registration::options::{self, unsupported};
 use pgrx::{PgSqlErrorCode, pg_extern, pg_sys};
 
-/// The arguments of create_stream_table and its siblings.
-struct Definition<'a> {
+/// The arguments of create_stream_table and its siblings, as they are given.
+#[derive(Default)]
+pub struct Arguments<'a> {
+    pub name: Option<&'a str>,
+    pub query: Option<&'a str>,
+    pub schedule: Option<&'a str>,
+    pub refresh_mode: Option<&'a str>,
+    pub initialize: Option<bool>,
+    pub cdc_mode: Option<&'a str>,
+    pub accepted: Accepted<'a>,
+}
+
+/// A stream table to be.
+pub struct Definition<'a> {
     name: RangeVar,
     query: &'a str,
     options: Vec<(String, String)>,
@@ -22,64 +36,77 @@ struct Definition<'a> {
 }
 
 #[pg_extern]
-fn create_stream_table(
+#[expect(clippy::too_many_arguments, reason = "those of the SQL function")]
+fn new_stream_table(
     name: Option<&str>,
     query: Option<&str>,
     schedule: Option<&str>,
     refresh_mode: Option<&str>,
     initialize: Option<bool>,
     cdc_mode: Option<&str>,
+    diamond_consistency: Option<&str>,
+    diamond_schedule_policy: Option<&str>,
+    append_only: Option<bool>,
 ) {
-    create(&definition(name, query, schedule, refresh_mode, initialize, cdc_mode), false);
+    let accepted = Accepted { diamond_consistency, diamond_schedule_policy, append_only };
+    create(&Arguments { name, query, schedule, refresh_mode, initialize, cdc_mode, accepted }.definition(), false);
 }
 
 #[pg_extern]
-fn create_stream_table_if_not_exists(
+#[expect(clippy::too_many_arguments, reason = "those of the SQL function")]
+fn new_stream_table_if_not_exists(
     name: Option<&str>,
     query: Option<&str>,
     schedule: Option<&str>,
     refresh_mode: Option<&str>,
     initialize: Option<bool>,
     cdc_mode: Option<&str>,
+    diamond_consistency: Option<&str>,
+    diamond_schedule_policy: Option<&str>,
+    append_only: Option<bool>,
 ) {
-    create(&definition(name, query, schedule, refresh_mode, initialize, cdc_mode), true);
+    let accepted = Accepted { diamond_consistency, diamond_schedule_policy, append_only };
+    create(&Arguments { name, query, schedule, refresh_mode, initialize, cdc_mode, accepted }.definition(), true);
 }
 
 #[pg_extern]
-fn create_or_replace_stream_table(
+#[expect(clippy::too_many_arguments, reason = "those of the SQL function")]
+fn new_or_replaced_stream_table(
     name: Option<&str>,
     query: Option<&str>,
     schedule: Option<&str>,
     refresh_mode: Option<&str>,
     initialize: Option<bool>,
     cdc_mode: Option<&str>,
+    diamond_consistency: Option<&str>,
+    diamond_schedule_policy: Option<&str>,
+    append_only: Option<bool>,
 ) {
-    let definition = definition(name, query, schedule, refresh_mode, initialize, cdc_mode);
+    let accepted = Accepted { diamond_consistency, diamond_schedule_policy, append_only };
+    let arguments = Arguments { name, query, schedule, refresh_mode, initialize, cdc_mode, accepted };
+    let definition = arguments.definition();
     match definition.name.find_where_created() {
         None => create(&definition, false),
         Some(_) => replace(&definition),
     }
 }
 
-fn definition<'a>(
-    name: Option<&str>,
-    query: Option<&'a str>,
-    schedule: Option<&str>,
-    refresh_mode: Option<&str>,
-    initialize: Option<bool>,
-    cdc_mode: Option<&str>,
-) -> Definition<'a> {
-    version::require();
-    let given = [("schedule", schedule), ("refresh_mode", refresh_mode), ("cdc_mode", cdc_mode)];
-    Definition {
-        name: RangeVar::parse(required("name", name)),
-        query: required("query", query),
-        options: checked(&given),
-        initialize: initialize.unwrap_or(true),
+impl<'a> Arguments<'a> {
+    pub fn definition(&self) -> Definition<'a> {
+        version::require();
+        let given = [("schedule", self.schedule), ("refresh_mode", self.refresh_mode), ("cdc_mode", self.cdc_mode)];
+        let definition = Definition {
+            name: RangeVar::parse(required("name", self.name)),
+            query: required("query", self.query),
+            options: checked(&given),
+            initialize: self.initialize.unwrap_or(true),
+        };
+        self.accepted.check();
+        definition
     }
 }
 
-fn required<'a>(argument: &str, value: Option<&'a str>) -> &'a str {
+pub fn required<T>(argument: &str, value: Option<T>) -> T {
     value.unwrap_or_else(|| {
         error(PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED, format!("argument \"{argument}\" must not be null"))
             .raise()
@@ -93,7 +120,7 @@ fn checked(given: &[(&str, Option<&str>)]) -> Vec<(String, String)> {
     given.map(|(name, text)| (format!("{}{name}", options::PREFIX), value(name, text))).collect()
 }
 
-fn create(definition: &Definition, if_not_exists: bool) {
+pub fn create(definition: &Definition, if_not_exists: bool) {
     let mut options = vec![(format!("{}incremental", options::PREFIX), "true".to_owned())];
     options.extend(definition.options.iter().filter(|option| !is_default(option)).cloned());
     execute::create_view(definition.name, definition.query, &options, definition.initialize, if_not_exists);
@@ -129,15 +156,20 @@ fn require_same_query(view: pg_sys::Oid, text: &str) {
 }
 
 #[pg_extern]
-fn alter_stream_table(
+#[expect(clippy::too_many_arguments, reason = "those of the SQL function")]
+fn changed_stream_table(
     name: Option<&str>,
     query: Option<&str>,
     schedule: Option<&str>,
     refresh_mode: Option<&str>,
     status: Option<&str>,
     cdc_mode: Option<&str>,
+    diamond_consistency: Option<&str>,
+    diamond_schedule_policy: Option<&str>,
+    append_only: Option<bool>,
 ) {
     version::require();
+    Accepted { diamond_consistency, diamond_schedule_policy, append_only }.check();
     let name = RangeVar::parse(required("name", name));
     let view = stream_table_named(name);
     let options = checked(&[("schedule", schedule), ("refresh_mode", refresh_mode), ("cdc_mode", cdc_mode)]);
@@ -203,7 +235,45 @@ fn drop_stream_table(name: Option<&str>, cascade: Option<bool>) {
     version::require();
     let name = RangeVar::parse(required("name", name));
     stream_table_named(name);
-    execute::drop_view(name, cascade.unwrap_or(false));
+    execute::drop_views(&[name], cascade.unwrap_or(false));
+}
+
+/// Drops all of them by one statement, so their order does not matter; their number.
+#[pg_extern]
+fn bulk_drop_stream_tables(names: Option<pgrx::Array<&str>>) -> i32 {
+    version::require();
+    let parse = |name| {
+        let name = RangeVar::parse(required("names", name));
+        stream_table_named(name);
+        name
+    };
+    let names: Vec<RangeVar> = required("names", names).iter().map(parse).collect();
+    if !names.is_empty() {
+        execute::drop_views(&names, false);
+    }
+    names.len() as i32
+}
+
+/// Puts the capture of what it reads in order and computes the stream table anew; what was done.
+#[pg_extern]
+fn repair_stream_table(name: Option<&str>) -> String {
+    version::require();
+    privilege::require_writable("repair_stream_table()");
+    let name = RangeVar::parse(required("name", name));
+    stream_table_named(name);
+    let view = name.lock(pg_sys::ShareUpdateExclusiveLock, Permission::Owner);
+    let faulty = repair::faulty();
+    let read = dependency::sources_of(view).into_iter().map(|dependency| dependency.source);
+    let repaired = read.filter(|source| faulty.contains(source)).map(repair::repair).count();
+    if stream_table::frontier(view).is_some() && stream_table::reinit(view).is_none() {
+        stream_table::set_reinit(view, RecomputeReason::RepairRequested);
+    }
+    execute::refresh_view(name);
+    match repaired {
+        0 => "capture was complete; contents computed anew".to_owned(),
+        1 => "capture of 1 source repaired; contents computed anew".to_owned(),
+        many => format!("capture of {many} sources repaired; contents computed anew"),
+    }
 }
 
 #[pg_extern]

@@ -1,8 +1,11 @@
 //! Statements and SQL functions: what users say to the extension.
 
+pub mod accepted;
 pub mod alter;
+pub mod bulk;
 pub mod create;
 pub mod drop;
+pub mod former;
 pub mod functions;
 pub mod hook;
 pub mod preload;
@@ -11,6 +14,7 @@ pub mod refresh_stmt;
 pub mod restore;
 pub mod runtime;
 pub mod source_ddl;
+pub mod statistics;
 pub mod update;
 pub mod waiting;
 

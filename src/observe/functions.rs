@@ -7,7 +7,7 @@ use crate::catalog::{dependency, source, version};
 use crate::circuit;
 use crate::identity;
 use crate::pg::{execute, facts, storage};
-use crate::{runtime, settings, wakeup};
+use crate::{settings, wakeup};
 use pgrx::iter::TableIterator;
 use pgrx::{name, pg_extern, pg_sys};
 use std::collections::BTreeSet;
@@ -18,26 +18,13 @@ fn frontier_text(frontier: &[u8]) -> Option<String> {
     Frontier::readable(frontier).map(|frontier| frontier.to_text())
 }
 
-/// The view's contents differ from its query now, expanded through the stream tables it reads, as far as can be known. Of
-/// sources that are not captured it cannot: then the view's age tells.
-#[pg_extern]
-fn has_pending(view: pg_sys::Oid) -> bool {
-    version::check();
-    any_behind(view, |row| row.captured || runtime::is_late(row.relid))
-}
-
-/// The view's contents may differ from its query now.
+/// The view's contents may differ from its query now, expanded through the stream tables it reads.
 pub fn may_be_behind(view: pg_sys::Oid) -> bool {
-    any_behind(view, |_| true)
-}
-
-/// The view, or a stream table it reads, that is not exempted, is behind.
-fn any_behind(view: pg_sys::Oid, counts: impl Fn(&StreamTable) -> bool) -> bool {
     let mut seen = BTreeSet::new();
     let mut views = vec![view];
     while let Some(view) = views.pop() {
         let Some(row) = stream_table::get(view).filter(|_| seen.insert(view.to_u32())) else { continue };
-        if is_behind(&row) && counts(&row) {
+        if is_behind(&row) {
             return true;
         }
         views.extend(dependency::sources_of(view).into_iter().map(|dependency| dependency.source));

@@ -14,6 +14,12 @@ pub fn timestamp(time: pg_sys::TimestampTz) -> TimestampWithTimeZone {
     TimestampWithTimeZone::try_from(time).unwrap_or_else(|_| cannot_happen(format!("time {time} is out of range")))
 }
 
+/// The server has loaded the library at its start.
+#[pg_extern]
+fn preloaded() -> bool {
+    settings::preloaded()
+}
+
 /// Since when scheduled refreshes are paused; NULL: they are not.
 #[pg_extern]
 fn paused_since() -> Option<TimestampWithTimeZone> {

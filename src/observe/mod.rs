@@ -3,6 +3,7 @@
 
 mod advice;
 mod explain_st;
+mod freshness;
 pub mod functions;
 mod health;
 mod progress;

@@ -68,14 +68,16 @@ pub fn refresh_view(name: RangeVar) {
     }
 }
 
-/// DROP MATERIALIZED VIEW `name` [CASCADE].
-pub fn drop_view(name: RangeVar, cascade: bool) {
+/// DROP MATERIALIZED VIEW `names` [CASCADE].
+pub fn drop_views(names: &[RangeVar], cascade: bool) {
     // SAFETY: the nodes the grammar makes of such a statement; a DROP names its objects as lists of strings.
     unsafe {
-        let parts = [(*name.as_ptr()).schemaname, (*name.as_ptr()).relname];
-        let parts = parts.into_iter().filter(|part| !part.is_null()).map(|part| pg_sys::makeString(part));
+        let parts = |name: &RangeVar| {
+            let parts = [(*name.as_ptr()).schemaname, (*name.as_ptr()).relname];
+            list::make(parts.into_iter().filter(|part| !part.is_null()).map(|part| pg_sys::makeString(part)))
+        };
         let stmt: *mut pg_sys::DropStmt = node::make(NodeTag::T_DropStmt);
-        (*stmt).objects = list::make([list::make(parts)]);
+        (*stmt).objects = list::make(names.iter().map(parts));
         (*stmt).removeType = pg_sys::ObjectType::OBJECT_MATVIEW;
         (*stmt).behavior = match cascade {
             true => pg_sys::DropBehavior::DROP_CASCADE,

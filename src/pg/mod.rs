@@ -22,6 +22,7 @@ pub mod lock;
 pub mod memory;
 pub mod names;
 pub mod node;
+pub mod notes;
 pub mod notify;
 pub mod privilege;
 #[macro_use]

@@ -3,6 +3,7 @@
 //! Writers touch it once per transaction that changed something captured: a bit per source and, if the bit was clear, the
 //! latch of the database's scheduler. Only who takes a place in one of the two tables, or leaves it, takes the lock.
 
+use super::notes::{Note, PLACES};
 use super::progress::Progress;
 use super::{clock, process, server};
 use pgrx::pg_sys;
@@ -155,6 +156,8 @@ struct Header {
 pub struct Shared {
     header: &'static Header,
     pub databases: &'static [Database],
+    /// By database and view.
+    pub notes: &'static [Note],
     pub workers: &'static [Worker],
     /// By number of the process.
     pub progress: &'static [Progress],
@@ -166,6 +169,7 @@ static AREA: AtomicPtr<Header> = AtomicPtr::new(null_mut());
 const _: () = {
     let alignment = align_of::<Header>();
     assert!(align_of::<Database>() <= alignment && size_of::<Database>().is_multiple_of(alignment));
+    assert!(align_of::<Note>() <= alignment && size_of::<Note>().is_multiple_of(alignment));
     assert!(align_of::<Worker>() <= alignment && size_of::<Worker>().is_multiple_of(alignment));
     assert!(align_of::<Progress>() <= alignment);
 };
@@ -180,11 +184,13 @@ pub fn area() -> Option<Shared> {
     // until this one ends. What changes after `start` is atomic or in a cell, so shared references to it are right.
     unsafe {
         let databases: *const Database = area.add(1).cast();
-        let workers: *const Worker = databases.add(DATABASES).cast();
+        let notes: *const Note = databases.add(DATABASES).cast();
+        let workers: *const Worker = notes.add(PLACES).cast();
         let progress: *const Progress = workers.add((*area).workers as usize).cast();
         Some(Shared {
             header: &*area,
             databases: std::slice::from_raw_parts(databases, DATABASES),
+            notes: std::slice::from_raw_parts(notes, PLACES),
             workers: std::slice::from_raw_parts(workers, (*area).workers as usize),
             progress: std::slice::from_raw_parts(progress, (*area).processes as usize),
         })
@@ -205,6 +211,7 @@ fn processes() -> usize {
 fn size() -> usize {
     size_of::<Header>()
         + DATABASES * size_of::<Database>()
+        + PLACES * size_of::<Note>()
         + workers() * size_of::<Worker>()
         + processes() * size_of::<Progress>()
 }

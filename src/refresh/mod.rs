@@ -37,6 +37,7 @@ use crate::error::error;
 use crate::exec::apply::Counters;
 use crate::pg::{clock, elog, facts, names, progress as pg_progress, snapshot};
 use crate::schedule::recompute::Work;
+use crate::wakeup;
 pub use contents::due;
 use perform::Probe;
 use pgrx::{PgSqlErrorCode, pg_sys};
@@ -215,14 +216,12 @@ fn run(wave: &[Member], target: Option<pg_sys::Oid>, mut probe: Option<&mut Prob
     let taken = clock::now();
     let steps = snapshot::with_wave(|snapshot| {
         let step = |member: &Member| {
-            let started = clock::now();
             let probe = probe.as_deref_mut().filter(|_| target == Some(member.view));
             let context = format!("refresh of materialized view \"{}\"", facts::relation_name(member.view));
             let refresh = || step::run(member, asked(member.view, target), snapshot, taken, probe);
-            let outcome = elog::within(&context, refresh);
+            let step = elog::within(&context, refresh);
             pg_progress::view_done();
-            let before = member.row.data_timestamp;
-            Step { view: member.view, outcome, started, ended: clock::now(), before }
+            step
         };
         wave.iter().map(step).collect()
     });
@@ -240,7 +239,12 @@ fn asked(view: pg_sys::Oid, target: Option<pg_sys::Oid>) -> Asked {
 /// Writes down what was done. The last thing in a scheduled wave, so that its commit is now.
 fn record(wave: &Refreshed, initiator: Initiator, due: &[Due]) {
     let now = clock::now();
-    for step in wave.steps.iter().filter(|step| step.outcome.action != Action::NoData) {
+    for step in &wave.steps {
+        if step.outcome.action == Action::NoData {
+            // On disk, nothing remembers a refresh that had nothing to do.
+            wakeup::view::count_noop(step.view);
+            continue;
+        }
         let unseen = due.iter().find(|due| due.view == step.view).and_then(|due| due.unseen);
         // If somebody has refreshed it by hand since, nobody knows of the first commit after that.
         let unseen = unseen.filter(|unseen| step.before.is_some_and(|before| before <= *unseen));
@@ -257,6 +261,7 @@ fn record(wave: &Refreshed, initiator: Initiator, due: &[Due]) {
             updated: step.outcome.updated,
             deleted: step.outcome.deleted,
             error: None,
+            sqlstate: None,
             reason: step.outcome.reason.as_deref(),
         });
     }

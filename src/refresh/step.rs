@@ -7,13 +7,14 @@ use super::pending::PendingChanges;
 use super::perform::{Probe, perform};
 use super::scope::{Asked, Scope};
 use super::wave::Member;
-use super::{Action, Outcome, entrance, entry, progress};
+use super::{Action, Outcome, Step, entrance, entry, progress};
 use crate::capture;
 use crate::capture::frontier::Frontier;
 use crate::catalog::recompute_reason::RecomputeReason;
 use crate::catalog::{moved, stream_table};
 use crate::exec::apply::ApplyIndex;
 use crate::identity::{AsOwner, as_owner_with};
+use crate::pg::clock;
 use crate::pg::snapshot::{self, WaveSnapshot};
 use crate::plan::cache::Entry;
 use pgrx::pg_sys;
@@ -26,15 +27,17 @@ pub fn run(
     snapshot: WaveSnapshot,
     taken: pg_sys::TimestampTz,
     probe: Option<&mut Probe>,
-) -> Outcome {
+) -> Step {
     progress::refreshing(member.view);
     as_owner_with(member.view, &member.row.pinned, |owner| {
         refresh(member, Scope { owner, snapshot, asked }, taken, probe)
     })
 }
 
-fn refresh(member: &Member, scope: Scope, taken: pg_sys::TimestampTz, probe: Option<&mut Probe>) -> Outcome {
+fn refresh(member: &Member, scope: Scope, taken: pg_sys::TimestampTz, probe: Option<&mut Probe>) -> Step {
     let Member { view, row, .. } = member;
+    let started = clock::now();
+    let step = |outcome, ended| Step { view: *view, outcome, started, ended, before: row.data_timestamp };
     let new = Frontier::now(scope.snapshot);
     entrance::check_order(*view, row, &new);
     entrance::refuse_if_in_use(&member.entry);
@@ -47,7 +50,7 @@ fn refresh(member: &Member, scope: Scope, taken: pg_sys::TimestampTz, probe: Opt
     let (work, pending) = decide::work(&contents, &entry, row, scope);
     let unreadable = pending.as_ref().and_then(|pending| pending.unreadable);
     if matches!(work, Work::Nothing) {
-        return Outcome::nothing();
+        return step(Outcome::nothing(), clock::now());
     }
     // Of a recompute as well: where its buffers begin is part of the frontier.
     let pending = pending.or_else(|| row.captured.then(|| PendingChanges::since(&new, &entry, scope.snapshot)));
@@ -67,11 +70,19 @@ fn refresh(member: &Member, scope: Scope, taken: pg_sys::TimestampTz, probe: Opt
         Some(pending) => pending.behind(new),
         None => new,
     };
-    stream_table::set_frontier(*view, &new.to_bytes(), taken);
+    let ended = clock::now();
+    let done = stream_table::Done {
+        recompute: outcome.action != Action::Differential,
+        inserted: outcome.inserted,
+        updated: outcome.updated,
+        deleted: outcome.deleted,
+        milliseconds: clock::milliseconds(started, ended),
+    };
+    stream_table::set_frontier(*view, &new.to_bytes(), taken, &done);
     if let Some(reason) = again {
         stream_table::set_reinit(*view, reason);
     }
-    outcome
+    step(outcome, ended)
 }
 
 /// What was read of the sources is not what the snapshot knows of them: why it must be read once more.

@@ -1,14 +1,15 @@
 //! What the scheduler reads of the catalog when stream tables came, went or were set otherwise.
 
+use crate::catalog::dependency::{self, Dependency};
 use crate::catalog::stream_table::{self, Status, StreamTable};
 use crate::catalog::version::{self, Mismatch};
-use crate::catalog::{self, control, dependency, history};
+use crate::catalog::{self, control, history};
 use crate::circuit;
 use crate::error::cannot_happen;
 use crate::pg::{clock, names};
 use crate::registration::options::{Consistency, Stored};
 use crate::registration::refusal;
-use crate::schedule::graph::{Graph, Node};
+use crate::schedule::graph::{Graph, Node, Set};
 use crate::schedule::recompute::{self, Recomputes, Work};
 use crate::schedule::{Time, freshness, retry, spec};
 use hashbrown::HashMap;
@@ -62,29 +63,45 @@ pub fn read() -> Option<Picture> {
     if let Some(mismatch) = version::mismatch() {
         return Some(Picture { paused: true, mismatch: Some(mismatch), ..Picture::default() });
     }
-    let mut sources: HashMap<u32, Vec<u32>> = HashMap::new();
-    for (view, dependency) in dependency::all() {
-        sources.entry(view.to_u32()).or_default().push(dependency.source.to_u32());
-    }
+    let mut sources = sources(&dependency::all());
     let mut picture = Picture { paused: control::paused(), ..Picture::default() };
     for row in stream_table::all() {
-        let options = Stored::read(row.relid).options();
-        let schedule =
-            spec::parse(&options.schedule).unwrap_or_else(|_| cannot_happen("a stored schedule is malformed"));
-        let view = row.relid.to_u32();
-        // A view may read no relation at all.
-        let sources = sources.remove(&view).unwrap_or_default();
         picture.health.push(health(&row));
         picture.last.push(row.last_refresh_at);
-        picture.by_delta.push(row.captured && row.effective_mode == "DIFFERENTIAL");
-        // It may just have been dropped.
-        let owner = names::try_owner(row.relid).unwrap_or(pg_sys::InvalidOid).to_u32();
-        let reason = row.downgrade_reason.as_deref().map(refusal::code);
-        let varies = reason.is_some_and(circuit::varies);
-        let snapshot = options.consistency == Consistency::Snapshot;
-        picture.nodes.push(Node { view, owner, schedule, sources, captured: row.captured, varies, snapshot });
+        picture.by_delta.push(is_by_delta(&row));
+        picture.nodes.push(node(&row, &mut sources));
     }
     Some(picture)
+}
+
+/// What each view reads.
+fn sources(dependencies: &[(pg_sys::Oid, Dependency)]) -> HashMap<u32, Vec<u32>> {
+    let mut sources: HashMap<u32, Vec<u32>> = HashMap::new();
+    for (view, dependency) in dependencies {
+        sources.entry(view.to_u32()).or_default().push(dependency.source.to_u32());
+    }
+    sources
+}
+
+fn node(row: &StreamTable, sources: &mut HashMap<u32, Vec<u32>>) -> Node {
+    let options = Stored::read(row.relid).options();
+    let view = row.relid.to_u32();
+    let reason = row.downgrade_reason.as_deref().map(refusal::code);
+    Node {
+        view,
+        // It may just have been dropped.
+        owner: names::try_owner(row.relid).unwrap_or(pg_sys::InvalidOid).to_u32(),
+        schedule: spec::parse(&options.schedule).unwrap_or_else(|_| cannot_happen("a stored schedule is malformed")),
+        // A view may read no relation at all.
+        sources: sources.remove(&view).unwrap_or_default(),
+        captured: row.captured,
+        varies: reason.is_some_and(circuit::varies),
+        snapshot: options.consistency == Consistency::Snapshot,
+    }
+}
+
+fn is_by_delta(row: &StreamTable) -> bool {
+    row.captured && row.effective_mode == "DIFFERENTIAL"
 }
 
 /// What the history says of the recomputes of each node.
@@ -112,15 +129,42 @@ pub fn rests_until(view: pg_sys::Oid) -> Option<Time> {
     recompute::rests_until(&graph, graph.number(view.to_u32())?, own)
 }
 
-/// Whether the view's contents are older than its schedule lets them get: as old again after it was due.
-pub fn is_late(view: pg_sys::Oid) -> bool {
-    let Some(Picture { nodes, last, by_delta, .. }) = read() else { return false };
-    let graph = Graph::new(nodes);
-    let Some(n) = graph.number(view.to_u32()) else { return false };
-    let Some(shown) = last[n] else { return true };
-    let own = |n: usize| recomputes_of(graph.nodes()[n].view.into()).rests_until(by_delta[n]);
-    let rested = recompute::rests_until(&graph, n, own).unwrap_or(Time::MIN);
-    freshness::late(graph.cadence(n), shown, Some(shown), rested, 1).is_some_and(|at| at <= clock::now())
+/// The schedules of all stream tables, numbered as they come in the catalog.
+pub struct Schedules {
+    graph: Graph,
+    by_delta: Vec<bool>,
+    now: Time,
+}
+
+impl Schedules {
+    pub fn of(rows: &[StreamTable], dependencies: &[(pg_sys::Oid, Dependency)]) -> Self {
+        let mut sources = sources(dependencies);
+        let nodes = rows.iter().map(|row| node(row, &mut sources)).collect();
+        Self { graph: Graph::new(nodes), by_delta: rows.iter().map(is_by_delta).collect(), now: clock::now() }
+    }
+
+    /// The stream tables that it rests on.
+    pub fn ancestors(&self, n: usize) -> &Set {
+        self.graph.ancestors(n)
+    }
+
+    /// The relations whose changes concern the view: what it and its ancestors read, and they themselves.
+    pub fn relations(&self, n: usize) -> impl Iterator<Item = u32> {
+        let nodes = self.graph.ancestors(n).iter_ones().chain([n]).map(|n| &self.graph.nodes()[n]);
+        nodes.flat_map(|node| node.sources.iter().copied().chain([node.view]))
+    }
+
+    /// Whether something that was committed then, and that the view does not show, has had to wait for longer than its
+    /// schedule lets it: once more its cadence after it was due. `shown` is when the view's contents were taken.
+    pub fn is_late(&self, n: usize, since: Time, shown: Time) -> bool {
+        let late = |rested| {
+            let at = freshness::late(self.graph.cadence(n), since, Some(shown), rested, 1);
+            at.is_some_and(|at| at <= self.now)
+        };
+        // How long it rests is in the history, which is looked at when that matters.
+        let own = |n: usize| recomputes_of(self.graph.nodes()[n].view.into()).rests_until(self.by_delta[n]);
+        late(Time::MIN) && late(recompute::rests_until(&self.graph, n, own).unwrap_or(Time::MIN))
+    }
 }
 
 fn health(row: &StreamTable) -> Health {

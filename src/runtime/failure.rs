@@ -58,6 +58,7 @@ fn write_down(view: pg_sys::Oid, failure: &Failure, sqlstate: &str, began: Time)
         updated: 0,
         deleted: 0,
         error: Some(&text),
+        sqlstate: Some(sqlstate),
         reason: None,
     });
     // Anybody may listen. The message may quote data, so it is only in the history.

@@ -18,7 +18,7 @@ mod views;
 mod watch;
 mod worker;
 
-pub use catalog::{is_late, rests_until};
+pub use catalog::{Schedules, rests_until};
 
 /// Has the server start the launcher; called once, in the postmaster.
 pub fn register() {

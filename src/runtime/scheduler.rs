@@ -7,6 +7,7 @@ use super::pool::{self, Ending, Pool};
 use super::views::Views;
 use super::watch::{self, Watch};
 use crate::catalog::version::Mismatch;
+use crate::pg::notes;
 use crate::pg::process;
 use crate::pg::shared::{self, BITS, Database, Shared, WAVE, WORDS};
 use crate::pg::{clock, xact};
@@ -217,6 +218,7 @@ impl Scheduler {
                 let views = self.views.follow(picture, now);
                 watch::resumed(&self.views.resumed(&views));
                 self.views = views;
+                self.forget();
                 self.generation = Some(generation);
                 self.caretaker.look_soon();
             }
@@ -227,6 +229,13 @@ impl Scheduler {
             }
         }
         true
+    }
+
+    /// Frees what shared memory says of views that are gone.
+    fn forget(&self) {
+        let own = self.place.oid.load(SeqCst);
+        let graph = &self.views.graph;
+        notes::sweep(self.shared, |database, view| database != own || graph.number(view).is_some());
     }
 
     /// What writers have marked.
@@ -265,10 +274,21 @@ impl Scheduler {
             }
         }
         self.place.set_overdue(self.views.overdue(&agenda));
+        self.publish();
         let alert = self.watch.work(&mut self.views, now);
         let grow = self.pool.grow(waiting, now);
         let read = self.generation.is_none().then_some(self.read_again).filter(|at| *at > now);
         agenda.next.into_iter().chain(grow).chain(read).chain(alert).min()
+    }
+
+    /// Since when each view is behind, for those who look.
+    fn publish(&mut self) {
+        let database = self.place.oid.load(SeqCst);
+        self.views.publish(|view, behind| {
+            if let Some(note) = notes::place(self.shared, database, view) {
+                note.set_behind(behind);
+            }
+        });
     }
 
     fn start(&mut self, wave: &Wave, long: bool, now: Time) -> bool {

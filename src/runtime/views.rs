@@ -34,6 +34,10 @@ struct View {
     shown: Option<Time>,
     /// That it is late has been told.
     told: bool,
+    /// The first commit it may not show, also while a wave is bringing that in.
+    behind: Option<Time>,
+    /// As others have been told; None: they have not.
+    published: Option<Option<Time>>,
 }
 
 /// A stream table that is late.
@@ -77,6 +81,8 @@ impl Views {
                     unseen: None,
                     shown: None,
                     told: false,
+                    behind: dirty,
+                    published: None,
                 }
             });
         let mut relations: HashMap<u32, Vec<u32>> = HashMap::new();
@@ -113,6 +119,8 @@ impl Views {
             if same && !recovered {
                 view.freshness.dirty = before.freshness.dirty;
                 view.unseen = before.unseen;
+                view.behind = before.behind;
+                view.published = before.published;
             }
         }
         new
@@ -278,6 +286,16 @@ impl Views {
         }
     }
 
+    /// Tells others since when each view is behind, as far as that is news.
+    pub fn publish(&mut self, tell: impl Fn(u32, Option<Time>)) {
+        for (view, node) in self.views.iter_mut().zip(self.graph.nodes()) {
+            if view.published != Some(view.behind) {
+                tell(node.view, view.behind);
+                view.published = Some(view.behind);
+            }
+        }
+    }
+
     /// The members of a wave to be.
     pub fn assigned(&self, members: &Set) -> Vec<Assigned> {
         let assigned = |n: usize| Assigned { view: self.graph.nodes()[n].view, unseen: self.views[n].unseen() };
@@ -308,6 +326,7 @@ impl Views {
         for (n, _) in self.numbers(wave) {
             self.views[n].busy = 0;
             (self.views[n].shown, self.views[n].told) = (Some(taken), false);
+            self.views[n].behind = self.views[n].unseen;
             // Its next refresh is as necessary as this one was.
             if self.is_due_again(n) {
                 self.views[n].freshness.mark(began);
@@ -358,6 +377,7 @@ impl View {
     fn changed(&mut self, committed: Time) {
         self.freshness.mark(committed);
         self.unseen = self.unseen.into_iter().chain([committed]).min();
+        self.behind = self.behind.into_iter().chain([committed]).min();
     }
 
     /// Of the first change that it does not show.

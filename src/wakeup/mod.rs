@@ -14,7 +14,9 @@
 //! | an extension, a database came or went | the utility hook |
 
 pub mod hold;
+pub mod view;
 
+use crate::pg::notes;
 use crate::pg::process;
 use crate::pg::shared::{self, BITS, Database, FREE, Shared, WORDS};
 use crate::pg::xact::{self, End, Listener};
@@ -246,6 +248,7 @@ pub fn sweep(shared: Shared, exists: impl Fn(u32) -> bool) {
             }
         }
     });
+    notes::sweep(shared, |database, _| exists(database));
 }
 
 /// A scheduler works in this database.
