@@ -121,7 +121,8 @@ END $$;
 CREATE TABLE numbers (id int PRIMARY KEY, x int);
 INSERT INTO numbers SELECT g, g FROM generate_series(1, 4000) g;
 ANALYZE numbers;
-CREATE MATERIALIZED VIEW below WITH (pg_trickle.incremental) AS SELECT id, x FROM numbers;
+-- With room for new versions: rows stay in their order.
+CREATE MATERIALIZED VIEW below WITH (pg_trickle.incremental, fillfactor = 10) AS SELECT id, x FROM numbers;
 CREATE MATERIALIZED VIEW peeks WITH (pg_trickle.incremental) AS SELECT id, peek(x) AS x FROM below;
 SET pg_trickle.refresh_strategy = delta;
 UPDATE numbers SET x = x + 1000;

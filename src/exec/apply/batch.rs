@@ -95,7 +95,7 @@ impl Batch {
     }
 }
 
-/// What a tuple of this length takes on a page, with its line pointer and one more, which leads to it when it is heap-only.
+/// What a tuple of this length takes on a page, with its line pointer.
 pub fn on_page(length: usize) -> usize {
-    length.next_multiple_of(pg_sys::MAXIMUM_ALIGNOF as usize) + 2 * size_of::<pg_sys::ItemIdData>()
+    length.next_multiple_of(pg_sys::MAXIMUM_ALIGNOF as usize) + size_of::<pg_sys::ItemIdData>()
 }
