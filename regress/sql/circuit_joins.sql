@@ -109,7 +109,7 @@ SELECT name FROM pgtrickle.pgt_stream_tables st, pgtrickle_internal.dependency d
     WHERE st.pgt_relid = d.view AND pgt_name = 'unused_pair' AND pgt_schema = 'circuit_joins';
 -- Without its key the join multiplies rows: due at once, and no longer maintained without the table.
 ALTER TABLE pair DROP CONSTRAINT pair_a_b_key;
-SELECT pgtrickle_internal.has_pending('unused_pair'::regclass), pgtrickle_internal.has_pending('unused'::regclass);
+SELECT (SELECT f.pending_since IS NOT NULL FROM pgtrickle_internal.freshness() f WHERE f.view = 'unused_pair'::regclass) AS pending, (SELECT f.pending_since IS NOT NULL FROM pgtrickle_internal.freshness() f WHERE f.view = 'unused'::regclass) AS pending;
 INSERT INTO pair SELECT a, b, x + 1 FROM pair;
 INSERT INTO pair SELECT v, c + 1, 10000 FROM o;
 SELECT * FROM refreshed('unused_pair');
@@ -130,7 +130,7 @@ DELETE FROM pair;
 CREATE UNIQUE INDEX pair_key ON pair (a, b);
 SELECT * FROM refreshed('unused_pair');
 CREATE TABLE pair_child () INHERITS (pair);
-SELECT pgtrickle_internal.has_pending('unused_pair'::regclass);
+SELECT (SELECT f.pending_since IS NOT NULL FROM pgtrickle_internal.freshness() f WHERE f.view = 'unused_pair'::regclass) AS pending;
 INSERT INTO pair_child SELECT v, c + 1, 10000 FROM o;
 SELECT * FROM refreshed('unused_pair');
 SELECT count(*) > count(DISTINCT id) AS multiplied FROM unused_pair;

@@ -129,7 +129,7 @@ DELETE FROM pgtrickle_internal.refresh_history WHERE status = 'FAILED';
 -- Names.
 SELECT pgt_name, original_query = defining_query AS same, updated_at >= created_at AS updated FROM pgtrickle.pgt_stream_tables ORDER BY pgt_id;
 SELECT s.pgt_name, d.source_relid::regclass, source_type, columns_used, cdc_mode
-  FROM pgtrickle.pgt_dependencies d JOIN pgtrickle.pgt_stream_tables s USING (pgt_id) ORDER BY 1, 3, 2::text;
+  FROM pgtrickle.pgt_dependencies d JOIN pgtrickle.pgt_stream_tables s USING (pgt_id) ORDER BY 1, 3, d.source_relid::regclass::text;
 SELECT source_table, source_type, columns_used FROM pgtrickle.list_sources('few');
 SELECT source_relid = source_oid AS same, slot_name, lag_bytes FROM pgtrickle.check_cdc_health() WHERE source_relid = 'orders'::regclass;
 SELECT pgt_name, pgt_schema, status, refresh_mode, is_populated, last_refresh_action, last_refresh_status,

@@ -59,9 +59,9 @@ CREATE MATERIALIZED VIEW auto WITH (pg_trickle.incremental) AS SELECT id, unlabe
 CREATE MATERIALIZED VIEW anew WITH (pg_trickle.incremental, pg_trickle.refresh_mode = FULL) AS SELECT id, unlabelled(a) AS u FROM t;
 CREATE MATERIALIZED VIEW above WITH (pg_trickle.incremental) AS SELECT sum(u) AS u FROM auto;
 SELECT v, m.* FROM unnest('{auto, anew, above}'::regclass[]) v, maintained(v) m;
-SELECT v, pgtrickle_internal.has_pending(v) FROM unnest('{auto, above}'::regclass[]) v;
+SELECT v, (SELECT f.pending_since IS NOT NULL FROM pgtrickle_internal.freshness() f WHERE f.view = v) AS pending FROM unnest('{auto, above}'::regclass[]) v;
 UPDATE t SET a = 5 WHERE id = 1;
-SELECT v, pgtrickle_internal.has_pending(v) FROM unnest('{auto, above}'::regclass[]) v;
+SELECT v, (SELECT f.pending_since IS NOT NULL FROM pgtrickle_internal.freshness() f WHERE f.view = v) AS pending FROM unnest('{auto, above}'::regclass[]) v;
 SELECT v, r.* FROM unnest('{above, auto, anew}'::regclass[]) v, refresh(v) r;
 -- The label that helps.
 SELECT check_name, result FROM pgtrickle.validate_query('SELECT volatile.unlabelled(a) FROM volatile.t') WHERE check_name IN ('maintenance', 'reason');
@@ -113,12 +113,12 @@ SELECT DISTINCT zone FROM pinned;
 SELECT * FROM refresh('owned');
 -- Another owner: due at once.
 ALTER MATERIALIZED VIEW owned OWNER TO regress_volatile;
-SELECT pgtrickle_internal.has_pending('owned'::regclass);
+SELECT (SELECT f.pending_since IS NOT NULL FROM pgtrickle_internal.freshness() f WHERE f.view = 'owned'::regclass) AS pending;
 REFRESH MATERIALIZED VIEW owned;
 SELECT DISTINCT u, r, n FROM owned;
 -- Another name.
 ALTER ROLE regress_volatile RENAME TO regress_volatile_renamed;
-SELECT pgtrickle_internal.has_pending('owned'::regclass);
+SELECT (SELECT f.pending_since IS NOT NULL FROM pgtrickle_internal.freshness() f WHERE f.view = 'owned'::regclass) AS pending;
 REFRESH MATERIALIZED VIEW owned;
 SELECT DISTINCT u, r, n FROM owned;
 INSERT INTO t VALUES (11, 1);

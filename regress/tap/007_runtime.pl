@@ -172,11 +172,12 @@ $full->safe_psql('postgres', $setup);
 goes_on('just enough processes', 'postgres', $full);
 $full->safe_psql('postgres', 'CREATE DATABASE one');
 $full->safe_psql('one', 'CREATE EXTENSION pg_trickle');
-ok_eventually(sub { $full->log_contains(qr/WARNING: .*could not start pg_trickle scheduler/) }, 'what cannot be started is reported');
+# Whichever comes first; from then on the databases take turns.
+ok_eventually(sub { $full->log_contains(qr/WARNING: .*could not start pg_trickle (?:scheduler|refresh worker)/) }, 'what cannot be started is reported');
 # Longer than until the next attempt. If that came too late to be seen here, nothing would be wrong.
 usleep(6_000_000);
 my $log = PostgreSQL::Test::Utils::slurp_file($full->logfile);
-is(scalar(() = $log =~ /could not start pg_trickle scheduler/g), 1, 'once');
+cmp_ok(scalar(() = $log =~ /could not start pg_trickle scheduler/g), '<=', 1, 'not again and again');
 goes_on('the others go on', 'postgres', $full);
 $full->safe_psql('postgres', 'DROP EXTENSION pg_trickle');
 $full->safe_psql('one', $setup =~ s/CREATE EXTENSION pg_trickle;//r);

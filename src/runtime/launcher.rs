@@ -167,7 +167,8 @@ impl Launcher {
             let waits = matches!(state, State::Waiting { needed: true, .. }) && !self.handles.contains_key(database);
             place.set_waiting(waits.then_some(now));
         }
-        self.shared.set_rotation(places.len(), self.room.limit());
+        // Where all fit below the limit, only workers are short.
+        self.shared.set_rotation(places.len(), self.room.limit().filter(|limit| *limit < places.len()));
     }
 
     /// How many processes we have.
