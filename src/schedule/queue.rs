@@ -347,19 +347,12 @@ mod tests {
     fn readers_of_other_owners_stay_behind() {
         let g = owned(["calculated"; 4], [3, 3, 4, 4]);
         assert_eq!(along(&g, 0, [&[]; 4]), [[0, 1]]);
-        assert_eq!(along(&g, 2, [&[]; 4]), [[0, 2]], "on its own account it brings what it reads");
-        let (none, all) = (&none(&g), &all(&g));
-        let states = States {
-            available: all,
-            waiting: none,
-            busy: none,
-            soon: none,
-            resting: none,
-            shortest: 0,
-            costs: &[0; 4],
-        };
-        let both = super::waves(&g, &due(&[(0, 1), (2, 1)]), &states);
-        assert_eq!(members(&both), [[0, 1, 2]], "each goes on its own account");
+        assert_eq!(
+            along(&g, 2, [&[]; 4]),
+            [[0, 1, 2, 3]],
+            "on its own account it brings its owner's, and what they read"
+        );
+        assert_eq!(along(&g, 2, [&[3], &[], &[], &[]]), [[0, 2]], "what waits stays behind");
     }
 
     #[test]

@@ -211,13 +211,16 @@ impl Author {
             let view = left.swap_remove(position);
             // Only a stream table goes by the settings it was made under.
             let pinned = self.world.sort(view) == ViewSort::Stream && !self.mode.plain;
-            let settings = self.dice.feature("refresh under other settings", 0.15) && pinned;
-            let changed = if settings { self.other_settings() } else { vec![] };
+            // Whatever is drawn, plain mode draws too.
+            let settings = self.dice.feature("refresh under other settings", 0.15);
+            let changed = if settings { self.other_settings(pinned) } else { vec![] };
             self.vary_strategy();
-            if pinned && self.dice.feature("explained before it is refreshed", 0.1) {
+            if self.dice.feature("explained before it is refreshed", 0.1) {
                 let step = self.on_view(view, sql!["EXPLAIN REFRESH MATERIALIZED VIEW ", view]);
                 let role = self.refresher(view);
-                self.emit(Step { role, ..step });
+                if pinned {
+                    self.emit(Step { role, ..step });
+                }
             }
             self.refresh(view);
             for name in changed {
@@ -226,8 +229,8 @@ impl Author {
         }
     }
 
-    /// Changes settings on which values depend, and returns their names.
-    fn other_settings(&mut self) -> Vec<&'static str> {
+    /// Changes settings on which values depend, if the view does not go by them, and returns the names of those changed.
+    fn other_settings(&mut self, pinned: bool) -> Vec<&'static str> {
         let choices = [
             ("TimeZone", ["'Asia/Tokyo'", "'America/New_York'"]),
             ("DateStyle", ["'German'", "'SQL, DMY'"]),
@@ -238,9 +241,11 @@ impl Author {
         let drawn = self.dice.several(&choices, 1, choices.len());
         for (name, values) in &drawn {
             let value = self.dice.pick(values);
-            self.run(format!("SET {name} = {value}"));
+            if pinned {
+                self.run(format!("SET {name} = {value}"));
+            }
         }
-        drawn.into_iter().map(|(name, _)| name).collect()
+        drawn.into_iter().filter(|_| pinned).map(|(name, _)| name).collect()
     }
 
     fn vary_strategy(&mut self) {

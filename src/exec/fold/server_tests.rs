@@ -71,18 +71,18 @@ fn additions_after_removals_are_found() {
 fn values_are_copied_and_bounded_and_forgotten() {
     let mut net = netting(pg_sys::TEXTOID);
     let mut value = "x".repeat(1000);
-    for n in 0..2000 {
+    for n in 0..100_000 {
         if net.is_full() {
             break;
         }
-        value.replace_range(0..4, &format!("{n:4}"));
+        value.replace_range(0..6, &format!("{n:6}"));
         net.add(&[text(&value)], 1);
     }
-    assert!(net.is_full(), "two megabytes");
+    assert!(net.is_full(), "a hundred megabytes");
     let first = net.entries().next().expect("an entry").0[0];
     // SAFETY: an entry of the netting is a live text.
     let first = unsafe { <&str as pgrx::FromDatum>::from_datum(first.value, first.isnull) }.expect("not null");
-    assert_eq!(&first[..4], "   0");
+    assert_eq!(&first[..6], "     0");
     net.start();
     assert_eq!((net.is_full(), net.is_zero(), net.entries().count()), (false, true, 0));
     assert_eq!(net.cancel(&[text(&value)], 1), 1, "forgotten");
