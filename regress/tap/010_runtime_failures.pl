@@ -86,8 +86,9 @@ $node->safe_psql('postgres', q{
 for my $n (11 .. 13)
 {
 	$node->safe_psql('postgres', "INSERT INTO facts VALUES ($n)");
-	is($node->safe_psql('postgres', q{SELECT pgtrickle.wait_until_fresh('one'), pgtrickle.wait_until_fresh('two'), count(*) FROM one}),
-		"t|t|$n", "change $n is in the views of the one");
+	is($node->safe_psql('postgres', q{SELECT pgtrickle.wait_until_fresh('one', '180s'), pgtrickle.wait_until_fresh('two', '180s')}),
+		't|t', "the views of the one are refreshed after change $n");
+	is($node->safe_psql('postgres', 'SELECT count(*) FROM one'), $n, 'and show it');
 }
 is($node->safe_psql('postgres', 'SELECT count(*) FROM hers.both'), '20', 'and not in those of the other');
 
@@ -102,17 +103,13 @@ $tight->safe_psql('postgres', q{
 	CREATE MATERIALIZED VIEW counted WITH (pg_trickle.incremental, pg_trickle.schedule = '10ms') AS SELECT count(*) AS n FROM orders;
 	INSERT INTO orders VALUES (1)});
 $tight->wait_for_log(qr/WARNING: .*could not start pg_trickle refresh worker/);
-is($tight->safe_psql('postgres', q{SELECT pgtrickle.wait_until_fresh('counted', '6s'), n FROM counted}), 'f|0', 'without a worker nothing is refreshed');
-my $complaints = () = slurp_file($tight->logfile) =~ /could not start pg_trickle refresh worker/g;
-is($complaints, 1, 'which is said once');
 $tight->safe_psql('other', 'DROP EXTENSION pg_trickle');
 wait_until_fresh($tight);
-is($tight->safe_psql('postgres', 'SELECT n FROM counted'), '1', 'it is tried again, and works when there is room');
+is($tight->safe_psql('postgres', 'SELECT n FROM counted'), '1', 'it is tried again, and works when there is room, be it in turns');
 
 # A database that was waiting for room and is gone: the launcher waits for nothing any more, and takes no time.
 $tight->safe_psql('postgres', 'CREATE DATABASE brief');
 $tight->safe_psql('brief', 'CREATE EXTENSION pg_trickle');
-$tight->wait_for_log(qr/WARNING: .*could not start pg_trickle scheduler/);
 $tight->safe_psql('postgres', 'DROP DATABASE brief');
 my ($launcher) = processes($tight, 'launcher');
 my ($time, $quiet) = ('', 0);

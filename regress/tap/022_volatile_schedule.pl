@@ -26,10 +26,9 @@ sub refreshes
 # A scheduler that begins looks at everything once: what it does from now on, it does for a reason.
 ok($node->poll_query_until('postgres', "SELECT (" . refreshes('ticking') . ") > 3"), 'recomputed though nothing has changed');
 ok($node->poll_query_until('postgres', "SELECT (" . refreshes('quiet') . ") <= 1"), 'under a default schedule it is not');
-my $quiet = $node->safe_psql('postgres', refreshes('quiet'));
 my $ticks = $node->safe_psql('postgres', refreshes('ticking'));
 ok($node->poll_query_until('postgres', "SELECT (" . refreshes('ticking') . ") > $ticks + 10"), 'again and again');
-is($node->safe_psql('postgres', refreshes('quiet')), $quiet, 'nor later');
+cmp_ok($node->safe_psql('postgres', refreshes('quiet')), '<=', 1, 'nor later');
 
 $node->safe_psql('postgres', 'INSERT INTO t VALUES (3)');
 ok($node->poll_query_until('postgres', 'SELECT count(*) = 3 FROM quiet'), 'a change is brought in');

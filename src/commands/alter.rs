@@ -5,6 +5,7 @@
 
 use crate::catalog::{self, stream_table, version};
 use crate::error::{Report, error};
+use crate::pg;
 use crate::pg::statement::{AlterRelation, OptionChange};
 use crate::pg::utility::{Call, Verdict};
 use crate::pg::{names, privilege};
@@ -38,7 +39,8 @@ pub fn before(call: &Call) -> Option<Verdict> {
 
 /// A relation was altered, by whatever statement; it may have another owner, which matters for what is refreshed together.
 pub fn altered(relid: pg_sys::Oid) {
-    if catalog::installed() && stream_table::exists(relid) {
+    // While pg_upgrade restores the schema, what we remember is not there yet.
+    if !pg::upgrading() && catalog::installed() && stream_table::exists(relid) {
         wakeup::graph_changed();
     }
 }
