@@ -140,5 +140,10 @@ SET pg_trickle.refresh_strategy = delta;
 UPDATE measured SET f = f + 1 WHERE id <= 10;
 SELECT * FROM refreshed('per_g');
 
+-- Arrays and rows are joined by operators of all arrays, or rows.
+CREATE TYPE text_pair AS (a text, b text);
+CREATE TABLE lists (id int, list int[], pair text_pair);
+SELECT result FROM pgtrickle.validate_query('SELECT a.id FROM lists a JOIN lists b ON a.list = b.list AND a.pair = b.pair') WHERE check_name = 'index';
+
 SET client_min_messages = warning;
 DROP SCHEMA group_recompute CASCADE;

@@ -54,7 +54,9 @@ fn equated(node: Any, entries: &[Entry]) -> Vec<(pg_sys::Oid, i16)> {
         base.then_some((entry.get().relid, var.get().varattno))
     };
     match vars[..] {
-        [Some(a), Some(b)] if a.get().varno != b.get().varno && facts::is_equality(operator.get().opno) => {
+        [Some(a), Some(b)]
+            if a.get().varno != b.get().varno && facts::is_equality(operator.get().opno, a.get().vartype) =>
+        {
             [a, b].iter().filter_map(column).collect()
         }
         _ => vec![],

@@ -369,9 +369,7 @@ pub fn current_user() -> String {
 }
 
 /// The operator can serve as the equality of a merge or hash join.
-pub fn is_equality(operator: pg_sys::Oid) -> bool {
-    // SAFETY: a catalog look-up.
-    unsafe {
-        pg_sys::op_mergejoinable(operator, pg_sys::InvalidOid) || pg_sys::op_hashjoinable(operator, pg_sys::InvalidOid)
-    }
+pub fn is_equality(operator: pg_sys::Oid, input: pg_sys::Oid) -> bool {
+    // SAFETY: catalog look-ups. Of arrays and rows the answer depends on the type of the left input.
+    unsafe { pg_sys::op_mergejoinable(operator, input) || pg_sys::op_hashjoinable(operator, input) }
 }
