@@ -96,7 +96,7 @@ unsafe fn copy(image: &Image, writer: &mut Writer, relation: pg_sys::Relation, w
 
 /// Pages up to which rows are always moved by delta: a statement does not notice, nor does a refresh.
 const FEW: u64 = 128;
-/// Most pages of rows that one statement copies to one buffer: a gigabyte takes a few seconds.
+/// Most pages of rows that one statement copies to one buffer: a gigabyte, an estimate of what a user would wait for.
 const MOST: u64 = 131_072;
 /// Beyond them, the source without the moving members must have so many times as many pages.
 const SHARE: u64 = 5;
