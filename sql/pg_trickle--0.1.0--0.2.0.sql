@@ -95,6 +95,9 @@ GRANT SELECT ON pgtrickle_internal.latest_refreshes TO PUBLIC;
 -- State tables have the format that the library which made them gave them: 0 is that of 0.1.0.
 ALTER TABLE pgtrickle_internal.state ADD COLUMN format smallint NOT NULL DEFAULT 0;
 ALTER TABLE pgtrickle_internal.state ALTER COLUMN format DROP DEFAULT;
+ALTER TABLE pgtrickle_internal.state ADD COLUMN is_output boolean NOT NULL DEFAULT false;
+ALTER TABLE pgtrickle_internal.state ALTER COLUMN is_output DROP DEFAULT;
+ALTER TABLE pgtrickle_internal.state DROP CONSTRAINT state_pkey, ADD PRIMARY KEY (view, block, is_output);
 
 -- Whether the library and these objects fit, and what each of them is.
 CREATE FUNCTION pgtrickle_internal.versions() RETURNS TABLE (fits boolean, detail text)

@@ -115,13 +115,14 @@ CREATE INDEX dependency_source ON pgtrickle_internal.dependency (source);
 -- A row: scheduled refreshes are paused.
 CREATE TABLE pgtrickle_internal.paused (since timestamptz NOT NULL);
 
--- State tables of stateful blocks.
+-- State tables of stateful blocks, and the output of blocks below the top of a view.
 CREATE TABLE pgtrickle_internal.state (
-    view   oid      NOT NULL,
-    block  smallint NOT NULL,
-    relid  oid      NOT NULL,
-    format smallint NOT NULL, -- of its columns and values
-    PRIMARY KEY (view, block)
+    view      oid      NOT NULL,
+    block     smallint NOT NULL,
+    relid     oid      NOT NULL,
+    format    smallint NOT NULL, -- of its columns and values
+    is_output boolean  NOT NULL,
+    PRIMARY KEY (view, block, is_output)
 );
 
 -- The expression under the index of a view without a (short) key: equal images, equal hashes.

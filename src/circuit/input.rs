@@ -1,6 +1,6 @@
 //! Numbers a template's inputs in the order FROM names them, and says how the query depends on each.
 
-use super::{Input, Linearity, tag};
+use super::{Input, Linearity, Origin, tag};
 use crate::delta::Reading;
 use crate::pg::handle::{Any, Node};
 use crate::pg::query::{Entry, Query};
@@ -8,7 +8,7 @@ use crate::pg::stack;
 use crate::pg::walk::{self, Scope, Visit};
 use pgrx::pg_sys;
 
-/// Tags every base relation's entry with its number; the inputs are listed by number.
+/// Tags the entry of every base relation and block with its number; the inputs are listed by number.
 pub fn number(query: Query) -> Vec<Input> {
     let mut inputs = vec![];
     number_query(query, Linearity::Linear, &mut inputs);
@@ -56,11 +56,11 @@ fn sides(join: pg_sys::JoinType::Type, linearity: Linearity) -> (Linearity, Line
 }
 
 fn number_entry(entry: Entry, linearity: Linearity, inputs: &mut Vec<Input>) {
-    if entry.get().rtekind == pg_sys::RTEKind::RTE_RELATION {
+    let relation = (entry.get().rtekind == pg_sys::RTEKind::RTE_RELATION).then(|| Origin::Relation(entry.get().relid));
+    if let Some(origin) = tag::read_block(entry).map(Origin::Block).or(relation) {
         tag::write(entry, inputs.len(), Reading::New);
-        inputs.push(Input { relid: entry.get().relid, linearity });
-    }
-    if let Some(inner) = entry.child(|entry| entry.subquery) {
+        inputs.push(Input { origin, linearity });
+    } else if let Some(inner) = entry.child(|entry| entry.subquery) {
         number_query(inner, linearity, inputs);
     }
 }

@@ -89,6 +89,15 @@ impl Knowledge {
                 origins.extend(columns.map(|column| ((number, column), (input, column))));
                 Some(())
             }
+            pg_sys::RTEKind::RTE_SUBQUERY if entry.child(|entry| entry.subquery).is_some_and(Query::is_grouped) => {
+                let grouped = entry.child(|entry| entry.subquery)?;
+                let input = self.keys.len();
+                let key = group_keys(grouped).map(|key| key.into_iter().map(|column| column as i16 + 1).collect());
+                self.keys.push(key.into_iter().collect());
+                let columns = grouped.outputs().into_iter().map(|output| output.get().resno);
+                origins.extend(columns.map(|column| ((number, column), (input, column))));
+                Some(())
+            }
             pg_sys::RTEKind::RTE_SUBQUERY => {
                 let outputs = self.add(entry.child(|entry| entry.subquery)?)?;
                 let known = outputs.into_iter().zip(1..).filter_map(|(column, i)| Some(((number, i), column?)));

@@ -18,6 +18,9 @@ pub fn keep_only(query: Query, input: usize) {
         become_leg(query, query.entries()[leg]);
     }
     for entry in linear_entries(query).into_iter().map(|index| query.entries()[index]) {
+        if tag::read(entry).is_some() {
+            continue;
+        }
         entry.child(|entry| entry.subquery).into_iter().for_each(|inner| keep_only(inner, input));
     }
 }

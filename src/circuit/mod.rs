@@ -17,6 +17,8 @@ use std::cmp::Reverse;
 
 mod accumulate;
 mod aggregate;
+mod block;
+mod cut;
 mod fingerprint;
 mod functions;
 mod input;
@@ -30,6 +32,7 @@ pub mod tag;
 mod text;
 
 pub use crate::delta::Linearity;
+pub use block::{Block, BlockId, Input, Origin, Output};
 pub use reason::Effect;
 
 /// What the extension knows about a view's query, rebuilt whenever anything it depends on changes.
@@ -49,8 +52,7 @@ pub struct Circuit {
     pub always_recompute: bool,
     /// Captured changes tell when the result has changed; if not, its sources are not captured for it.
     pub capturable: bool,
-    /// View columns (0-based) that are a unique key of the result, none at all when there is at most one row;
-    /// None: the view is a bag.
+    /// View columns (0-based) that are a unique key of the result, as in `Output`; None: the view is a bag, or recomputed.
     pub key: Option<Vec<usize>>,
     /// Hash of the rewritten query: when it differs from the stored one the view must be recomputed.
     pub fingerprint: i64,
@@ -67,24 +69,23 @@ pub struct Source {
     pub capturable: bool,
 }
 
-/// A template and its operator.
-pub struct Block {
-    /// Query without grouping, ordering and hidden columns whose inputs are tagged (`tag`); its target list is the
-    /// view's columns (Pass) or the group keys followed by the aggregates' arguments (Accumulate).
-    pub template: Tree<pg_sys::Query>,
-    pub inputs: Vec<Input>,
-    pub operator: Operator,
-}
-
-/// One occurrence of a relation in a template; its number is its index in `Block::inputs`.
-pub struct Input {
-    pub relid: pg_sys::Oid,
-    pub linearity: Linearity,
-}
-
 pub enum Operator {
     Pass,
     Accumulate(Accumulate),
+}
+
+impl Operator {
+    /// Groups or the like are kept between refreshes.
+    pub fn has_state(&self) -> bool {
+        matches!(self, Self::Accumulate(_))
+    }
+
+    fn moved(self) -> Self {
+        match self {
+            Self::Pass => Self::Pass,
+            Self::Accumulate(spec) => Self::Accumulate(spec.moved()),
+        }
+    }
 }
 
 /// GROUP BY, global aggregates, HAVING and the output expressions over them.
@@ -101,6 +102,13 @@ pub struct Accumulate {
 }
 
 impl Accumulate {
+    fn moved(mut self) -> Self {
+        self.output = self.output.moved();
+        self.having = self.having.as_ref().map(Tree::moved);
+        self.aggregates.iter_mut().for_each(|aggregate| aggregate.aggref = aggregate.aggref.moved());
+        self
+    }
+
     /// Groups are found by a hash of their key, since keys may be too long for an index entry.
     pub fn is_found_by_hash(&self) -> bool {
         !facts::fit_index_entry(self.keys.iter().map(|key| (key.typid, key.typmod)))
@@ -229,20 +237,12 @@ fn analyse(view: pg_sys::Oid, analyzed: Query, owner: &AsOwner) -> Circuit {
     }
 }
 
-/// The one block of a query that nothing speaks against (yet).
+/// The blocks of a query that nothing speaks against (yet).
 fn blocks(query: Query, refusals: &mut Vec<Refusal>) -> Vec<Block> {
-    let operator =
-        if query.is_grouped() { accumulate::cut(query).map(Operator::Accumulate) } else { Ok(Operator::Pass) };
-    match operator {
-        Ok(operator) => {
-            let inputs = input::number(query);
-            vec![Block { template: query.tree(), inputs, operator }]
-        }
-        Err(refusal) => {
-            refusals.push(refusal);
-            vec![]
-        }
-    }
+    cut::blocks(query).unwrap_or_else(|refusal| {
+        refusals.push(refusal);
+        vec![]
+    })
 }
 
 /// The gravest reason (of several the first one) and the others, each once.
@@ -258,14 +258,7 @@ impl Circuit {
     /// The same circuit with its trees in the current memory context.
     fn moved(mut self) -> Self {
         self.query = self.query.moved();
-        for block in &mut self.blocks {
-            block.template = block.template.moved();
-            if let Operator::Accumulate(accumulate) = &mut block.operator {
-                accumulate.output = accumulate.output.moved();
-                accumulate.having = accumulate.having.as_ref().map(Tree::moved);
-                accumulate.aggregates.iter_mut().for_each(|aggregate| aggregate.aggref = aggregate.aggref.moved());
-            }
-        }
+        self.blocks = self.blocks.into_iter().map(Block::moved).collect();
         self
     }
 }

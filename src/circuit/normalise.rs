@@ -99,6 +99,11 @@ pub const REWRITES: &[Rewrite] = &[
         apply: |query, _| distinct::as_grouping(query),
     },
     Rewrite {
+        name: "the same below the top",
+        reason: "a subquery that removes duplicates groups, and is a block of its own",
+        apply: |query, _| distinct::nested(query),
+    },
+    Rewrite {
         name: "lift grouping",
         reason: "a plain SELECT over one grouped subquery is that subquery with other outputs and a HAVING",
         apply: |query, _| lift::grouping(query),

@@ -1,7 +1,6 @@
 //! The one walker over a query's shape: everything that blocks cannot do yet is named here, with its reason code.
 //!
-//! It sees the normalised query. A fragment (a subquery in FROM or a leg of UNION ALL) may select, join and filter;
-//! the top may group as well.
+//! It sees the normalised query, whose subqueries in FROM and legs of UNION ALL may be blocks of their own (`cut`).
 
 use super::Refusal;
 use super::reason;
@@ -15,6 +14,12 @@ use pgrx::pg_sys;
 /// Everything in the query's shape that speaks against maintaining it incrementally.
 pub fn refusals(query: Query) -> Vec<Refusal> {
     let mut found = vec![];
+    whole(query, &mut found);
+    found
+}
+
+/// A query that may group.
+fn whole(query: Query, found: &mut Vec<Refusal>) {
     let merges = query.is_grouped() || query.set_operation().is_some_and(|top| !top.get().all);
     if merges && query.outputs().is_empty() {
         found.push(reason::NO_COLUMNS.refuse("The query groups rows, or removes duplicates, and selects no column."));
@@ -24,10 +29,9 @@ pub fn refusals(query: Query) -> Vec<Refusal> {
         found.push(reason::OTHER_EQUALITY.refuse(detail));
     }
     match query.set_operation() {
-        Some(top) => set_operation(query, top, &mut found),
-        None => level(query, &mut found),
+        Some(top) => set_operation(query, top, found),
+        None => level(query, found),
     }
-    found
 }
 
 /// The type of a group key that ORDER BY ... USING has given another equality than its own, by which we look groups up.
@@ -42,19 +46,10 @@ fn other_equality(query: Query) -> Option<String> {
 
 fn fragment(query: Query, found: &mut Vec<Refusal>) {
     stack::check();
-    if query.get().hasAggs || !query.get().havingQual.is_null() {
-        found
-            .push(reason::NESTED_AGGREGATE.refuse("The query aggregates in a subquery in FROM or in a UNION ALL leg."));
-    } else if !query.get().groupClause.is_null() {
-        found.push(reason::NESTED_AGGREGATE.refuse("The query groups in a subquery in FROM or in a UNION ALL leg."));
-    }
     if !query.get().sortClause.is_null() && is_uncut(query) && !query.get().hasDistinctOn {
         found.push(reason::ORDERED_INPUT.refuse("An aggregate takes its rows in the order of a subquery's ORDER BY."));
     }
-    match query.set_operation() {
-        Some(top) => set_operation(query, top, found),
-        None => level(query, found),
-    }
+    whole(query, found);
 }
 
 /// What one SELECT does by itself, and the fragments in its FROM.
@@ -201,7 +196,7 @@ fn refers_outward(tree: Any, up: u32) -> bool {
     })
 }
 
-fn reads_relations(query: Query) -> bool {
+pub fn reads_relations(query: Query) -> bool {
     use pg_sys::RTEKind::*;
     let reads = |entry: Entry| [RTE_RELATION, RTE_CTE, RTE_NAMEDTUPLESTORE].contains(&entry.get().rtekind);
     query.nest().into_iter().flat_map(Query::entries).any(reads)

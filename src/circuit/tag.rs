@@ -3,10 +3,24 @@
 //! They are kept in `enrname`, which the server uses for neither relations nor subqueries, and which survives copies and
 //! pull-up, as `pgt:<input>:<n|d|o>`.
 
+use super::BlockId;
 use crate::delta::Reading;
 use crate::pg::query::{self, Entry};
 
 const PREFIX: &str = "pgt:";
+
+/// Of entries that are blocks, until they are numbered as inputs: `pgb:<block>`.
+const BLOCK_PREFIX: &str = "pgb:";
+
+/// Marks an entry as the output of a block.
+pub fn write_block(entry: Entry, block: BlockId) {
+    query::set_mark(entry, &format!("{BLOCK_PREFIX}{}", block.0));
+}
+
+/// The block an entry is, before it is numbered.
+pub fn read_block(entry: Entry) -> Option<BlockId> {
+    Some(BlockId(query::mark(entry)?.strip_prefix(BLOCK_PREFIX)?.parse().ok()?))
+}
 
 /// Marks an entry as this input, read in this way.
 pub fn write(entry: Entry, input: usize, reading: Reading) {

@@ -1,6 +1,6 @@
 //! A circuit as text: for tests of the stage by itself, and for looking at one.
 
-use super::{Accumulate, Block, Circuit, Effect, Operator};
+use super::{Accumulate, Block, Circuit, Effect, Operator, Origin};
 use crate::identity::{self, AsOwner};
 use crate::pg::facts;
 use crate::pg::handle::{Any, Node};
@@ -33,7 +33,10 @@ impl Circuit {
             };
             lines.push(format!("{effect} {}: {}", refusal.code, refusal.detail));
         }
-        lines.extend(self.blocks.iter().flat_map(|block| block.lines(owner)));
+        for block in &self.blocks {
+            lines.extend((self.blocks.len() > 1).then(|| format!("block {}", block.id.0)));
+            lines.extend(block.lines(owner));
+        }
         lines.push(format!("key {}", self.key.as_ref().map_or("none".into(), |key| format!("{key:?}"))));
         lines.extend(self.settings_dependent.then(|| "depends on settings".into()));
         lines
@@ -42,8 +45,13 @@ impl Circuit {
 
 impl Block {
     fn lines(&self, owner: &AsOwner) -> Vec<String> {
-        let inputs =
-            self.inputs.iter().map(|input| format!("{} {:?}", facts::relation_name(input.relid), input.linearity));
+        let inputs = self.inputs.iter().map(|input| {
+            let name = match input.origin {
+                Origin::Relation(relid) => facts::relation_name(relid),
+                Origin::Block(block) => format!("block {}", block.0),
+            };
+            format!("{name} {:?}", input.linearity)
+        });
         let mut lines = vec![
             format!("template{}", query::sql(self.template.node())),
             format!("inputs {}", inputs.collect::<Vec<_>>().join(", ")),

@@ -34,12 +34,14 @@ pub use index::ApplyIndex;
 pub use make_index::{demote_outdated, drop_own_indexes, ensure as ensure_index, renew as renew_index};
 pub use writer::Counters;
 
+use crate::capture::DeltaWriter;
 use crate::error;
 use crate::exec::node::{self, Child, Explain, Node, Provider};
+use crate::exec::run::Run;
 use crate::pg::progress::{self, Phase};
 use crate::pg::{list, node as tree};
 use change::Place;
-use delta::Delta;
+use delta::{Delta, Sink};
 use parallel::Reading;
 use pgrx::pg_sys;
 use runs::{Consolidation, Runs, weighted};
@@ -242,15 +244,18 @@ impl Apply {
                     populate::populate(&mut writer, node.outer());
                     reading.end();
                 }
-                Mode::Delta | Mode::Diff => self.apply(&mut writer, node.outer(), reading),
+                Mode::Delta | Mode::Diff => self.apply(&mut writer, node, reading),
             }
         }
         writer.end();
         self.counters = writer.counters;
     }
 
-    unsafe fn apply(&self, writer: &mut Writer, child: Child, reading: Reading) {
-        let mut delta = Delta::begin(writer, &self.spec.index, self.spec.mode);
+    unsafe fn apply(&self, writer: &mut Writer, node: Node, reading: Reading) {
+        let child = node.outer();
+        // SAFETY: inside a refresh.
+        let sink = unsafe { sink(node, writer) };
+        let mut delta = Delta::begin(writer, &self.spec.index, self.spec.mode, sink);
         // SAFETY: the child's rows are of the view's shape, as `run` has checked; it is not ended before this returns.
         unsafe {
             let (runs, expected) = if self.spec.grouped && self.spec.mode == Mode::Delta && delta.keyed() {
@@ -292,6 +297,19 @@ impl Apply {
         }
         let expected = rows.expected(self.spec.mode);
         (rows.finish(&delta.reader, &mut delta.grouping), expected)
+    }
+}
+
+/// Who is told what is written.
+///
+/// # Safety
+/// The node runs inside a refresh.
+unsafe fn sink(node: Node, writer: &Writer) -> Option<Sink> {
+    // SAFETY: by contract.
+    let run = unsafe { Run::of(node.estate()) }.expect("a view is written inside a refresh");
+    match run.deltas {
+        Some(deltas) if deltas.view() != writer.oid() => Some(Sink::Blocks(deltas.begin(writer.oid(), writer.desc()))),
+        _ => DeltaWriter::begin(writer.oid()).map(Sink::Views),
     }
 }
 

@@ -1,6 +1,7 @@
-//! TrickleDelta: scans the pending changes of one source, as a Z-set.
+//! TrickleDelta: scans the pending changes of one source, or the delta of a block below, as a Z-set.
 //!
-//! Input promised: a base relation entry tagged *delta*; the run's snapshot and the view's frontier.
+//! Input promised: a base relation entry tagged *delta*; the run's snapshot and the view's frontier, or the hidden relation's
+//! delta.
 //! Output: one row per pending row version: the source's columns under their attribute numbers, then the version's
 //! weight (+1 or -1). Versions are neither ordered nor netted: every operator above is linear in weights or nets by
 //! itself. Quals and projection are the executor's usual ones.
@@ -9,6 +10,7 @@
 //! 2. Each version is a minimal tuple in the source's row layout; it is deformed as far as the plan needs.
 //! 3. A whole-row reference costs one more column: the version as a composite value.
 
+use super::block_delta::BlockDeltaScan;
 use super::node::{Node, Provider, scan_methods};
 use super::run::Run;
 use crate::capture::scan::BufferScan;
@@ -33,9 +35,17 @@ pub struct DeltaScan {
     columns: usize,
     natts: usize,
     whole_row: bool,
-    /// Holds the current version in the source's layout.
+    /// Holds the current version in the source's layout; of a block's delta, with its weight behind that.
     version: *mut pg_sys::TupleTableSlot,
-    scan: Option<BufferScan>,
+    scan: Scan,
+}
+
+/// Where the rows come from.
+enum Scan {
+    /// It has not been asked for any yet.
+    Unstarted,
+    Buffer(BufferScan),
+    Block(BlockDeltaScan),
 }
 
 impl Provider for DeltaScan {
@@ -60,21 +70,20 @@ impl Provider for DeltaScan {
                 natts: (*desc).natts as usize,
                 whole_row: needs[1] != 0,
                 version,
-                scan: None,
+                scan: Scan::Unstarted,
             }
         }
     }
 
     fn next(&mut self, node: Node) -> *mut pg_sys::TupleTableSlot {
         let slot = node.scan_slot();
-        if self.scan.is_none() {
-            self.scan = Some(self.start(node));
+        if matches!(self.scan, Scan::Unstarted) {
+            self.start(node);
         }
         // SAFETY: the scan slot has natts + 1 (+ 1) columns by construction of the plan.
         unsafe {
             pg_sys::ExecClearTuple(slot);
-            if let Some((tuple, weight)) = self.scan.as_mut().and_then(BufferScan::next) {
-                pg_sys::ExecStoreMinimalTuple(tuple, self.version, false);
+            if let Some(weight) = self.next_version() {
                 self.fill(slot, weight);
                 pg_sys::ExecStoreVirtualTuple(slot);
             }
@@ -83,25 +92,54 @@ impl Provider for DeltaScan {
     }
 
     fn rescan(&mut self, node: Node) {
-        if let Some(scan) = &mut self.scan {
-            scan.rescan();
+        match &mut self.scan {
+            Scan::Unstarted => (),
+            Scan::Buffer(scan) => scan.rescan(),
+            Scan::Block(scan) => scan.rescan(),
         }
         // SAFETY: the node's own scan state.
         unsafe { pg_sys::ExecScanReScan(node.as_ptr().cast()) };
     }
 
     fn end(&mut self, _node: Node) {
-        if let Some(scan) = self.scan.take() {
+        if let Scan::Buffer(scan) = std::mem::replace(&mut self.scan, Scan::Unstarted) {
             scan.end();
         }
     }
 }
 
 impl DeltaScan {
-    fn start(&self, node: Node) -> BufferScan {
+    fn start(&mut self, node: Node) {
         // SAFETY: this node runs inside a refresh.
         let run = unsafe { Run::of(node.estate()) }.expect("a delta is read inside a refresh");
-        BufferScan::begin(self.source, run.frontier, run.snapshot.as_ptr())
+        self.scan = match run.deltas.and_then(|deltas| deltas.scan(self.source)) {
+            Some(scan) => {
+                // SAFETY: the slot lives as long as the query, the delta longer.
+                self.version = unsafe {
+                    pg_sys::ExecInitExtraTupleSlot(node.estate(), scan.desc(), &raw const pg_sys::TTSOpsMinimalTuple)
+                };
+                Scan::Block(scan)
+            }
+            None => Scan::Buffer(BufferScan::begin(self.source, run.frontier, run.snapshot.as_ptr())),
+        };
+    }
+
+    /// Puts the next version into its slot; its weight.
+    unsafe fn next_version(&mut self) -> Option<i64> {
+        // SAFETY: the slot is of the kind that both scans give; a block's has the weight behind the relation's columns.
+        unsafe {
+            match &mut self.scan {
+                Scan::Unstarted => None,
+                Scan::Buffer(scan) => scan.next().map(|(tuple, weight)| {
+                    pg_sys::ExecStoreMinimalTuple(tuple, self.version, false);
+                    weight
+                }),
+                Scan::Block(scan) => scan.next(self.version).then(|| {
+                    pg_sys::slot_getsomeattrs_int(self.version, self.natts as i32 + 1);
+                    (*(*self.version).tts_values.add(self.natts)).value() as i64
+                }),
+            }
+        }
     }
 
     /// # Safety
@@ -110,7 +148,9 @@ impl DeltaScan {
         // SAFETY: both slots have at least `columns` columns, the scan slot natts + 1.
         unsafe {
             if self.columns > 0 {
-                pg_sys::slot_getsomeattrs_int(self.version, self.columns as i32);
+                if ((*self.version).tts_nvalid as usize) < self.columns {
+                    pg_sys::slot_getsomeattrs_int(self.version, self.columns as i32);
+                }
                 std::ptr::copy_nonoverlapping((*self.version).tts_values, (*slot).tts_values, self.columns);
                 std::ptr::copy_nonoverlapping((*self.version).tts_isnull, (*slot).tts_isnull, self.columns);
             }

@@ -2,6 +2,7 @@
 
 pub mod accumulate;
 pub mod apply;
+pub mod block_delta;
 pub mod delta_scan;
 pub mod fold;
 pub mod mismatch;

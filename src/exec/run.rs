@@ -4,6 +4,7 @@
 //! plan trees are read-only and shared, so nothing of a run may stand in them.
 
 use super::apply::{self, Counters};
+use super::block_delta::BlockDeltas;
 use crate::capture::frontier::Frontier;
 use crate::pg::explain::Explain;
 use crate::pg::identity::AsOwner;
@@ -21,6 +22,9 @@ pub struct Run<'a> {
     pub frontier: &'a Frontier,
     /// A delta that has to recompute more groups than this is given up.
     pub most_groups: u64,
+    /// What the blocks below have changed, and where what this run changes in a hidden relation goes. None: nobody will read
+    /// that.
+    pub deltas: Option<&'a BlockDeltas>,
 }
 
 impl<'a> Run<'a> {

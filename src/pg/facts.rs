@@ -129,6 +129,12 @@ pub fn fit_index_entry(columns: impl ExactSizeIterator<Item = (pg_sys::Oid, i32)
         && columns.map(widest).try_fold(0, |sum: i32, size| Some(sum.saturating_add(size?))).is_some_and(|n| n <= ROOM)
 }
 
+/// A table may have a column of this type.
+pub fn can_be_column(typid: pg_sys::Oid) -> bool {
+    // SAFETY: a syscache look-up.
+    unsafe { pg_sys::get_typtype(typid) as u8 != pg_sys::TYPTYPE_PSEUDO }
+}
+
 /// A row of these types can be stored when what is long is in a TOAST table; how long else it may be is not known.
 pub fn fit_row(columns: impl ExactSizeIterator<Item = pg_sys::Oid>) -> bool {
     const MOST: usize = pg_sys::MaxHeapAttributeNumber as usize;

@@ -3,6 +3,7 @@
 use super::grouped::{self, Leaves};
 use super::query;
 use super::regroup::{self, Estimate};
+use super::target::{Target, Targets};
 use super::weigh::{Readings, weigh};
 use crate::circuit::{Accumulate, Block, Circuit, Operator};
 use crate::delta::{self, Reading};
@@ -63,84 +64,80 @@ pub fn cpu_tuple_cost() -> f64 {
     unsafe { pg_sys::cpu_tuple_cost }
 }
 
-/// Everything a plan needs to know about where its operator and its view keep what they keep.
-pub struct Target {
-    pub view: pg_sys::Oid,
-    pub index: apply::ApplyIndex,
-    /// State table of the block, when its operator has one.
-    pub state: Option<pg_sys::Oid>,
-}
-
-impl Target {
-    /// False for a block whose state is not kept, since its view is always recomputed.
-    fn can_run(&self, block: &Block) -> bool {
-        matches!(block.operator, Operator::Pass) || self.state.is_some()
-    }
-}
-
 /// The delta plan for the inputs in `changed`, with `pending` versions each.
-pub fn delta(block: &Block, target: &Target, changed: &BitSlice, pending: &[f64], owner: &AsOwner) -> Plan {
+pub fn delta(block: &Block, targets: &Targets, changed: &BitSlice, pending: &[f64], owner: &AsOwner) -> Plan {
+    let relations = relations(block, targets);
     let linearity: Vec<_> = block.inputs.iter().map(|input| input.linearity).collect();
     let terms = delta::terms(&linearity, changed);
-    let realised =
-        |term: &delta::Term| weigh(&block.template, &Readings { input: Some(term.input), of: &term.readings, pending });
+    let realised = |term: &delta::Term| {
+        let of = Readings { input: Some(term.input), of: &term.readings, pending, relations: &relations };
+        weigh(&block.template, &of)
+    };
     let queries: Vec<_> = terms.iter().map(realised).collect();
     // SAFETY: the queries are private copies.
     let query = unsafe { query::union_all(&queries) };
-    finish(block, target, query, accumulate::Mode::Delta, apply::Mode::Delta, owner)
+    finish(block, targets, query, accumulate::Mode::Delta, apply::Mode::Delta, owner)
 }
 
-/// The plan that computes the whole contents: to be written into an empty view, or compared with the stored rows.
-pub fn full(circuit: &Circuit, target: &Target, mode: apply::Mode, owner: &AsOwner) -> Plan {
-    match circuit.blocks.last().filter(|block| target.can_run(block)) {
-        Some(block) => grouped(block, target, mode, owner).unwrap_or_else(|| {
-            let query = contents(block);
-            finish(block, target, query, accumulate::Mode::Rebuild, mode, owner)
-        }),
-        _ => {
-            // SAFETY: a private copy, below a query that leaves its junk columns behind.
-            let child = unsafe {
-                let query = query::select_subquery(circuit.query.copy());
-                query::append_weight(query, query::int8(1).cast());
-                plan(query, mode, owner)
-            };
-            wrap(child, |tree| write(tree, apply_node(target, mode, false)))
-        }
-    }
+/// The relation that each input of a block is read from.
+fn relations(block: &Block, targets: &Targets) -> Vec<pg_sys::Oid> {
+    block.inputs.iter().map(|input| targets.relation_of(input)).collect()
+}
+
+/// The plan that computes the whole contents of a block from its inputs as they are now: to be written into an empty relation,
+/// or compared with the stored rows.
+pub fn full(block: &Block, targets: &Targets, mode: apply::Mode, owner: &AsOwner) -> Plan {
+    grouped(block, targets, mode, owner).unwrap_or_else(|| {
+        let query = contents(block, targets);
+        finish(block, targets, query, accumulate::Mode::Rebuild, mode, owner)
+    })
+}
+
+/// The same for a whole view that keeps nothing beside its rows.
+pub fn whole(circuit: &Circuit, targets: &Targets, mode: apply::Mode, owner: &AsOwner) -> Plan {
+    // SAFETY: a private copy, below a query that leaves its junk columns behind.
+    let child = unsafe {
+        let query = query::select_subquery(circuit.query.copy());
+        query::append_weight(query, query::int8(1).cast());
+        plan(query, mode, owner)
+    };
+    wrap(child, |tree| write(tree, apply_node(targets.view(), mode, false)))
 }
 
 /// The recompute whose groups the server's own aggregation makes, where it can.
-fn grouped(block: &Block, target: &Target, mode: apply::Mode, owner: &AsOwner) -> Option<Plan> {
+fn grouped(block: &Block, targets: &Targets, mode: apply::Mode, owner: &AsOwner) -> Option<Plan> {
     let Operator::Accumulate(spec) = &block.operator else { return None };
     let definitions: Vec<_> = spec.aggregates.iter().map(|aggregate| Definition::resolve(aggregate, owner)).collect();
     let leaves = grouped::leaves(&definitions)?;
     // SAFETY: private queries, whose first columns are the group keys, and the plan made of them.
     let child = unsafe {
-        let child = plan(grouped::query(contents(block), spec, &definitions, &leaves), mode, owner);
+        let child = plan(grouped::query(contents(block, targets), spec, &definitions, &leaves), mode, owner);
         if matches!(leaves, Leaves::States(_)) && !grouped::leave_states((*child).planTree) {
             return None;
         }
         child
     };
+    let target = targets.of(block.id);
     let fold = fold_node(spec, target, accumulate::Mode::Groups);
     Some(folded(child, fold, apply_node(target, mode, true), owner))
 }
 
 /// The query of the whole contents, each row with weight 1.
-pub(super) fn contents(block: &Block) -> *mut pg_sys::Query {
-    let new = vec![Reading::New; block.inputs.len()];
-    weigh(&block.template, &Readings { input: None, of: &new, pending: &[] })
+pub(super) fn contents(block: &Block, targets: &Targets) -> *mut pg_sys::Query {
+    let (new, relations) = (vec![Reading::New; block.inputs.len()], relations(block, targets));
+    weigh(&block.template, &Readings { input: None, of: &new, pending: &[], relations: &relations })
 }
 
 /// Sorts for the operator, plans, and puts the operator and the apply node on top.
 fn finish(
     block: &Block,
-    target: &Target,
+    targets: &Targets,
     query: *mut pg_sys::Query,
     fold: accumulate::Mode,
     mode: apply::Mode,
     owner: &AsOwner,
 ) -> Plan {
+    let target = targets.of(block.id);
     match &block.operator {
         Operator::Pass => {
             // SAFETY: a private query.
@@ -159,14 +156,14 @@ fn finish(
             }
             // SAFETY: a finished plan.
             let rows = unsafe { (*(*child).planTree).plan_rows };
-            let regroup = regroup::plan(block, spec, rows.min(stored_rows(target.view)), owner);
+            let regroup = regroup::plan(block, targets, spec, rows.min(stored_rows(target.relation)), owner);
             let node = accumulate::AccumulateNode { recompute: regroup.plans.map(Some), ..node };
             Plan { regroup: regroup.estimate, ..folded(child, node, apply_node(target, mode, true), owner) }
         }
     }
 }
 
-/// How many rows a view now holds: as analyzed, else a guess.
+/// How many rows a view or hidden relation now holds: as analyzed, else a guess.
 pub fn stored_rows(view: pg_sys::Oid) -> f64 {
     const ROWS_PER_BLOCK: f64 = 60.0;
     let view = Relation::open(view, pg_sys::NoLock);
@@ -199,7 +196,7 @@ fn write(tree: *mut pg_sys::Plan, node: apply::ApplyNode) -> *mut pg_sys::Plan {
 }
 
 fn apply_node(target: &Target, mode: apply::Mode, grouped: bool) -> apply::ApplyNode<'_> {
-    apply::ApplyNode { view: target.view, mode, index: &target.index, grouped }
+    apply::ApplyNode { view: target.relation, mode, index: &target.index, grouped }
 }
 
 /// Runs the planner without what does not hold for deltas: self-join elimination would merge a table's delta with the

@@ -11,9 +11,10 @@
 //! 400 kB, so that there is room for the views that one process takes turns with, and backends stay within what the server's own caches take.
 //! Every plan has a memory context of its own, which goes with the last reference to the plan, be it that of a running refresh.
 
-use super::build::{Plan, Target};
+use super::build::Plan;
 use super::magnitude::Magnitudes;
-use crate::circuit::Circuit;
+use super::target::Targets;
+use crate::circuit::{BlockId, Circuit};
 use crate::pg::invalidation;
 use crate::pg::memory::Owned;
 use crate::pg::tree::Tree;
@@ -24,7 +25,7 @@ use pgrx::prelude::*;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-/// Delta plans that are kept of a view.
+/// Delta plans that are kept of each block.
 const PLANS: usize = 8;
 
 /// Bytes of memory for all that is kept.
@@ -33,9 +34,9 @@ const ROOM: usize = 32 << 20;
 /// A view as this backend knows it.
 pub struct Entry {
     pub circuit: Circuit,
-    pub target: Target,
-    /// What the view reads, directly or through plain views, with partitions and children; and the view. A change of any
-    /// invalidates the entry. Ascending: they are locked in this order.
+    pub targets: Targets,
+    /// What the view reads, directly or through plain views, with partitions and children; the view; and what keeps its blocks. A
+    /// change of any invalidates the entry. Ascending: they are locked in this order.
     relations: Vec<pg_sys::Oid>,
     valid: Cell<bool>,
     /// Something changed under it while it was made.
@@ -43,8 +44,9 @@ pub struct Entry {
     /// When it was last asked for, in look-ups of this backend.
     used: Cell<u64>,
     /// The one used last comes last.
-    deltas: RefCell<Vec<(Magnitudes, Rc<Plan>)>>,
-    full: RefCell<Option<Rc<Plan>>>,
+    deltas: RefCell<Vec<(BlockId, Magnitudes, Rc<Plan>)>>,
+    /// The recompute of each block, and of the view where it has none.
+    full: RefCell<Vec<Option<Rc<Plan>>>>,
     /// Where the circuit lives: dropped after it.
     _memory: Owned,
 }
@@ -78,7 +80,7 @@ pub fn register() {
 /// The valid entry of `view`, made by `build` if there is none. One that something has changed under while it was made is
 /// invalid from the start, but not twice in a row: who asks again has locked what it reads meanwhile, and with
 /// debug_discard_caches something changes all the time.
-pub fn entry(view: pg_sys::Oid, build: impl FnOnce() -> (Circuit, Target)) -> Rc<Entry> {
+pub fn entry(view: pg_sys::Oid, build: impl FnOnce() -> (Circuit, Targets)) -> Rc<Entry> {
     let known = ENTRIES.with_borrow(|entries| entries.get(&view).filter(|e| e.valid.get()).cloned());
     let entry = known.unwrap_or_else(|| {
         let old = ENTRIES.with_borrow_mut(|entries| entries.remove(&view));
@@ -132,17 +134,18 @@ fn memory() -> pg_sys::MemoryContext {
     MEMORY.get()
 }
 
-fn make_entry(build: impl FnOnce() -> (Circuit, Target), patient: bool) -> Entry {
+fn make_entry(build: impl FnOnce() -> (Circuit, Targets), patient: bool) -> Entry {
     let watch = invalidation::watch();
     // SAFETY: the parent is never deleted.
     let memory = unsafe { Owned::make(memory(), c"pg_trickle view") };
-    let (circuit, target) = memory.run(build);
-    let mut relations: Vec<pg_sys::Oid> = mentioned(&circuit).chain([circuit.view]).collect();
+    let (circuit, targets) = memory.run(build);
+    let mut relations: Vec<pg_sys::Oid> =
+        mentioned(&circuit).chain(targets.relations()).chain([circuit.view]).collect();
     relations.sort_unstable_by_key(|relid| relid.to_u32());
     relations.dedup();
     let mut entry = Entry {
         circuit,
-        target,
+        targets,
         relations,
         valid: Cell::new(true),
         overtaken: false,
@@ -202,34 +205,41 @@ impl Entry {
         self.relations.binary_search_by_key(&relid.to_u32(), |relid| relid.to_u32()).is_ok()
     }
 
-    /// The delta plan for these magnitudes, made by `plan` if there is none.
-    pub fn delta(&self, magnitudes: &Magnitudes, plan: impl FnOnce(&Entry) -> Plan) -> Rc<Plan> {
+    /// The delta plan of a block for these magnitudes, made by `plan` if there is none.
+    pub fn delta(&self, block: BlockId, magnitudes: &Magnitudes, plan: impl FnOnce(&Entry) -> Plan) -> Rc<Plan> {
         let known = {
             let mut deltas = self.deltas.borrow_mut();
-            let at = deltas.iter().position(|(others, _)| others == magnitudes);
+            let at = deltas.iter().position(|(of, others, _)| *of == block && others == magnitudes);
             at.map(|at| {
                 deltas[at..].rotate_left(1);
-                deltas[deltas.len() - 1].1.clone()
+                deltas[deltas.len() - 1].2.clone()
             })
         };
         known.unwrap_or_else(|| {
             let made = Rc::new(keep(plan(self)));
             let mut deltas = self.deltas.borrow_mut();
-            deltas.push((magnitudes.clone(), made.clone()));
-            let oldest = (deltas.len() > PLANS).then(|| deltas.remove(0));
+            deltas.push((block, magnitudes.clone(), made.clone()));
+            let most = PLANS * self.circuit.blocks.len().max(1);
+            let oldest = (deltas.len() > most).then(|| deltas.remove(0));
             drop((deltas, oldest));
             make_room();
             made
         })
     }
 
-    /// The plan that recomputes the view and compares.
-    pub fn full(&self, plan: impl FnOnce(&Entry) -> Plan) -> Rc<Plan> {
-        if let Some(found) = self.full.borrow().as_ref() {
+    /// The plan that recomputes a block and compares; that of the view where it has no blocks.
+    pub fn full(&self, block: Option<BlockId>, plan: impl FnOnce(&Entry) -> Plan) -> Rc<Plan> {
+        let index = block.map_or(0, BlockId::index);
+        if let Some(found) = self.full.borrow().get(index).and_then(Option::as_ref) {
             return found.clone();
         }
         let made = Rc::new(keep(plan(self)));
-        *self.full.borrow_mut() = Some(made.clone());
+        let mut full = self.full.borrow_mut();
+        if full.len() <= index {
+            full.resize(index + 1, None);
+        }
+        full[index] = Some(made.clone());
+        drop(full);
         make_room();
         made
     }

@@ -8,6 +8,7 @@ mod hooks;
 pub mod magnitude;
 pub mod query;
 pub mod regroup;
+pub mod target;
 mod weigh;
 
 /// Installs planner hooks and invalidation callbacks, once per process.

@@ -111,6 +111,39 @@ pub unsafe fn become_subquery(rte: *mut pg_sys::RangeTblEntry, subquery: *mut pg
     }
 }
 
+/// Turns a subquery entry into one of the relation that holds its rows. The permissions that were checked through an expanded
+/// view's entry still are, through one that nothing refers to.
+///
+/// # Safety
+/// `rte` is a private RTE_SUBQUERY of `query`; the relation is locked and has the subquery's columns.
+pub unsafe fn become_relation(query: *mut pg_sys::Query, rte: *mut pg_sys::RangeTblEntry, relid: pg_sys::Oid) {
+    // SAFETY: by contract.
+    unsafe {
+        if (*rte).perminfoindex > 0 {
+            let entry: *mut pg_sys::RangeTblEntry = node::make(pg_sys::NodeTag::T_RangeTblEntry);
+            *entry = *rte;
+            (*entry).subquery = empty_select();
+            (*(*entry).subquery).jointree = pg_sys::makeFromExpr(std::ptr::null_mut(), std::ptr::null_mut());
+            (*entry).enrname = std::ptr::null_mut();
+            (*entry).inFromCl = false;
+            (*query).rtable = pg_sys::lappend((*query).rtable, entry.cast());
+        }
+        (*rte).rtekind = pg_sys::RTEKind::RTE_RELATION;
+        (*rte).subquery = std::ptr::null_mut();
+        (*rte).security_barrier = false;
+        (*rte).lateral = false;
+        (*rte).relid = relid;
+        (*rte).relkind = pg_sys::RELKIND_RELATION as std::ffi::c_char;
+        (*rte).rellockmode = pg_sys::AccessShareLock as i32;
+        (*rte).inh = false;
+        (*rte).perminfoindex = 0;
+        // The relation is ours: it is read by right of its owner. What rows there are in it, the block was permitted to read.
+        let permission = pg_sys::addRTEPermissionInfo(&mut (*query).rteperminfos, rte);
+        (*permission).requiredPerms = pg_sys::ACL_SELECT as pg_sys::AclMode;
+        (*permission).checkAsUser = Relation::open(relid, pg_sys::NoLock).form().relowner;
+    }
+}
+
 /// `SELECT <every attribute> FROM <copy of the entry>` with the entry's permissions and security quals.
 /// Dropped attributes become NULLs so that attribute numbers are column numbers.
 ///

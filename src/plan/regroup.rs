@@ -7,6 +7,7 @@
 //! may search a table once for each group, where one for too many reads it once. What is expected is estimated from
 //! the changes that are pending.
 
+use super::target::Targets;
 use super::{build, query};
 use crate::circuit::{Ability, Accumulate, Block, GroupKey};
 use crate::exec::accumulate::KEYS;
@@ -100,9 +101,9 @@ impl Estimate {
 }
 
 /// Plans for at most `groups` groups.
-pub fn plan(block: &Block, spec: &Accumulate, groups: f64, owner: &AsOwner) -> Regroup {
+pub fn plan(block: &Block, targets: &Targets, spec: &Accumulate, groups: f64, owner: &AsOwner) -> Regroup {
     let groups = groups.max(1.0).ceil();
-    let plans = [false, true].map(|nulls| restricted(block, spec, groups, nulls, owner));
+    let plans = [false, true].map(|nulls| restricted(block, targets, spec, groups, nulls, owner));
     let estimate = cause(spec, owner).map(|cause| {
         // SAFETY: finished plans.
         unsafe {
@@ -151,10 +152,17 @@ unsafe fn is_by_group(mut plan: *mut pg_sys::Plan) -> bool {
 
 /// The template under the new reading, joined to the keys of the groups to recompute and ordered by key.
 /// The keys are distinct, so a plain join is a restriction. Without keys there is one group: all rows.
-fn restricted(block: &Block, spec: &Accumulate, groups: f64, nulls: bool, owner: &AsOwner) -> *mut pg_sys::PlannedStmt {
+fn restricted(
+    block: &Block,
+    targets: &Targets,
+    spec: &Accumulate,
+    groups: f64,
+    nulls: bool,
+    owner: &AsOwner,
+) -> *mut pg_sys::PlannedStmt {
     // SAFETY: private queries; the template's columns start with the keys.
     unsafe {
-        let template = build::contents(block);
+        let template = build::contents(block, targets);
         if spec.keys.is_empty() {
             return build::plan_delta(template, owner);
         }

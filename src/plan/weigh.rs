@@ -1,6 +1,7 @@
 //! Realises one term of the rule: a template whose inputs are read as new, delta or old becomes a Query that carries
 //! the weight of each of its rows as its last column.
 //!
+//! * An input that is a block is a subquery in the template; it becomes an entry of the block's hidden relation.
 //! * *delta* keeps the entry: the planner hook replaces its paths by a scan of the change buffer, which supplies the
 //!   weight as the pseudo system column [`WEIGHT_ATTNO`].
 //! * *old* is, as a Z-set, `new - delta`: the entry becomes the UNION ALL of the table with weight 1 and of its delta
@@ -29,6 +30,8 @@ pub struct Readings<'a> {
     pub of: &'a [Reading],
     /// Pending row versions per input, for the planner's estimates.
     pub pending: &'a [f64],
+    /// The relation that each input is read from.
+    pub relations: &'a [pg_sys::Oid],
 }
 
 /// The term's query: a private copy of `template` whose last target column is the int8 weight.
@@ -74,6 +77,9 @@ unsafe fn narrowed(query: Query, input: usize) -> *mut pg_sys::Query {
         }
         for index in within {
             let entry = &mut entries[index];
+            if read_tag(*entry).is_some() {
+                continue;
+            }
             if let Some(inner) = Node::from_raw((**entry).subquery) {
                 let copy: *mut pg_sys::RangeTblEntry = node::make(pg_sys::NodeTag::T_RangeTblEntry);
                 *copy = **entry;
@@ -154,18 +160,20 @@ unsafe fn realise_entry(
 ) -> Option<i16> {
     // SAFETY: `rte` belongs to the private copy `query`.
     unsafe {
-        match (*rte).rtekind {
-            pg_sys::RTEKind::RTE_RELATION => {
-                let (input, _) = read_tag(rte)?;
-                match readings.of[input] {
-                    Reading::New => None,
-                    Reading::Delta => {
-                        read_delta(rte, input, readings);
-                        Some(WEIGHT_ATTNO)
-                    }
-                    Reading::Old => Some(read_old(query, rte, input, readings)),
-                }
+        if let Some((input, _)) = read_tag(rte) {
+            if (*rte).rtekind == pg_sys::RTEKind::RTE_SUBQUERY {
+                query::become_relation(query, rte, readings.relations[input]);
             }
+            return match readings.of[input] {
+                Reading::New => None,
+                Reading::Delta => {
+                    read_delta(rte, input, readings);
+                    Some(WEIGHT_ATTNO)
+                }
+                Reading::Old => Some(read_old(query, rte, input, readings)),
+            };
+        }
+        match (*rte).rtekind {
             pg_sys::RTEKind::RTE_SUBQUERY => realise((*rte).subquery, readings).then(|| {
                 query::name_weight(rte);
                 query::last_column((*rte).subquery)
@@ -213,10 +221,10 @@ unsafe fn is_weighted(query: *mut pg_sys::Query, readings: &Readings) -> bool {
     stack::check();
     // SAFETY: only reads.
     unsafe {
-        list::iter::<pg_sys::RangeTblEntry>((*query).rtable).any(|rte| match (*rte).rtekind {
-            pg_sys::RTEKind::RTE_SUBQUERY => is_weighted((*rte).subquery, readings),
-            pg_sys::RTEKind::RTE_RELATION => read_tag(rte).is_some_and(|(input, _)| readings.of[input] != Reading::New),
-            _ => false,
+        list::iter::<pg_sys::RangeTblEntry>((*query).rtable).any(|rte| match read_tag(rte) {
+            Some((input, _)) => readings.of[input] != Reading::New,
+            None if (*rte).rtekind == pg_sys::RTEKind::RTE_SUBQUERY => is_weighted((*rte).subquery, readings),
+            None => false,
         })
     }
 }

@@ -8,6 +8,7 @@
 use crate::plan::build::{self, Fold, Plan};
 use crate::plan::regroup::Expected;
 use crate::settings::{self, RefreshStrategy};
+use std::iter::Sum;
 
 // All in units of cpu_tuple_cost.
 /// Writing one changed row of the view, which either way has to.
@@ -44,9 +45,14 @@ pub struct Costs {
 }
 
 impl Costs {
-    /// `stored`: rows the view now holds (estimate). `removed`: the share of removals among the pending versions.
-    pub fn of(delta: &Plan, full: &Plan, stored: f64, removed: f64) -> Self {
+    /// Of a block. `delta`: None if it does not change. `stored`: rows it now has (estimate). `removed`: the share of removals among
+    /// the pending versions.
+    pub fn of(delta: Option<&Plan>, full: &Plan, stored: f64, removed: f64) -> Self {
         let tuple = build::cpu_tuple_cost();
+        let Some(delta) = delta else {
+            let replace = (full.rows + stored) * COMPARE_ROW;
+            return Self { delta: 0.0, full: running(full.cost, full.sorting) + replace * tuple, regroup: 0.0 };
+        };
         // A changed row or group has an old and a new version.
         let written = delta.rows.min(2.0 * stored.max(1.0));
         let change = match delta.fold {
@@ -89,6 +95,18 @@ impl Costs {
             }
             _ => u64::MAX,
         }
+    }
+}
+
+/// Of all blocks of a view.
+impl Sum for Costs {
+    fn sum<I: Iterator<Item = Self>>(costs: I) -> Self {
+        let none = Self { delta: 0.0, full: 0.0, regroup: 0.0 };
+        costs.fold(none, |a, b| Self {
+            delta: a.delta + b.delta,
+            full: a.full + b.full,
+            regroup: a.regroup + b.regroup,
+        })
     }
 }
 

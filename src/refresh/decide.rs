@@ -8,6 +8,7 @@ use crate::capture;
 use crate::capture::frontier::Frontier;
 use crate::catalog::recompute_reason::RecomputeReason;
 use crate::catalog::stream_table::{self, StreamTable};
+use crate::circuit::{Block, BlockId, Input, Origin};
 use crate::exec::apply;
 use crate::identity::AsOwner;
 use crate::plan::build::{self, Plan};
@@ -16,6 +17,7 @@ use crate::plan::magnitude::{self, Magnitudes};
 use crate::settings::{self, RefreshStrategy};
 use bitvec::prelude::*;
 use pgrx::pg_sys;
+use smallvec::SmallVec;
 use std::rc::Rc;
 
 /// Why the contents are computed anew instead of continued.
@@ -36,10 +38,10 @@ pub enum Recompute {
     Upgrade,
 }
 
-/// What one view needs; the estimates where there was a choice.
+/// What one view needs; the estimates where there was a choice, and how many row versions are pending of each source.
 pub enum Work {
     Nothing,
-    Delta(Rc<Plan>, Costs),
+    Delta(Versions, Costs),
     Recompute(Recompute, Option<Costs>),
 }
 
@@ -86,32 +88,101 @@ fn idle(asked: Asked) -> Work {
 
 fn choose(entry: &Entry, pending: &PendingChanges, owner: &AsOwner) -> Work {
     let detaching = || entry.circuit.sources.iter().any(|source| capture::is_detaching(source.relid));
-    if entry.circuit.blocks.is_empty() || detaching() {
+    if !entry.targets.are_kept(&entry.circuit) || detaching() {
         return Work::Recompute(Recompute::Always, None);
     }
-    let plan = delta_plan(entry, &pending.versions, owner);
-    let costs = costs(entry, &plan, pending.removed(), owner);
-    if costs.prefer_delta() { Work::Delta(plan, costs) } else { Work::Recompute(Recompute::Cheaper, Some(costs)) }
+    let plans = expected_plans(entry, &pending.versions, owner);
+    let costs = costs(entry, &plans, pending.removed(), owner);
+    if costs.prefer_delta() {
+        Work::Delta(pending.versions.clone(), costs)
+    } else {
+        Work::Recompute(Recompute::Cheaper, Some(costs))
+    }
 }
 
-/// The plan for these pending changes; one is kept per set of changed inputs and order of magnitude.
-pub fn delta_plan(entry: &Entry, pending: &Versions, owner: &AsOwner) -> Rc<Plan> {
-    let block = entry.circuit.blocks.last().expect("a delta needs a block");
-    let versions = |relid| pending.iter().find(|(oid, _)| *oid == relid).map_or(0, |(_, versions)| *versions);
-    let magnitudes: Magnitudes = block.inputs.iter().map(|input| magnitude::of(versions(input.relid))).collect();
-    entry.delta(&magnitudes, |entry| {
-        let changed: BitVec = magnitudes.iter().map(|&m| m > 0).collect();
-        let estimates: Vec<f64> = magnitudes.iter().map(|&m| magnitude::versions(m)).collect();
-        build::delta(block, &entry.target, &changed, &estimates, owner)
+/// The delta plans of the blocks that are expected to change, bottom-up.
+pub fn expected_plans(entry: &Entry, pending: &Versions, owner: &AsOwner) -> Vec<(BlockId, Rc<Plan>)> {
+    let mut changes = Changes::new(pending);
+    let mut plans = vec![];
+    for block in &entry.circuit.blocks {
+        let Some(plan) = delta_plan(entry, block, &changes, owner) else { continue };
+        changes.add(block.id, expected_changes(entry, block.id, &plan));
+        plans.push((block.id, plan));
+    }
+    plans
+}
+
+/// How many rows a block's delta may have.
+fn expected_changes(entry: &Entry, block: BlockId, plan: &Plan) -> u64 {
+    let rows = plan.rows.max(1.0);
+    let most =
+        if plan.fold.is_some() { 2.0 * build::stored_rows(entry.targets.of(block).relation).max(1.0) } else { rows };
+    rows.min(most) as u64
+}
+
+/// Row versions that a block's inputs have pending.
+pub struct Changes<'a> {
+    of_relations: &'a Versions,
+    of_blocks: SmallVec<[(BlockId, u64); 8]>,
+}
+
+impl<'a> Changes<'a> {
+    pub fn new(of_relations: &'a Versions) -> Self {
+        Self { of_relations, of_blocks: SmallVec::new() }
+    }
+
+    pub fn add(&mut self, block: BlockId, versions: u64) {
+        self.of_blocks.push((block, versions));
+    }
+
+    fn of(&self, input: &Input) -> u64 {
+        let found = match input.origin {
+            Origin::Relation(relid) => {
+                self.of_relations.iter().find(|(of, _)| *of == relid).map(|(_, versions)| *versions)
+            }
+            Origin::Block(block) => self.of_blocks.iter().find(|(of, _)| *of == block).map(|(_, versions)| *versions),
+        };
+        found.unwrap_or(0)
+    }
+}
+
+/// A block's plan for these changes; one is kept per set of changed inputs and order of magnitude. None when none has changed.
+pub fn delta_plan(entry: &Entry, block: &Block, changes: &Changes, owner: &AsOwner) -> Option<Rc<Plan>> {
+    let magnitudes: Magnitudes = block.inputs.iter().map(|input| magnitude::of(changes.of(input))).collect();
+    let is_changed = magnitudes.iter().any(|&m| m > 0);
+    is_changed.then(|| {
+        entry.delta(block.id, &magnitudes, |entry| {
+            let changed: BitVec = magnitudes.iter().map(|&m| m > 0).collect();
+            let estimates: Vec<f64> = magnitudes.iter().map(|&m| magnitude::versions(m)).collect();
+            build::delta(block, &entry.targets, &changed, &estimates, owner)
+        })
     })
 }
 
-/// The plan that computes the whole contents and compares them with the stored ones.
-pub fn full_plan(entry: &Entry, owner: &AsOwner) -> Rc<Plan> {
-    entry.full(|entry| build::full(&entry.circuit, &entry.target, apply::Mode::Diff, owner))
+/// The plans that compute the whole contents and compare them with the stored ones, bottom-up. Without blocks that keep
+/// something there is one, of the view.
+pub fn full_plans(entry: &Entry, owner: &AsOwner) -> Vec<(Option<BlockId>, Rc<Plan>)> {
+    if !entry.targets.are_kept(&entry.circuit) {
+        return vec![(None, full_plan(entry, None, owner))];
+    }
+    let of_block = |block: &Block| (Some(block.id), full_plan(entry, Some(block), owner));
+    entry.circuit.blocks.iter().map(of_block).collect()
 }
 
-/// Estimates of the delta plan, over changes of which this share are removals, and of recompute.
-pub fn costs(entry: &Entry, delta: &Plan, removed: f64, owner: &AsOwner) -> Costs {
-    Costs::of(delta, &full_plan(entry, owner), build::stored_rows(entry.circuit.view), removed)
+/// That of a block, or of the view.
+pub fn full_plan(entry: &Entry, block: Option<&Block>, owner: &AsOwner) -> Rc<Plan> {
+    entry.full(block.map(|block| block.id), |entry| match block {
+        Some(block) => build::full(block, &entry.targets, apply::Mode::Diff, owner),
+        None => build::whole(&entry.circuit, &entry.targets, apply::Mode::Diff, owner),
+    })
+}
+
+/// Estimates of the delta plans, over changes of which this share are removals, and of recompute.
+pub fn costs(entry: &Entry, deltas: &[(BlockId, Rc<Plan>)], removed: f64, owner: &AsOwner) -> Costs {
+    let of_block = |(block, full): &(Option<BlockId>, Rc<Plan>)| {
+        let delta = deltas.iter().find(|(of, _)| Some(*of) == *block).map(|(_, plan)| &**plan);
+        let relation = block.map_or(entry.circuit.view, |block| entry.targets.of(block).relation);
+        Costs::of(delta, full, build::stored_rows(relation), removed)
+    };
+    full_plans(entry, owner).iter().map(of_block).sum()
 }

@@ -1,11 +1,13 @@
 //! What this backend knows about a view, made as its owner.
 
+use crate::catalog::state::{self, Part};
 use crate::circuit;
+use crate::circuit::Block;
 use crate::exec::apply;
 use crate::identity::{AsOwner, as_owner};
 use crate::pg::relation::Relation;
-use crate::plan::build::Target;
 use crate::plan::cache::{self, Entry};
+use crate::plan::target::{Target, Targets};
 use pgrx::pg_sys;
 use std::rc::Rc;
 
@@ -29,18 +31,31 @@ pub fn locked(view: pg_sys::Oid) -> Rc<Entry> {
 /// The entry of the same view, with the index that finds stored rows: it may have been dropped, or never made.
 pub fn with_index(entry: &Rc<Entry>, owner: &AsOwner) -> Rc<Entry> {
     let view = entry.circuit.view;
-    if apply::ensure_index(view, entry.circuit.key.as_deref()) == entry.target.index {
+    if apply::ensure_index(view, entry.circuit.key.as_deref()) == entry.targets.view().index {
         return entry.clone();
     }
     cache::forget(view);
     cache::entry(view, || build(view, owner))
 }
 
-fn build(view: pg_sys::Oid, owner: &AsOwner) -> (circuit::Circuit, Target) {
+fn build(view: pg_sys::Oid, owner: &AsOwner) -> (circuit::Circuit, Targets) {
     let circuit = circuit::build(view, owner);
+    let kept = state::of(view);
+    let state = |number: usize| kept.iter().find(|part| part.is(number, Part::State)).map(|part| part.relid);
+    let hidden = |(number, block): (usize, &Block)| {
+        let output = kept.iter().find(|part| part.is(number, Part::Output)).map(|part| part.relid);
+        let index = |relation| apply::index::find(relation, block.output.key.as_deref());
+        Target {
+            relation: output.unwrap_or(pg_sys::InvalidOid),
+            index: output.map_or(apply::ApplyIndex::None, index),
+            state: state(number),
+        }
+    };
+    let below = circuit.blocks.len().saturating_sub(1);
+    let mut targets: Vec<Target> = circuit.blocks[..below].iter().enumerate().map(hidden).collect();
     let index = apply::index::find(view, circuit.key.as_deref());
-    let state = crate::catalog::state::get(view, 0);
-    (circuit, Target { view, index, state })
+    targets.push(Target { relation: view, index, state: state(below) });
+    (circuit, Targets::new(targets))
 }
 
 /// A relation's own name, for messages.

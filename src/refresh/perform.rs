@@ -1,15 +1,19 @@
 //! Runs the work that was decided on, and another when the first one cannot be finished.
 
 use super::choice::Costs;
-use super::decide::{self, Recompute, Work};
+use super::decide::{self, Changes, Recompute, Work};
 use super::entry::{self, name};
+use super::pending::Versions;
 use super::scope::Scope;
 use super::{Action, Outcome};
 use crate::capture::frontier::Frontier;
 use crate::catalog::recompute_reason::RecomputeReason;
+use crate::catalog::state;
 use crate::catalog::stream_table;
+use crate::circuit::Block;
 use crate::error::{cannot_happen, error, is_over_values};
 use crate::exec::apply;
+use crate::exec::block_delta::BlockDeltas;
 use crate::exec::mismatch::{self, Note};
 use crate::exec::run::{Execution, Purpose, Run};
 use crate::identity::AsOwner;
@@ -46,25 +50,23 @@ pub fn perform(
     match work {
         Work::Nothing => cannot_happen("there is nothing to perform"),
         Work::Recompute(why, costs) => recompute(entry, why, *costs, scope, probe),
-        Work::Delta(plan, costs) => {
+        Work::Delta(pending, costs) => {
             let frontier = frontier.unwrap_or_else(|| cannot_happen("a delta needs a frontier"));
-            let run = Run { snapshot: scope.snapshot, frontier, most_groups: costs.most_groups(plan) };
-            delta(entry, plan, *costs, &run, scope, probe)
+            delta(entry, &Pending { versions: pending, frontier }, *costs, scope, probe)
         }
     }
 }
 
-fn delta(
-    entry: &Rc<Entry>,
-    plan: &Plan,
-    costs: Costs,
-    run: &Run,
-    scope: Scope,
-    mut probe: Option<&mut Probe>,
-) -> Outcome {
+/// What a delta starts from.
+struct Pending<'a> {
+    versions: &'a Versions,
+    frontier: &'a Frontier,
+}
+
+fn delta(entry: &Rc<Entry>, pending: &Pending, costs: Costs, scope: Scope, mut probe: Option<&mut Probe>) -> Outcome {
     // The scheduler comes again, and recomputes then.
     let counters = if scope.asked.by_hand() && settings::refresh_strategy() == RefreshStrategy::Auto {
-        let attempt = || execute(plan, run, Some(costs), probe.as_deref_mut(), scope.owner);
+        let attempt = || by_blocks(entry, pending, costs, scope, probe.as_deref_mut());
         match xact::attempt(is_over_values, attempt) {
             Ok(counters) => counters,
             Err(failure) => {
@@ -73,12 +75,47 @@ fn delta(
             }
         }
     } else {
-        advise(BEYOND_QUERY, is_over_values, || execute(plan, run, Some(costs), probe.as_deref_mut(), scope.owner))
+        advise(BEYOND_QUERY, is_over_values, || by_blocks(entry, pending, costs, scope, probe.as_deref_mut()))
     };
     if mismatch::is_too_dear() {
         return anew(entry, &Recompute::Cheaper, counters, scope, probe);
     }
     checked(entry, Action::Differential, counters, scope)
+}
+
+/// Brings the blocks up to date, bottom-up, each by the delta of what it reads (theorem A); what was written to the view. A block whose
+/// inputs have not changed, also because the blocks below changed nothing, has no delta.
+fn by_blocks(
+    entry: &Entry,
+    pending: &Pending,
+    costs: Costs,
+    scope: Scope,
+    mut probe: Option<&mut Probe>,
+) -> apply::Counters {
+    let deltas = BlockDeltas::new(entry.circuit.view);
+    let mut changes = Changes::new(pending.versions);
+    let mut counters = apply::Counters::default();
+    for block in &entry.circuit.blocks {
+        let Some(plan) = decide::delta_plan(entry, block, &changes, scope.owner) else { continue };
+        let relation = entry.targets.of(block.id).relation;
+        let run = Run {
+            snapshot: scope.snapshot,
+            frontier: pending.frontier,
+            most_groups: costs.most_groups(&plan),
+            deltas: Some(&deltas),
+        };
+        counters = execute(&plan, &run, Some(costs), probe.as_deref_mut(), scope.owner);
+        if mismatch::is_noted() {
+            break;
+        }
+        if relation != entry.circuit.view {
+            changes.add(block.id, deltas.rows(relation));
+            counters = apply::Counters::default();
+            scope.snapshot.advance();
+        }
+    }
+    deltas.end();
+    counters
 }
 
 fn recompute(
@@ -88,10 +125,9 @@ fn recompute(
     scope: Scope,
     probe: Option<&mut Probe>,
 ) -> Outcome {
-    let (action, plan) = prepared(entry, why, scope);
-    let run = Run { snapshot: scope.snapshot, frontier: &Frontier::now(scope.snapshot), most_groups: u64::MAX };
-    let counters = execute(&plan, &run, costs, probe, scope.owner);
-    let outcome = checked(entry, action, counters, scope);
+    let (entry, action) = prepared(entry, why, scope);
+    let counters = whole(&entry, why, costs, scope, probe);
+    let outcome = checked(&entry, action, counters, scope);
     if matches!(why, Recompute::Populate) {
         names::set_populated(entry.circuit.view);
         progress::phase(Phase::Indexing, None);
@@ -123,36 +159,72 @@ fn anew(
     probe: Option<&mut Probe>,
 ) -> Outcome {
     scope.snapshot.advance();
-    let (action, plan) = prepared(entry, why, scope);
-    let run = Run { snapshot: scope.snapshot, frontier: &Frontier::now(scope.snapshot), most_groups: u64::MAX };
-    let counters = execute(&plan, &run, None, probe, scope.owner) + before;
+    let (entry, action) = prepared(entry, why, scope);
+    let counters = whole(&entry, why, None, scope, probe) + before;
     if let Some(Note::Mismatch(what)) = mismatch::take() {
         cannot_happen(what);
     }
     Outcome::new(action, counters)
 }
 
-/// Prepares a recompute: empty state, markers answered, the index that finds stored rows.
-fn prepared(entry: &Rc<Entry>, why: &Recompute, scope: Scope) -> (Action, Rc<Plan>) {
+/// Prepares a recompute: empty state and hidden relations, markers answered, the index that finds stored rows.
+fn prepared(entry: &Rc<Entry>, why: &Recompute, scope: Scope) -> (Rc<Entry>, Action) {
     let view = entry.circuit.view;
-    if entry.target.state.is_some() {
-        crate::catalog::state::clear_all(view);
+    if entry.targets.are_kept(&entry.circuit) {
+        state::clear_all(view);
     }
     stream_table::clear_reinit(view);
     scope.snapshot.advance();
     if matches!(why, Recompute::Populate) {
-        let plan = build::full(&entry.circuit, &entry.target, apply::Mode::Populate, scope.owner);
-        return (Action::Full, Rc::new(plan));
+        return (entry.clone(), Action::Full);
     }
     let entry = entry::with_index(entry, scope.owner);
     let action = match why {
         Recompute::Reinitialize | Recompute::Upgrade => {
-            apply::renew_index(view, &entry.target.index, matches!(why, Recompute::Upgrade));
+            apply::renew_index(view, &entry.targets.view().index, matches!(why, Recompute::Upgrade));
             Action::Reinitialize
         }
         _ => Action::Full,
     };
-    (action, decide::full_plan(&entry, scope.owner))
+    (entry, action)
+}
+
+/// Computes all blocks anew, bottom-up: hidden relations, which are empty, are filled, and the view's rows are replaced by those that differ.
+/// What was written to the view.
+fn whole(
+    entry: &Entry,
+    why: &Recompute,
+    costs: Option<Costs>,
+    scope: Scope,
+    mut probe: Option<&mut Probe>,
+) -> apply::Counters {
+    let frontier = Frontier::now(scope.snapshot);
+    let run = Run { snapshot: scope.snapshot, frontier: &frontier, most_groups: u64::MAX, deltas: None };
+    for block in below_view(entry) {
+        // How large what it reads is the planner sees only now.
+        let plan = build::full(block, &entry.targets, apply::Mode::Populate, scope.owner);
+        execute(&plan, &run, costs, probe.as_deref_mut(), scope.owner);
+        scope.snapshot.advance();
+        if mismatch::is_noted() {
+            return apply::Counters::default();
+        }
+    }
+    let mode = if matches!(why, Recompute::Populate) { apply::Mode::Populate } else { apply::Mode::Diff };
+    let plan = match entry.circuit.blocks.last().filter(|_| entry.targets.are_kept(&entry.circuit)) {
+        Some(block) if entry.targets.hidden().is_empty() && mode == apply::Mode::Diff => {
+            decide::full_plan(entry, Some(block), scope.owner)
+        }
+        Some(block) => Rc::new(build::full(block, &entry.targets, mode, scope.owner)),
+        None if mode == apply::Mode::Diff => decide::full_plan(entry, None, scope.owner),
+        None => Rc::new(build::whole(&entry.circuit, &entry.targets, mode, scope.owner)),
+    };
+    execute(&plan, &run, costs, probe, scope.owner)
+}
+
+/// The blocks that have hidden relations.
+fn below_view(entry: &Entry) -> &[Block] {
+    let blocks = &entry.circuit.blocks;
+    if entry.targets.are_kept(&entry.circuit) { &blocks[..blocks.len() - 1] } else { &[] }
 }
 
 fn execute(

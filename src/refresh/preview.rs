@@ -25,36 +25,45 @@ pub fn preview(view: pg_sys::Oid, probe: &mut Probe) {
     let Some(row) = stream_table::get(view) else { not_a_stream_table(view).raise() };
     snapshot::with_wave(|snapshot| {
         as_owner_with(view, &row.pinned, |owner| {
-            let (plan, costs) = plan(&entry, &row, Scope { owner, snapshot, asked: Asked::ByName });
+            let (plans, costs) = plans(&entry, &row, Scope { owner, snapshot, asked: Asked::ByName });
             let frontier = Frontier::now(snapshot);
-            let run = Run { snapshot, frontier: &frontier, most_groups: u64::MAX };
-            let execution = Execution::start(&plan.stmt, &run, probe.instrument, Purpose::Display, owner);
-            (probe.show)(&execution, costs);
-            execution.finish();
+            let run = Run { snapshot, frontier: &frontier, most_groups: u64::MAX, deltas: None };
+            for plan in plans {
+                let execution = Execution::start(&plan.stmt, &run, probe.instrument, Purpose::Display, owner);
+                (probe.show)(&execution, costs);
+                execution.finish();
+            }
         });
     });
 }
 
-fn plan(entry: &Entry, row: &StreamTable, scope: Scope) -> (Rc<Plan>, Option<Costs>) {
-    let whole = |costs| (decide::full_plan(entry, scope.owner), costs);
+/// Bottom-up, with the estimates where there is a choice.
+type Shown = (Vec<Rc<Plan>>, Option<Costs>);
+
+fn plans(entry: &Entry, row: &StreamTable, scope: Scope) -> Shown {
+    let whole = |costs| (only(decide::full_plans(entry, scope.owner)), costs);
     let Some(frontier) = row.frontier.as_deref().map(Frontier::stored) else { return whole(None) };
     // A refresh would first follow a query that has become another one.
     if due_or_doubtful(row, entry).is_some() || row.fingerprint != entry.circuit.fingerprint {
         return whole(None);
     }
     match decide::work(&Contents::Current(frontier), entry, row, scope).0 {
-        Work::Delta(plan, costs) => (plan, Some(costs)),
-        Work::Nothing if !entry.circuit.blocks.is_empty() => of_one_row_each(entry, scope.owner),
+        Work::Delta(pending, costs) => (only(decide::expected_plans(entry, &pending, scope.owner)), Some(costs)),
+        Work::Nothing if entry.targets.are_kept(&entry.circuit) => of_one_row_each(entry, scope.owner),
         Work::Recompute(_, costs) => whole(costs),
         Work::Nothing => whole(None),
     }
 }
 
-/// The delta plan for one changed row in every source.
-fn of_one_row_each(entry: &Entry, owner: &AsOwner) -> (Rc<Plan>, Option<Costs>) {
+/// The delta plans for one changed row in every source.
+fn of_one_row_each(entry: &Entry, owner: &AsOwner) -> Shown {
     let one: Versions = entry.circuit.sources.iter().map(|source| (source.relid, 1)).collect();
-    let plan = decide::delta_plan(entry, &one, owner);
+    let plans = decide::expected_plans(entry, &one, owner);
     // Of an update.
-    let costs = decide::costs(entry, &plan, 0.5, owner);
-    (plan, Some(costs))
+    let costs = decide::costs(entry, &plans, 0.5, owner);
+    (only(plans), Some(costs))
+}
+
+fn only<T>(plans: Vec<(T, Rc<Plan>)>) -> Vec<Rc<Plan>> {
+    plans.into_iter().map(|(_, plan)| plan).collect()
 }

@@ -100,7 +100,7 @@ fn overtaken(member: &Member) -> Option<RecomputeReason> {
 
 /// Stored rows are found by an index, which may have been dropped.
 fn indexed(entry: &Rc<Entry>, contents: &Contents, owner: &AsOwner) -> Rc<Entry> {
-    match &entry.target.index {
+    match &entry.targets.view().index {
         ApplyIndex::None if contents.are_stored() => entry::with_index(entry, owner),
         _ => entry.clone(),
     }

@@ -156,7 +156,7 @@ fn locked_upstream(entry: &Entry, order: &[(usize, pg_sys::Oid)]) -> bool {
 /// another format. True if it had to.
 fn resync(member: &Member) -> bool {
     let stale = member.row.fingerprint != member.entry.circuit.fingerprint;
-    let unreadable = !stale && member.entry.target.state.is_some() && !state::are_readable(member.view);
+    let unreadable = !stale && (is_incomplete(member) || !state::are_readable(member.view));
     if stale {
         registration::resync(member.view);
     }
@@ -167,6 +167,12 @@ fn resync(member: &Member) -> bool {
         cache::forget(member.view);
     }
     stale || unreadable
+}
+
+/// Something of what the view's blocks keep is missing.
+fn is_incomplete(member: &Member) -> bool {
+    let Entry { circuit, targets, .. } = &*member.entry;
+    member.row.captured && !circuit.blocks.is_empty() && !targets.are_kept(circuit)
 }
 
 /// Excludes other refreshes of these views, and nobody else, until the end of the transaction.

@@ -12,14 +12,17 @@ use super::{company, pinned, refusal};
 use crate::capture;
 use crate::catalog::STREAM_TABLE;
 use crate::catalog::dependency::{self, Dependency};
+use crate::catalog::history;
 use crate::catalog::recompute_reason::RecomputeReason;
+use crate::catalog::state::{self, Part};
 use crate::catalog::stream_table::{self, Definition};
-use crate::catalog::{history, state};
 use crate::circuit::{self, Circuit, Operator};
 use crate::error::{Report, error};
 use crate::exec::{accumulate, apply};
 use crate::identity;
+use crate::pg::internal_table::Column;
 use crate::pg::memory::Scratch;
+use crate::pg::query::TypeOf;
 use crate::pg::{lock, names, privilege};
 use crate::schedule::graph;
 use pgrx::{PgSqlErrorCode, pg_sys};
@@ -150,7 +153,7 @@ fn require_trigger_privilege(circuit: &Circuit) {
     }
 }
 
-/// Starts the capture of its sources and makes its state tables. A snapshot taken afterwards is good for population.
+/// Starts the capture of its sources and makes the tables of its blocks. A snapshot taken afterwards is good for population.
 pub fn attach(view: pg_sys::Oid) {
     attach_circuit(&circuit_of(view), &Stored::read(view).options());
 }
@@ -173,12 +176,30 @@ fn attach_circuit(circuit: &Circuit, options: &Options) -> bool {
 }
 
 fn create_state(circuit: &Circuit) {
-    for (number, layout) in layouts(circuit) {
-        state::create(circuit.view, number, &layout);
+    for (block, layout) in layouts(circuit) {
+        state::create(circuit.view, block, Part::State, &layout);
+    }
+    let below = circuit.blocks.len().saturating_sub(1);
+    for block in &circuit.blocks[..below] {
+        let relation = state::create(circuit.view, block.id.0 as i16, Part::Output, &output_layout(block));
+        apply::ensure_index(relation, block.output.key.as_deref());
     }
 }
 
-/// Puts empty state tables of the present format in the place of others. The contents are recomputed by the next refresh.
+/// The hidden relation of a block below the top.
+fn output_layout(block: &circuit::Block) -> state::Layout {
+    let column = |(number, of): (usize, &TypeOf)| Column {
+        name: format!("c{number}"),
+        typid: of.typid,
+        typmod: of.typmod,
+        collation: of.collation,
+        storage: None,
+    };
+    let columns = (1..).zip(&block.output.columns).map(column).collect();
+    state::Layout { columns, key: vec![], unique: false }
+}
+
+/// Puts empty tables of the present format in the place of what the view's blocks keep. The contents are recomputed by the next refresh.
 pub fn renew_state(view: pg_sys::Oid) {
     state::drop_all(view);
     create_state(&circuit_of(view));
@@ -189,10 +210,10 @@ pub fn renew_state(view: pg_sys::Oid) {
 fn layouts(circuit: &Circuit) -> Vec<(i16, state::Layout)> {
     identity::as_owner(circuit.view, |owner| {
         let layout = |block: &circuit::Block| match &block.operator {
-            Operator::Accumulate(spec) => Some(accumulate::layout(spec, owner)),
+            Operator::Accumulate(spec) => Some((block.id.0 as i16, accumulate::layout(spec, owner))),
             Operator::Pass => None,
         };
-        (0..).zip(&circuit.blocks).filter_map(|(number, block)| Some((number, layout(block)?))).collect()
+        circuit.blocks.iter().filter_map(layout).collect()
     })
 }
 

@@ -70,8 +70,47 @@ pub fn drop_idle(query: Query) -> Query {
     query
 }
 
+/// The same everywhere in FROM and in the legs of UNION ALL. The legs themselves stay plain: one that groups becomes a SELECT from it.
+pub fn nested(query: Query) -> Query {
+    stack::check();
+    let has_legs = query.set_operation().is_some();
+    for entry in query.entries() {
+        let Some(inner) = entry.child(|entry| entry.subquery) else { continue };
+        let inner = as_grouping(over_union_all(nested(inner)));
+        let inner = if has_legs && inner.is_grouped() { query::select_from(inner) } else { inner };
+        entry.set(|entry| entry.subquery = inner.as_ptr());
+    }
+    query
+}
+
+/// `SELECT DISTINCT a, count(*) .. GROUP BY a, b` is `SELECT DISTINCT * FROM (SELECT a, count(*) .. GROUP BY a, b)`.
+fn over_groups(query: Query) -> Query {
+    let fields = query.get();
+    let groups = query.is_grouped() && !fields.distinctClause.is_null();
+    if !groups || fields.hasDistinctOn || fields.hasWindowFuncs || fields.hasTargetSRFs || !is_uncut(query) {
+        return query;
+    }
+    let clauses: Vec<Node<pg_sys::SortGroupClause>> = query.list(|query| query.distinctClause);
+    let columns: Vec<i16> = clauses.iter().map(|clause| query.target_of(*clause).get().resno).collect();
+    query.set(|query| query.distinctClause = std::ptr::null_mut());
+    let outer = query::select_from(query);
+    for (clause, column) in clauses.iter().zip(columns) {
+        let target = outer.outputs()[column as usize - 1];
+        target.set(|target| target.ressortgroupref = target.resno as u32);
+        clause.set(|clause| clause.tleSortGroupRef = target.get().ressortgroupref);
+    }
+    outer.set(|outer| outer.distinctClause = to_list(&clauses));
+    outer
+}
+
+fn is_uncut(query: Query) -> bool {
+    let query = query.get();
+    query.sortClause.is_null() && query.limitCount.is_null() && query.limitOffset.is_null()
+}
+
 /// `SELECT DISTINCT a, b` is `SELECT a, b GROUP BY a, b`.
 pub fn as_grouping(query: Query) -> Query {
+    let query = over_groups(query);
     let fields = query.get();
     let is_plain = !query.is_grouped()
         && !fields.hasDistinctOn

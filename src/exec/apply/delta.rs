@@ -5,7 +5,8 @@
 //! one that is missing is noted and ends the run (mismatch.rs). So are new rows of a delta that have one key; where the
 //! stored rows are compared with the query's, both are taken as they are: some may be older than the key.
 //!
-//! What is written also goes to the change buffer of the views that read this one, if any do.
+//! What is written also goes to the change buffer of the views that read this one, if any do, and what is written to a hidden relation to
+//! the blocks above.
 //!
 //! When the view has unique indexes besides the one on its key (the user's own), rows which take a new place in one
 //! of them are inserted after everything else, so that values may move from row to row within one refresh.
@@ -18,6 +19,7 @@ use super::index::{ApplyIndex, columns_read};
 use super::runs::{Reader, Runs};
 use super::writer::Writer;
 use crate::capture::DeltaWriter;
+use crate::exec::block_delta::BlockDeltaWriter;
 use crate::exec::mismatch;
 use crate::pg::slot::Slot;
 use crate::pg::{interrupt, node, progress};
@@ -39,7 +41,31 @@ pub struct Delta {
     old: Slot,
     new: Slot,
     late: Option<Late>,
-    consumers: Option<DeltaWriter>,
+    sink: Option<Sink>,
+}
+
+/// Takes in what is written, for those who read it.
+pub enum Sink {
+    /// The views that read a view.
+    Views(DeltaWriter),
+    /// The blocks that read a hidden relation.
+    Blocks(BlockDeltaWriter),
+}
+
+impl Sink {
+    fn put(&mut self, slot: Slot, weight: i64) {
+        match self {
+            Self::Views(writer) => writer.put(slot, weight),
+            Self::Blocks(writer) => writer.put(slot, weight),
+        }
+    }
+
+    fn end(self) {
+        match self {
+            Self::Views(writer) => writer.end(),
+            Self::Blocks(writer) => writer.end(),
+        }
+    }
 }
 
 /// Inserts put off to the end.
@@ -50,7 +76,7 @@ struct Late {
 }
 
 impl Delta {
-    pub fn begin(writer: &Writer, index: &ApplyIndex, mode: Mode) -> Self {
+    pub fn begin(writer: &Writer, index: &ApplyIndex, mode: Mode, sink: Option<Sink>) -> Self {
         let strict = mode == Mode::Delta;
         let desc = writer.desc();
         // SAFETY: an open view.
@@ -67,10 +93,9 @@ impl Delta {
         let slot = || unsafe { Slot::make(desc, &raw const pg_sys::TTSOpsVirtual) };
         let (old, new) = (slot(), slot());
         let (finder, late) = (writer.finder(index), Late::begin(writer, index));
-        let consumers = DeltaWriter::begin(writer.oid());
         // SAFETY: the view's descriptor.
         let reader = unsafe { Reader::new(desc) };
-        Self { reader, grouping, key, strict, finder, old, new, late, consumers }
+        Self { reader, grouping, key, strict, finder, old, new, late, sink }
     }
 
     pub fn keyed(&self) -> bool {
@@ -175,7 +200,7 @@ impl Delta {
             if let Some(tid) = found {
                 self.take(new);
                 writer.update(tid, self.new);
-                feed(&mut self.consumers, self.new, 1);
+                feed(&mut self.sink, self.new, 1);
             }
         }
     }
@@ -194,9 +219,9 @@ impl Delta {
     ) {
         if let (-1, Some(tid)) = (old.weight, old.place.tid()) {
             each(writer, tid);
-            if self.consumers.is_some() {
+            if self.sink.is_some() {
                 self.old.store(self.reader.read(0, old), &[]);
-                feed(&mut self.consumers, self.old, -1);
+                feed(&mut self.sink, self.old, -1);
             }
             return;
         }
@@ -209,7 +234,7 @@ impl Delta {
                 match self.finder.next(&self.reader.shape, row) {
                     Some(tid) => {
                         each(writer, tid);
-                        feed(&mut self.consumers, self.old, -1);
+                        feed(&mut self.sink, self.old, -1);
                     }
                     None => return self.missing(writer, missing, old.weight.unsigned_abs()),
                 }
@@ -238,7 +263,7 @@ impl Delta {
             }
         }
         if self.late.is_none() {
-            feed(&mut self.consumers, self.new, new.weight);
+            feed(&mut self.sink, self.new, new.weight);
         }
     }
 
@@ -250,7 +275,7 @@ impl Delta {
             while !mismatch::is_noted() && pg_sys::tuplestore_gettupleslot(late.rows, true, false, row.as_ptr()) {
                 interrupt::check();
                 writer.insert(row);
-                feed(&mut self.consumers, row, 1);
+                feed(&mut self.sink, row, 1);
             }
             row.drop();
             pg_sys::tuplestore_end(late.rows);
@@ -262,7 +287,7 @@ impl Delta {
         self.old.drop();
         self.new.drop();
         self.reader.end();
-        self.consumers.into_iter().for_each(DeltaWriter::end);
+        self.sink.into_iter().for_each(Sink::end);
     }
 }
 
@@ -285,9 +310,9 @@ fn describe(desc: pg_sys::TupleDesc, slot: Slot) -> String {
     }
 }
 
-fn feed(consumers: &mut Option<DeltaWriter>, slot: Slot, weight: i64) {
-    if let Some(consumers) = consumers {
-        consumers.put(slot, weight);
+fn feed(sink: &mut Option<Sink>, slot: Slot, weight: i64) {
+    if let Some(sink) = sink {
+        sink.put(slot, weight);
     }
 }
 
