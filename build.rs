@@ -6,6 +6,7 @@ const FUNCTIONS: &[&str] = &[
     "CheckTableForSerializableConflictIn",
     "NewRelationCreateToastTable",
     "reduce_outer_joins",
+    "expand_grouping_sets",
     "build_aggregate_deserialfn_expr",
     "build_aggregate_finalfn_expr",
     "build_aggregate_serialfn_expr",

@@ -15,6 +15,7 @@ pub mod calls;
 pub mod conversions;
 mod cte;
 mod distinct;
+mod grouping_sets;
 mod groups;
 mod joins;
 mod lift;
@@ -23,6 +24,7 @@ mod order;
 mod outputs;
 pub mod rows;
 mod scalar;
+mod set_operations;
 
 pub struct Rewrite {
     pub name: &'static str,
@@ -87,6 +89,16 @@ pub const REWRITES: &[Rewrite] = &[
         name: "drop idle DISTINCT",
         reason: "groups are distinct by their keys",
         apply: |query, _| distinct::drop_idle(query),
+    },
+    Rewrite {
+        name: "grouping sets are one grouping",
+        reason: "by the number of the set and the keys in it",
+        apply: |query, _| grouping_sets::as_grouping(query),
+    },
+    Rewrite {
+        name: "INTERSECT and EXCEPT are groupings",
+        reason: "how many rows there are of a kind follows from how many are on each side",
+        apply: |query, _| set_operations::as_grouping(query),
     },
     Rewrite {
         name: "UNION is DISTINCT over UNION ALL",

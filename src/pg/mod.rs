@@ -3,6 +3,7 @@
 pub mod aggregates;
 pub mod catalog_table;
 pub mod clock;
+pub mod construct;
 pub mod database;
 pub mod depend;
 pub mod elog;

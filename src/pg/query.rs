@@ -351,7 +351,7 @@ pub fn refers_to(entry: Entry, cte: Node<pg_sys::CommonTableExpr>, levels: u32) 
 }
 
 /// A range table entry for a subquery in FROM.
-fn subquery(query: Query, columns: &[String]) -> Entry {
+pub fn subquery(query: Query, columns: &[String]) -> Entry {
     let entry = Node::<pg_sys::RangeTblEntry>::make();
     entry.set(|entry| {
         entry.rtekind = pg_sys::RTEKind::RTE_SUBQUERY;

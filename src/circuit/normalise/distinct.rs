@@ -103,6 +103,15 @@ fn over_groups(query: Query) -> Query {
     outer
 }
 
+/// The same, and the rewritten query in the place of the one below.
+pub fn over_groups_then(query: Query, rewrite: fn(Query) -> Query) -> Query {
+    let outer = over_groups(query);
+    if outer != query {
+        outer.entry(1).set(|entry| entry.subquery = rewrite(query).as_ptr());
+    }
+    outer
+}
+
 fn is_uncut(query: Query) -> bool {
     let query = query.get();
     query.sortClause.is_null() && query.limitCount.is_null() && query.limitOffset.is_null()
