@@ -1,6 +1,6 @@
 //! Blocks: what a view's query is cut into (`cut`), bottom-up.
 
-use super::{Linearity, Operator, key};
+use super::{Linearity, Operator, Refusal, key};
 use crate::pg::query::{self, Query, TypeOf};
 use crate::pg::tree::Tree;
 use pgrx::pg_sys;
@@ -49,14 +49,22 @@ pub struct Output {
 }
 
 impl Output {
-    /// Of a query that has not been cut yet.
-    pub fn of(query: Query) -> Self {
+    /// Of a query that has not been cut yet. Nothing is known about the rows of one whose shape is not understood.
+    pub fn of(query: Query, is_understood: bool) -> Self {
         let columns = query.outputs().into_iter().map(|output| query::type_of(output.expression())).collect();
-        Self { columns, key: key::of(query) }
+        Self { columns, key: if is_understood { key::of(query) } else { None } }
     }
 }
 
 impl Block {
+    /// Why the block is recomputed whenever something it reads has changed.
+    pub fn fallback(&self) -> Option<&Refusal> {
+        match &self.operator {
+            Operator::Recompute(refusal) => Some(refusal),
+            _ => None,
+        }
+    }
+
     /// The same block with its trees in the current memory context.
     pub(super) fn moved(self) -> Self {
         Self { template: self.template.moved(), operator: self.operator.moved(), ..self }

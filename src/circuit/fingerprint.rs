@@ -3,7 +3,7 @@
 //! When it differs from the one stored with the view, the stored rows answer another query: recompute.
 
 use super::functions::Findings;
-use super::{Refusal, Source};
+use super::{Block, Refusal, Source};
 use crate::pg::facts;
 use crate::pg::handle::Any;
 use crate::pg::query::Query;
@@ -35,10 +35,15 @@ pub fn of(query: Query, sources: &[Source], functions: &Findings, keys: &BTreeSe
     facts::hash(text.as_bytes(), FORMAT) as i64
 }
 
-/// The same with the way the rows are maintained: by which key they are found, why not incrementally.
-pub fn maintained(fingerprint: i64, key: Option<&[usize]>, refusals: &[Refusal]) -> i64 {
+/// The same with the way the rows are maintained: by which key they are found, why not incrementally, in which blocks.
+pub fn maintained(fingerprint: i64, key: Option<&[usize]>, refusals: &[Refusal], blocks: &[Block]) -> i64 {
     let codes: Vec<&str> = refusals.iter().map(|refusal| refusal.code).collect();
-    facts::hash(format!("{key:?} {codes:?}").as_bytes(), fingerprint as u64) as i64
+    let mut text = format!("{key:?} {codes:?}");
+    for block in blocks.iter().take(blocks.len().saturating_sub(1)) {
+        let (types, key) = (block.output.columns.iter().map(|column| column.typid.to_u32()), &block.output.key);
+        write!(text, " {:?} {key:?}", types.collect::<Vec<_>>()).expect("a String takes any text");
+    }
+    facts::hash(text.as_bytes(), fingerprint as u64) as i64
 }
 
 /// A whole row shows the names of its columns (row_to_json).

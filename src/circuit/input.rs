@@ -15,6 +15,25 @@ pub fn number(query: Query) -> Vec<Input> {
     inputs
 }
 
+/// The same in a query that will only be read as a whole: what stands where in it does not matter.
+pub fn number_everything(query: Query) -> Vec<Input> {
+    let mut inputs = vec![];
+    number_nest(query, &mut inputs);
+    inputs
+}
+
+fn number_nest(query: Query, inputs: &mut Vec<Input>) {
+    stack::check();
+    let mut blocks: Vec<Query> = vec![];
+    for entry in query.entries() {
+        let before = inputs.len();
+        number_leaf(entry, Linearity::NonLinear, inputs);
+        blocks.extend(entry.child(|entry| entry.subquery).filter(|_| inputs.len() > before));
+    }
+    let others = query.inner().into_iter().filter(|inner| !blocks.contains(inner));
+    others.for_each(|inner| number_nest(inner, inputs));
+}
+
 fn number_query(query: Query, linearity: Linearity, inputs: &mut Vec<Input>) {
     stack::check();
     match query.child(|query| query.setOperations) {
@@ -56,12 +75,19 @@ fn sides(join: pg_sys::JoinType::Type, linearity: Linearity) -> (Linearity, Line
 }
 
 fn number_entry(entry: Entry, linearity: Linearity, inputs: &mut Vec<Input>) {
+    let before = inputs.len();
+    number_leaf(entry, linearity, inputs);
+    if let Some(inner) = entry.child(|entry| entry.subquery).filter(|_| inputs.len() == before) {
+        number_query(inner, linearity, inputs);
+    }
+}
+
+/// A relation or a block.
+fn number_leaf(entry: Entry, linearity: Linearity, inputs: &mut Vec<Input>) {
     let relation = (entry.get().rtekind == pg_sys::RTEKind::RTE_RELATION).then(|| Origin::Relation(entry.get().relid));
     if let Some(origin) = tag::read_block(entry).map(Origin::Block).or(relation) {
         tag::write(entry, inputs.len(), Reading::New);
         inputs.push(Input { origin, linearity });
-    } else if let Some(inner) = entry.child(|entry| entry.subquery) {
-        number_query(inner, linearity, inputs);
     }
 }
 

@@ -42,9 +42,9 @@ pub struct Circuit {
     pub query: Tree<pg_sys::Query>,
     /// Every relation the query reads, once each, in oid order.
     pub sources: Vec<Source>,
-    /// Blocks bottom-up; the last one's output is the view. Empty when the view is maintained by recompute.
+    /// Blocks bottom-up; the last one's output is the view. Empty when the view is recomputed as a whole.
     pub blocks: Vec<Block>,
-    /// Why there are no blocks: the gravest of the reasons.
+    /// Why there are no blocks, or some of them are recomputed: the gravest of the reasons.
     pub refusal: Option<Refusal>,
     /// The other reasons, once each.
     pub further_refusals: Vec<Refusal>,
@@ -72,6 +72,9 @@ pub struct Source {
 pub enum Operator {
     Pass,
     Accumulate(Accumulate),
+    /// Nothing the engine can maintain, for this reason: computed anew and compared with what is stored whenever an input has changed.
+    /// The template is the whole query, hidden columns, order and all.
+    Recompute(Refusal),
 }
 
 impl Operator {
@@ -82,7 +85,7 @@ impl Operator {
 
     fn moved(self) -> Self {
         match self {
-            Self::Pass => Self::Pass,
+            Self::Pass | Self::Recompute(_) => self,
             Self::Accumulate(spec) => Self::Accumulate(spec.moved()),
         }
     }
@@ -214,10 +217,16 @@ fn analyse(view: pg_sys::Oid, analyzed: Query, owner: &AsOwner) -> Circuit {
     let (normal, keys) = normalise::normalised(rewritten.copy(), owner);
     let (sources, obstacles) = source::survey(normal);
     let fingerprint = fingerprint::of(rewritten, &sources, &functions, &keys);
-    let mut refusals = [functions.refusals, obstacles, shape::refusals(normal)].concat();
-    let key = if refusals.is_empty() { key::of(normal) } else { None };
-    let blocks = if refusals.is_empty() { blocks(normal, &mut refusals) } else { vec![] };
-    let fingerprint = fingerprint::maintained(fingerprint, key.as_deref(), &refusals);
+    let mut refusals = [functions.refusals, obstacles].concat();
+    let shape = shape::refusals(normal);
+    let is_understood = refusals.is_empty() && shape.is_empty();
+    let blocks = blocks(normal, shape, &mut refusals);
+    let key = match blocks.last() {
+        Some(block) => block.output.key.clone(),
+        None if is_understood => key::of(normal),
+        None => None,
+    };
+    let fingerprint = fingerprint::maintained(fingerprint, key.as_deref(), &refusals, &blocks);
     let is = |effect| refusals.iter().any(|refusal| refusal.effect == effect);
     let capturable = !is(Effect::AlwaysRecompute);
     let always_recompute = !capturable || is(Effect::RecomputeAnyway);
@@ -237,12 +246,36 @@ fn analyse(view: pg_sys::Oid, analyzed: Query, owner: &AsOwner) -> Circuit {
     }
 }
 
-/// The blocks of a query that nothing speaks against (yet).
-fn blocks(query: Query, refusals: &mut Vec<Refusal>) -> Vec<Block> {
-    cut::blocks(query).unwrap_or_else(|refusal| {
-        refusals.push(refusal);
-        vec![]
-    })
+/// The blocks of a query, where any of them can be maintained by delta; the reasons why others, or all, cannot are added to those
+/// there are. `shape`: what speaks against its shape.
+fn blocks(query: Query, shape: Vec<Refusal>, refusals: &mut Vec<Refusal>) -> Vec<Block> {
+    if !refusals.is_empty() || shape.iter().any(|refusal| refusal.effect != Effect::Recompute) {
+        refusals.extend(shape);
+        return vec![];
+    }
+    match cut::blocks(query.copy()) {
+        Ok(blocks) if are_worth_it(&blocks) => {
+            refusals.extend(blocks.iter().filter_map(Block::fallback).cloned());
+            blocks
+        }
+        Ok(blocks) => {
+            let of_blocks = blocks.iter().filter_map(Block::fallback).cloned();
+            refusals.extend(if shape.is_empty() { of_blocks.collect() } else { shape });
+            vec![]
+        }
+        Err(refusal) => {
+            refusals.extend(shape.into_iter().chain([refusal]));
+            vec![]
+        }
+    }
+}
+
+/// Changes of some table are taken in by delta where they arrive.
+fn are_worth_it(blocks: &[Block]) -> bool {
+    let reads_table = |block: &Block| block.inputs.iter().any(|input| matches!(input.origin, Origin::Relation(_)));
+    // A query may read no table at all.
+    let is_whole = blocks.iter().all(|block| block.fallback().is_none());
+    is_whole || blocks.iter().any(|block| block.fallback().is_none() && reads_table(block))
 }
 
 /// The gravest reason (of several the first one) and the others, each once.

@@ -20,7 +20,7 @@ mod groups;
 mod joins;
 mod lift;
 mod limits;
-mod order;
+pub mod order;
 mod outputs;
 pub mod rows;
 mod scalar;

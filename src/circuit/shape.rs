@@ -2,8 +2,8 @@
 //!
 //! It sees the normalised query, whose subqueries in FROM and legs of UNION ALL may be blocks of their own (`cut`).
 
-use super::Refusal;
-use super::reason;
+use super::normalise::order;
+use super::{Refusal, cut, reason};
 use crate::pg::facts;
 use crate::pg::handle::{Any, Node};
 use crate::pg::query::{self, Entry, Query};
@@ -11,15 +11,42 @@ use crate::pg::stack;
 use crate::pg::walk::{self, Scope};
 use pgrx::pg_sys;
 
-/// Everything in the query's shape that speaks against maintaining it incrementally.
+/// Everything in the shape of the query and those in its FROM that speaks against maintaining it incrementally.
 pub fn refusals(query: Query) -> Vec<Refusal> {
-    let mut found = vec![];
+    let mut found = Found { refusals: vec![], enters_blocks: true, order_is_seen: false };
     whole(query, &mut found);
-    found
+    found.refusals
+}
+
+/// What of that is about the query's own block. `order_is_seen`: something above looks at the order of its rows.
+pub fn refusals_of_block(query: Query, order_is_seen: bool) -> Vec<Refusal> {
+    let mut found = Found { refusals: vec![], enters_blocks: false, order_is_seen };
+    whole(query, &mut found);
+    found.refusals
+}
+
+/// What was found, and where the walk is.
+struct Found {
+    refusals: Vec<Refusal>,
+    /// Looks into subqueries that are blocks of their own as well.
+    enters_blocks: bool,
+    /// A level above looks at the order of rows.
+    order_is_seen: bool,
+}
+
+impl Found {
+    fn push(&mut self, refusal: Refusal) {
+        self.refusals.push(refusal);
+    }
+}
+
+/// Whether the query looks at the order in which its FROM gives rows.
+pub fn sees_order(query: Query) -> bool {
+    query.get().hasWindowFuncs || order::has_order_sensitive_aggregate(query)
 }
 
 /// A query that may group.
-fn whole(query: Query, found: &mut Vec<Refusal>) {
+fn whole(query: Query, found: &mut Found) {
     let merges = query.is_grouped() || query.set_operation().is_some_and(|top| !top.get().all);
     if merges && query.outputs().is_empty() {
         found.push(reason::NO_COLUMNS.refuse("The query groups rows, or removes duplicates, and selects no column."));
@@ -44,7 +71,13 @@ fn other_equality(query: Query) -> Option<String> {
     })
 }
 
-fn fragment(query: Query, found: &mut Vec<Refusal>) {
+fn subquery(query: Query, found: &mut Found) {
+    if found.enters_blocks || !cut::is_child(query, found.order_is_seen) {
+        fragment(query, found);
+    }
+}
+
+fn fragment(query: Query, found: &mut Found) {
     stack::check();
     if !query.get().sortClause.is_null() && is_uncut(query) && !query.get().hasDistinctOn {
         found.push(reason::ORDERED_INPUT.refuse("An aggregate takes its rows in the order of a subquery's ORDER BY."));
@@ -53,7 +86,7 @@ fn fragment(query: Query, found: &mut Vec<Refusal>) {
 }
 
 /// What one SELECT does by itself, and the fragments in its FROM.
-fn level(query: Query, found: &mut Vec<Refusal>) {
+fn level(query: Query, found: &mut Found) {
     let mut refuse = |condition: bool, reason: &reason::Reason, detail: &str| {
         if condition {
             found.push(reason.refuse(detail));
@@ -84,14 +117,17 @@ fn level(query: Query, found: &mut Vec<Refusal>) {
     for (reason, detail) in outer_joins(query.from().any()) {
         refuse(true, reason, &detail);
     }
+    let outside = found.order_is_seen;
+    found.order_is_seen |= sees_order(query);
     query.entries().into_iter().for_each(|entry| from_item(entry, found));
+    found.order_is_seen = outside;
 }
 
 fn is_uncut(query: Query) -> bool {
     query.get().limitCount.is_null() && query.get().limitOffset.is_null()
 }
 
-fn from_item(entry: Entry, found: &mut Vec<Refusal>) {
+fn from_item(entry: Entry, found: &mut Found) {
     use pg_sys::RTEKind::*;
     match entry.get().rtekind {
         RTE_RELATION => relation(entry, found),
@@ -101,7 +137,7 @@ fn from_item(entry: Entry, found: &mut Vec<Refusal>) {
             if entry.child(|entry| entry.subquery).is_some_and(is_lateral) {
                 found.push(reason::LATERAL.refuse("The query uses LATERAL."));
             }
-            entry.child(|entry| entry.subquery).into_iter().for_each(|inner| fragment(inner, found));
+            entry.child(|entry| entry.subquery).into_iter().for_each(|inner| subquery(inner, found));
         }
         RTE_CTE | RTE_NAMEDTUPLESTORE => {
             found.push(reason::RECURSIVE_CTE.refuse("The query uses WITH RECURSIVE."));
@@ -110,7 +146,7 @@ fn from_item(entry: Entry, found: &mut Vec<Refusal>) {
     }
 }
 
-fn relation(entry: Entry, found: &mut Vec<Refusal>) {
+fn relation(entry: Entry, found: &mut Found) {
     if !entry.get().tablesample.is_null() {
         found.push(reason::TABLESAMPLE.refuse("The query uses TABLESAMPLE."));
     }
@@ -121,7 +157,7 @@ fn relation(entry: Entry, found: &mut Vec<Refusal>) {
 }
 
 /// A tree of UNION ALL is fine; its legs are fragments.
-fn set_operation(query: Query, top: Node<pg_sys::SetOperationStmt>, found: &mut Vec<Refusal>) {
+fn set_operation(query: Query, top: Node<pg_sys::SetOperationStmt>, found: &mut Found) {
     if let Some(name) = other_set_operation(top.any()) {
         found.push(reason::SET_OPERATION.refuse(format!("The query uses {name}.")));
     }
@@ -129,7 +165,7 @@ fn set_operation(query: Query, top: Node<pg_sys::SetOperationStmt>, found: &mut 
         found.push(reason::LIMIT.refuse("The query uses LIMIT or OFFSET."));
     }
     for entry in query.entries() {
-        entry.child(|entry| entry.subquery).into_iter().for_each(|leg| fragment(leg, found));
+        entry.child(|entry| entry.subquery).into_iter().for_each(|leg| subquery(leg, found));
     }
 }
 
@@ -194,6 +230,20 @@ fn refers_outward(tree: Any, up: u32) -> bool {
     walk::any(tree, Scope::EXPRESSIONS, |node, depth| {
         node.cast::<pg_sys::Var>().is_some_and(|var| var.get().varlevelsup == depth + root_depth)
     })
+}
+
+/// Whether nothing in the query refers to what stands outside of it.
+pub fn is_self_contained(query: Query) -> bool {
+    let leaves = |node: Any, depth: u32| {
+        let up = |levels: u32| levels > depth;
+        node.cast::<pg_sys::Var>().is_some_and(|var| up(var.get().varlevelsup))
+            || node.cast::<pg_sys::Aggref>().is_some_and(|call| up(call.get().agglevelsup))
+            || node.cast::<pg_sys::GroupingFunc>().is_some_and(|call| up(call.get().agglevelsup))
+            || node
+                .cast::<pg_sys::RangeTblEntry>()
+                .is_some_and(|entry| entry.get().rtekind == pg_sys::RTEKind::RTE_CTE && up(entry.get().ctelevelsup))
+    };
+    !walk::any(query, Scope::ENTRIES, leaves)
 }
 
 pub fn reads_relations(query: Query) -> bool {

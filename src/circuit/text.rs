@@ -56,9 +56,11 @@ impl Block {
             format!("template{}", query::sql(self.template.node())),
             format!("inputs {}", inputs.collect::<Vec<_>>().join(", ")),
         ];
-        lines.extend((0..self.inputs.len()).filter_map(|input| self.term_of(input, owner)));
+        let has_terms = self.fallback().is_none();
+        lines.extend((0..self.inputs.len()).filter(|_| has_terms).filter_map(|input| self.term_of(input, owner)));
         match &self.operator {
             Operator::Pass => lines.push("pass".into()),
+            Operator::Recompute(refusal) => lines.push(format!("recompute {}", refusal.code)),
             Operator::Accumulate(accumulate) => lines.extend(accumulate.lines()),
         }
         lines

@@ -308,7 +308,10 @@ unsafe fn sink(node: Node, writer: &Writer) -> Option<Sink> {
     // SAFETY: by contract.
     let run = unsafe { Run::of(node.estate()) }.expect("a view is written inside a refresh");
     match run.deltas {
-        Some(deltas) if deltas.view() != writer.oid() => Some(Sink::Blocks(deltas.begin(writer.oid(), writer.desc()))),
+        Some(deltas) if deltas.view() != writer.oid() => {
+            // SAFETY: the relation is open.
+            Some(Sink::Blocks(unsafe { deltas.begin(writer.oid(), writer.desc()) }))
+        }
         _ => DeltaWriter::begin(writer.oid()).map(Sink::Views),
     }
 }

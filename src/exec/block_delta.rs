@@ -48,7 +48,10 @@ impl BlockDeltas {
     }
 
     /// Begins the delta of a hidden relation with this row type.
-    pub fn begin(&self, relation: pg_sys::Oid, desc: pg_sys::TupleDesc) -> BlockDeltaWriter {
+    ///
+    /// # Safety
+    /// The descriptor is alive.
+    pub unsafe fn begin(&self, relation: pg_sys::Oid, desc: pg_sys::TupleDesc) -> BlockDeltaWriter {
         // SAFETY: the context lives as long as the refresh; the relation is open.
         let delta = unsafe {
             memory::within(self.context, || {
@@ -118,11 +121,11 @@ impl BlockDeltaScan {
     }
 
     /// Puts the next row into a slot for minimal tuples, where it stays until the next call; false at the end.
-    pub fn next(&mut self, slot: *mut pg_sys::TupleTableSlot) -> bool {
+    pub fn next(&mut self, slot: Slot) -> bool {
         // SAFETY: a live store with this pointer.
         unsafe {
             pg_sys::tuplestore_select_read_pointer(self.delta.rows, self.pointer);
-            pg_sys::tuplestore_gettupleslot(self.delta.rows, true, false, slot)
+            pg_sys::tuplestore_gettupleslot(self.delta.rows, true, false, slot.as_ptr())
         }
     }
 

@@ -15,6 +15,7 @@ use super::node::{Node, Provider, scan_methods};
 use super::run::Run;
 use crate::capture::scan::BufferScan;
 use crate::pg::relation::Relation;
+use crate::pg::slot::Slot;
 use crate::pg::{list, node};
 use pgrx::pg_sys;
 use std::ffi::CStr;
@@ -41,6 +42,7 @@ pub struct DeltaScan {
 }
 
 /// Where the rows come from.
+#[expect(clippy::large_enum_variant, reason = "there is one in a node")]
 enum Scan {
     /// It has not been asked for any yet.
     Unstarted,
@@ -134,7 +136,7 @@ impl DeltaScan {
                     pg_sys::ExecStoreMinimalTuple(tuple, self.version, false);
                     weight
                 }),
-                Scan::Block(scan) => scan.next(self.version).then(|| {
+                Scan::Block(scan) => scan.next(Slot::new(self.version)).then(|| {
                     pg_sys::slot_getsomeattrs_int(self.version, self.natts as i32 + 1);
                     (*(*self.version).tts_values.add(self.natts)).value() as i64
                 }),

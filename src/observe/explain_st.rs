@@ -88,6 +88,7 @@ fn operator(circuit: &Circuit) -> String {
         None => "recompute",
         Some(Operator::Pass) => "select, join",
         Some(Operator::Accumulate(_)) => "aggregate",
+        Some(Operator::Recompute(_)) => "recompute",
     }
     .to_owned()
 }

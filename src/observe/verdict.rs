@@ -1,6 +1,6 @@
 //! How a query would be maintained, as rows for validate_query.
 
-use crate::circuit::{Circuit, Operator, Refusal, Source};
+use crate::circuit::{Block, Circuit, Input, Operator, Origin, Refusal, Source};
 use crate::pg::facts;
 use crate::registration::refusal;
 
@@ -22,7 +22,8 @@ pub fn finding(check: &str, result: impl Into<String>, severity: &'static str) -
 pub fn of(circuit: &Circuit) -> Vec<Finding> {
     let mut findings = vec![maintenance(circuit)];
     findings.extend(circuit.refusal.iter().chain(&circuit.further_refusals).map(reason));
-    if circuit.refusal.is_none() {
+    if !circuit.blocks.is_empty() {
+        findings.extend(blocks(circuit));
         findings.push(operator(circuit));
         findings.push(matching(circuit));
     }
@@ -36,6 +37,10 @@ pub fn of(circuit: &Circuit) -> Vec<Finding> {
 fn maintenance(circuit: &Circuit) -> Finding {
     match &circuit.refusal {
         None => finding("maintenance", "DIFFERENTIAL: only what changed is computed.", INFO),
+        Some(_) if !circuit.blocks.is_empty() => {
+            let text = "PARTIAL: some blocks are recomputed when what they read has changed, the others by delta.";
+            finding("maintenance", text, WARNING)
+        }
         Some(refusal) if refusal.is_fatal() => finding("maintenance", "The query cannot be a stream table.", ERROR),
         Some(_) if !circuit.capturable => {
             finding("maintenance", "FULL: recomputed and compared at every refresh.", WARNING)
@@ -53,9 +58,36 @@ fn reason(refusal: &Refusal) -> Finding {
     finding("reason", format!("{} {}", refusal::text(refusal), refusal.hint), severity)
 }
 
+/// What happens in each of several blocks.
+fn blocks(circuit: &Circuit) -> Vec<Finding> {
+    let of_block = |block: &Block| {
+        let inputs: Vec<String> = block.inputs.iter().map(input).collect();
+        let how = match &block.operator {
+            Operator::Pass => "select, join".to_owned(),
+            Operator::Accumulate(_) => "aggregate".to_owned(),
+            Operator::Recompute(refusal) => format!("recompute, because of {}", refusal.code),
+        };
+        let severity = if block.fallback().is_some() { WARNING } else { INFO };
+        finding("block", format!("{}: {how}; reads {}.", block.id.0, inputs.join(", ")), severity)
+    };
+    let several = circuit.blocks.len() > 1;
+    circuit.blocks.iter().filter(|_| several).map(of_block).collect()
+}
+
+fn input(input: &Input) -> String {
+    match input.origin {
+        Origin::Relation(relid) => facts::relation_name(relid),
+        Origin::Block(block) => format!("block {}", block.0),
+    }
+}
+
 fn operator(circuit: &Circuit) -> Finding {
-    let stateful = circuit.blocks.iter().any(|block| matches!(block.operator, Operator::Accumulate(_)));
-    let text = if stateful { "Groups are kept in a state table." } else { "No state beside the view." };
+    let stateful = circuit.blocks.iter().any(|block| block.operator.has_state());
+    let text = match circuit.blocks.len() {
+        2.. => "The output of each block but the last, and groups, are kept in tables of their own.",
+        _ if stateful => "Groups are kept in a state table.",
+        _ => "No state beside the view.",
+    };
     finding("state", text, INFO)
 }
 

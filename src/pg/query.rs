@@ -127,6 +127,17 @@ impl Query {
         query.hasAggs || !query.groupClause.is_null() || !query.groupingSets.is_null() || !query.havingQual.is_null()
     }
 
+    /// The references to target entries in each of the sets that GROUPING SETS, ROLLUP and CUBE stand for.
+    pub fn grouping_sets(self) -> Vec<Vec<u32>> {
+        let fields = self.get();
+        // SAFETY: the function reads the list of a live query and returns a list of lists of integers.
+        unsafe {
+            let sets = server::guarded(|| server::expand_grouping_sets(fields.groupingSets, fields.groupDistinct, -1));
+            let references = |set| list::ints(set).map(|reference| reference as u32).collect();
+            list::iter::<pg_sys::List>(sets).map(references).collect()
+        }
+    }
+
     pub fn from(self) -> Node<pg_sys::FromExpr> {
         self.child(|query| query.jointree).expect("a SELECT has a join tree")
     }

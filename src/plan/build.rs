@@ -4,9 +4,10 @@ use super::grouped::{self, Leaves};
 use super::query;
 use super::regroup::{self, Estimate};
 use super::target::{Target, Targets};
-use super::weigh::{Readings, weigh};
+use super::weigh::{self, Readings, weigh};
 use crate::circuit::{Accumulate, Block, Circuit, Operator};
 use crate::delta::{self, Reading};
+use crate::error::cannot_happen;
 use crate::exec::fold::definition::Definition;
 use crate::exec::{accumulate, apply};
 use crate::pg::identity::AsOwner;
@@ -87,6 +88,12 @@ fn relations(block: &Block, targets: &Targets) -> Vec<pg_sys::Oid> {
 /// The plan that computes the whole contents of a block from its inputs as they are now: to be written into an empty relation,
 /// or compared with the stored rows.
 pub fn full(block: &Block, targets: &Targets, mode: apply::Mode, owner: &AsOwner) -> Plan {
+    if block.fallback().is_some() {
+        let relations = relations(block, targets);
+        let target = targets.of(block.id);
+        // SAFETY: private copies.
+        return unsafe { of_query(weigh::resolved(&block.template, &relations), target, mode, owner) };
+    }
     grouped(block, targets, mode, owner).unwrap_or_else(|| {
         let query = contents(block, targets);
         finish(block, targets, query, accumulate::Mode::Rebuild, mode, owner)
@@ -95,13 +102,19 @@ pub fn full(block: &Block, targets: &Targets, mode: apply::Mode, owner: &AsOwner
 
 /// The same for a whole view that keeps nothing beside its rows.
 pub fn whole(circuit: &Circuit, targets: &Targets, mode: apply::Mode, owner: &AsOwner) -> Plan {
-    // SAFETY: a private copy, below a query that leaves its junk columns behind.
+    // SAFETY: a private copy.
+    unsafe { of_query(circuit.query.copy(), targets.view(), mode, owner) }
+}
+
+/// The rows of a query as they are.
+unsafe fn of_query(query: *mut pg_sys::Query, target: &Target, mode: apply::Mode, owner: &AsOwner) -> Plan {
+    // SAFETY: a private query, below one that leaves its junk columns behind.
     let child = unsafe {
-        let query = query::select_subquery(circuit.query.copy());
+        let query = query::select_subquery(query);
         query::append_weight(query, query::int8(1).cast());
         plan(query, mode, owner)
     };
-    wrap(child, |tree| write(tree, apply_node(targets.view(), mode, false)))
+    wrap(child, |tree| write(tree, apply_node(target, mode, false)))
 }
 
 /// The recompute whose groups the server's own aggregation makes, where it can.
@@ -139,6 +152,7 @@ fn finish(
 ) -> Plan {
     let target = targets.of(block.id);
     match &block.operator {
+        Operator::Recompute(_) => cannot_happen("a block that is recomputed has no terms"),
         Operator::Pass => {
             // SAFETY: a private query.
             let child = unsafe { plan(query, mode, owner) };

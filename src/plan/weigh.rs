@@ -58,6 +58,15 @@ pub fn weigh(template: &Tree<pg_sys::Query>, readings: &Readings) -> *mut pg_sys
     }
 }
 
+/// A private copy of a template in which blocks are their hidden relations, read as they are now.
+pub fn resolved(template: &Tree<pg_sys::Query>, relations: &[pg_sys::Oid]) -> *mut pg_sys::Query {
+    let query = template.copy();
+    let new = vec![Reading::New; relations.len()];
+    // SAFETY: only the copy is changed; nothing in it is read with weights.
+    unsafe { realise(query, &Readings { input: None, of: &new, pending: &[], relations }) };
+    query
+}
+
 /// The query without the legs that `legs::keep_only` will drop: to be copied, not changed, since what is left is shared with the
 /// template. Copies of all legs for the term of each would take time and memory in the square of their number.
 unsafe fn narrowed(query: Query, input: usize) -> *mut pg_sys::Query {

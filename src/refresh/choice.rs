@@ -49,10 +49,7 @@ impl Costs {
     /// the pending versions.
     pub fn of(delta: Option<&Plan>, full: &Plan, stored: f64, removed: f64) -> Self {
         let tuple = build::cpu_tuple_cost();
-        let Some(delta) = delta else {
-            let replace = (full.rows + stored) * COMPARE_ROW;
-            return Self { delta: 0.0, full: running(full.cost, full.sorting) + replace * tuple, regroup: 0.0 };
-        };
+        let Some(delta) = delta else { return Self { delta: 0.0, ..Self::recomputed(full, stored) } };
         // A changed row or group has an old and a new version.
         let written = delta.rows.min(2.0 * stored.max(1.0));
         let change = match delta.fold {
@@ -75,6 +72,13 @@ impl Costs {
             full: running(full.cost, full.sorting) + replace * tuple,
             regroup,
         }
+    }
+
+    /// Of a block that is recomputed either way.
+    pub fn recomputed(full: &Plan, stored: f64) -> Self {
+        let compare = (full.rows + stored) * COMPARE_ROW * build::cpu_tuple_cost();
+        let full = running(full.cost, full.sorting) + compare;
+        Self { delta: full, full, regroup: 0.0 }
     }
 
     /// True when the delta plan is to be used. Where most of what it would take is for groups to recompute, only the run tells

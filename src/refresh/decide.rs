@@ -8,7 +8,7 @@ use crate::capture;
 use crate::capture::frontier::Frontier;
 use crate::catalog::recompute_reason::RecomputeReason;
 use crate::catalog::stream_table::{self, StreamTable};
-use crate::circuit::{Block, BlockId, Input, Origin};
+use crate::circuit::{Block, BlockId, Input, Operator, Origin};
 use crate::exec::apply;
 use crate::identity::AsOwner;
 use crate::plan::build::{self, Plan};
@@ -106,18 +106,22 @@ pub fn expected_plans(entry: &Entry, pending: &Versions, owner: &AsOwner) -> Vec
     let mut plans = vec![];
     for block in &entry.circuit.blocks {
         let Some(plan) = delta_plan(entry, block, &changes, owner) else { continue };
-        changes.add(block.id, expected_changes(entry, block.id, &plan));
+        changes.add(block.id, expected_changes(entry, block, &plan, &changes));
         plans.push((block.id, plan));
     }
     plans
 }
 
 /// How many rows a block's delta may have.
-fn expected_changes(entry: &Entry, block: BlockId, plan: &Plan) -> u64 {
-    let rows = plan.rows.max(1.0);
-    let most =
-        if plan.fold.is_some() { 2.0 * build::stored_rows(entry.targets.of(block).relation).max(1.0) } else { rows };
-    rows.min(most) as u64
+fn expected_changes(entry: &Entry, block: &Block, plan: &Plan, changes: &Changes) -> u64 {
+    let stored = 2.0 * build::stored_rows(entry.targets.of(block.id).relation).max(1.0);
+    let rows = match &block.operator {
+        Operator::Pass => plan.rows,
+        Operator::Accumulate(_) => plan.rows.min(stored),
+        // As if each change changed as many rows of the block.
+        Operator::Recompute(_) => (block.inputs.iter().map(|input| changes.of(input)).sum::<u64>() as f64).min(stored),
+    };
+    rows.max(1.0) as u64
 }
 
 /// Row versions that a block's inputs have pending.
@@ -146,10 +150,13 @@ impl<'a> Changes<'a> {
     }
 }
 
-/// A block's plan for these changes; one is kept per set of changed inputs and order of magnitude. None when none has changed.
+/// A block's plan for these changes, which may be to recompute it; one is kept per set of changed inputs and order of magnitude. None when none has changed.
 pub fn delta_plan(entry: &Entry, block: &Block, changes: &Changes, owner: &AsOwner) -> Option<Rc<Plan>> {
     let magnitudes: Magnitudes = block.inputs.iter().map(|input| magnitude::of(changes.of(input))).collect();
     let is_changed = magnitudes.iter().any(|&m| m > 0);
+    if block.fallback().is_some() {
+        return is_changed.then(|| full_plan(entry, Some(block), owner));
+    }
     is_changed.then(|| {
         entry.delta(block.id, &magnitudes, |entry| {
             let changed: BitVec = magnitudes.iter().map(|&m| m > 0).collect();
@@ -182,7 +189,12 @@ pub fn costs(entry: &Entry, deltas: &[(BlockId, Rc<Plan>)], removed: f64, owner:
     let of_block = |(block, full): &(Option<BlockId>, Rc<Plan>)| {
         let delta = deltas.iter().find(|(of, _)| Some(*of) == *block).map(|(_, plan)| &**plan);
         let relation = block.map_or(entry.circuit.view, |block| entry.targets.of(block).relation);
-        Costs::of(delta, full, build::stored_rows(relation), removed)
+        let stored = build::stored_rows(relation);
+        let is_recomputed = block.is_some_and(|block| entry.circuit.blocks[block.index()].fallback().is_some());
+        match delta {
+            Some(_) if is_recomputed => Costs::recomputed(full, stored),
+            _ => Costs::of(delta, full, stored, removed),
+        }
     };
     full_plans(entry, owner).iter().map(of_block).sum()
 }

@@ -117,7 +117,8 @@ fn define(circuit: &Circuit, options: &Options) -> Definition {
     let (effective_mode, downgrade_reason) = match (&circuit.refusal, options.refresh_mode) {
         (Some(refusal), _) if refusal.is_fatal() => refusal::raise(circuit.view, refusal),
         (Some(refusal), RefreshMode::Differential) => refusal::raise(circuit.view, refusal),
-        (Some(refusal), RefreshMode::Auto) => ("FULL", Some(refusal::text(refusal))),
+        (Some(refusal), RefreshMode::Auto) if circuit.blocks.is_empty() => ("FULL", Some(refusal::text(refusal))),
+        (Some(_), RefreshMode::Auto) => ("PARTIAL", Some(refusal::text_of_blocks(circuit))),
         (_, RefreshMode::Full) => ("FULL", None),
         (None, _) => ("DIFFERENTIAL", None),
     };
@@ -211,7 +212,7 @@ fn layouts(circuit: &Circuit) -> Vec<(i16, state::Layout)> {
     identity::as_owner(circuit.view, |owner| {
         let layout = |block: &circuit::Block| match &block.operator {
             Operator::Accumulate(spec) => Some((block.id.0 as i16, accumulate::layout(spec, owner))),
-            Operator::Pass => None,
+            Operator::Pass | Operator::Recompute(_) => None,
         };
         circuit.blocks.iter().filter_map(layout).collect()
     })

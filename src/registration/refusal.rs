@@ -1,13 +1,25 @@
 //! A query that cannot be a stream table, or not an incremental one, as an error (promise 7).
 
 use super::options::unsupported;
-use crate::circuit::Refusal;
+use crate::circuit::{Circuit, Refusal};
 use crate::pg::names;
 use pgrx::pg_sys;
 
 /// `CODE: sentence`, as shown by explain_refresh_mode.
 pub fn text(refusal: &Refusal) -> String {
     format!("{}: {}", refusal.code, refusal.detail)
+}
+
+/// The same of a view some of whose blocks are recomputed.
+pub fn text_of_blocks(circuit: &Circuit) -> String {
+    let numbers: Vec<String> =
+        circuit.blocks.iter().filter(|block| block.fallback().is_some()).map(|block| block.id.0.to_string()).collect();
+    let which = match &numbers[..] {
+        [one] => format!("Block {one} is"),
+        several => format!("Blocks {} are", several.join(", ")),
+    };
+    let text = circuit.refusal.as_ref().map(text).unwrap_or_default();
+    format!("{text} {which} recomputed, the others of {} are not.", circuit.blocks.len())
 }
 
 /// The code in such a text.

@@ -70,14 +70,12 @@ pub fn drop_idle(query: Query) -> Query {
     query
 }
 
-/// The same everywhere in FROM and in the legs of UNION ALL. The legs themselves stay plain: one that groups becomes a SELECT from it.
+/// The same everywhere in FROM and in the legs of UNION ALL.
 pub fn nested(query: Query) -> Query {
     stack::check();
-    let has_legs = query.set_operation().is_some();
     for entry in query.entries() {
         let Some(inner) = entry.child(|entry| entry.subquery) else { continue };
         let inner = as_grouping(over_union_all(nested(inner)));
-        let inner = if has_legs && inner.is_grouped() { query::select_from(inner) } else { inner };
         entry.set(|entry| entry.subquery = inner.as_ptr());
     }
     query

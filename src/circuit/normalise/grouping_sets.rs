@@ -14,7 +14,7 @@ use super::distinct;
 use crate::pg::handle::{Any, Node, to_list};
 use crate::pg::query::{self, Query, TypeOf};
 use crate::pg::walk;
-use crate::pg::{construct, list, server, stack};
+use crate::pg::{construct, stack};
 use pgrx::pg_sys;
 
 /// Rewrites this query and those in its FROM, where they can be.
@@ -42,7 +42,7 @@ pub fn as_grouping(query: Query) -> Query {
 }
 
 fn expanded(query: Query) -> Query {
-    let sets = sets_of(query);
+    let sets = query.grouping_sets();
     let (empty, keyed): (Vec<_>, Vec<_>) = sets.into_iter().partition(Vec::is_empty);
     let mut legs: Vec<Query> = empty.iter().map(|_| global(query.copy())).collect();
     if !keyed.is_empty() {
@@ -53,18 +53,6 @@ fn expanded(query: Query) -> Query {
     }
     let types: Vec<TypeOf> = query.outputs().iter().map(|output| query::type_of(output.expression())).collect();
     construct::union_all(&legs.into_iter().map(query::select_from).collect::<Vec<_>>(), &types)
-}
-
-/// The references to target entries in each set.
-fn sets_of(query: Query) -> Vec<Vec<u32>> {
-    // SAFETY: the function reads the list of a live query and returns a list of lists of integers.
-    unsafe {
-        let fields = query.get();
-        let sets = server::guarded(|| server::expand_grouping_sets(fields.groupingSets, fields.groupDistinct, -1));
-        list::iter::<pg_sys::List>(sets)
-            .map(|set| list::ints(set).map(|reference| reference as u32).collect())
-            .collect()
-    }
 }
 
 /// The group of a set without keys: an aggregate of all rows.

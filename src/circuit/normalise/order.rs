@@ -51,7 +51,7 @@ fn drop_order(query: Query) {
     query.set_targets(&targets);
 }
 
-fn has_order_sensitive_aggregate(query: Query) -> bool {
+pub fn has_order_sensitive_aggregate(query: Query) -> bool {
     query.get().hasAggs
         && walk::any(query, Scope::EXPRESSIONS, |node, depth| {
             let aggregate = node.cast::<pg_sys::Aggref>();
