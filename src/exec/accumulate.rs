@@ -35,6 +35,7 @@ use super::fold::Fold;
 use super::mismatch;
 use super::node::{self, Explain, Node, Provider};
 use super::run::Run;
+use super::weighted;
 use crate::error::cannot_happen;
 use crate::pg::interrupt;
 use crate::pg::memory::{reset, within};
@@ -183,7 +184,7 @@ impl Accumulate {
         let before = self.load();
         let input = &mut self.input;
         let net = Self::fold_rows(&mut self.fold, &mut self.keys, &mut self.removals, input);
-        self.close(before, before.unwrap_or(0) + net, Given::Delta);
+        self.close(before, weighted::sum(before.unwrap_or(0), net), Given::Delta);
         true
     }
 
@@ -257,7 +258,7 @@ impl Accumulate {
         let mut net = 0;
         while let Some(slot) = input.peek().filter(|slot| keys.has(*slot)) {
             let (row, weight) = input.split(&slot);
-            net += weight;
+            net = weighted::sum(net, weight);
             if weight < 0 {
                 removals.put(slot);
             } else if weight > 0 {
@@ -268,7 +269,7 @@ impl Accumulate {
         }
         removals.drain(|slot| {
             let (row, weight) = input.split(&slot);
-            fold.remove(row, -weight);
+            fold.remove(row, weighted::negated(weight));
             keys.count_row(row.first(keys.count()), weight);
         });
         net
@@ -355,7 +356,7 @@ pub(super) fn result_desc(spec: &Spec) -> pg_sys::TupleDesc {
     let keys = spec.keys.iter().map(|key| (key.typid, key.typmod, key.collation));
     // SAFETY: live Aggrefs.
     let results = spec.definitions.iter().map(|d| unsafe { ((*d.aggref).aggtype, -1, (*d.aggref).aggcollid) });
-    describe(keys.chain(results).chain([(pg_sys::INT8OID, -1, pg_sys::InvalidOid)]))
+    describe(keys.chain(results).chain([weighted::ATTRIBUTE]))
 }
 
 /// A row type with columns k1, k2, ... of the given types, type modifiers and collations.

@@ -1,6 +1,6 @@
 //! TrickleApply: writes the weighted rows of a refresh plan into its materialized view.
 //!
-//! Input: the view's columns in order, then the weight (int8, never null). Any order, any weights, rows may cancel,
+//! Input: weighted rows of the view (`exec/weighted.rs`). Any order, any weights, rows may cancel,
 //! unless `grouped`: equal keys are adjacent, with at most one old (-1) and one new (+1) row each.
 //!
 //! 1. Rows are netted by image, within work_mem or through an external sort (`net`, `spill`, `runs`).
@@ -36,13 +36,14 @@ pub use writer::Counters;
 
 use crate::error;
 use crate::exec::node::{self, Child, Explain, Node, Provider};
+use crate::exec::weighted::Layout;
 use crate::pg::progress::{self, Phase};
 use crate::pg::{list, node as tree};
 use change::Place;
 use delta::Delta;
 use parallel::Reading;
 use pgrx::pg_sys;
-use runs::{Consolidation, Runs, weighted};
+use runs::{Consolidation, Runs};
 use std::ffi::CStr;
 use writer::Writer;
 
@@ -232,32 +233,32 @@ impl Apply {
         let snapshot = unsafe { (*node.estate()).es_snapshot };
         // SAFETY: as above.
         let mut writer = unsafe { Writer::open(self.spec.view, snapshot, self.spec.index.columns()) };
-        check_child(&writer, node.outer());
+        let layout = layout(&writer, node.outer());
         let reading = Reading::begin(node, self.spec.parallel);
         progress::phase(Phase::Computing, Some(node.outer().estimated_rows()));
         // SAFETY: the child's rows are of the view's shape, as just checked.
         unsafe {
             match self.spec.mode {
                 Mode::Populate => {
-                    populate::populate(&mut writer, node.outer());
+                    populate::populate(&mut writer, node.outer(), layout);
                     reading.end();
                 }
-                Mode::Delta | Mode::Diff => self.apply(&mut writer, node.outer(), reading),
+                Mode::Delta | Mode::Diff => self.apply(&mut writer, node.outer(), layout, reading),
             }
         }
         writer.end();
         self.counters = writer.counters;
     }
 
-    unsafe fn apply(&self, writer: &mut Writer, child: Child, reading: Reading) {
+    unsafe fn apply(&self, writer: &mut Writer, child: Child, layout: Layout, reading: Reading) {
         let mut delta = Delta::begin(writer, &self.spec.index, self.spec.mode);
         // SAFETY: the child's rows are of the view's shape, as `run` has checked; it is not ended before this returns.
         unsafe {
             let (runs, expected) = if self.spec.grouped && self.spec.mode == Mode::Delta && delta.keyed() {
                 progress::phase(Phase::Writing, Some(child.estimated_rows()));
-                (Runs::grouped(child), Some(child.estimated_rows()))
+                (Runs::grouped(child, layout), Some(child.estimated_rows()))
             } else {
-                self.consolidate(writer, &mut delta, child)
+                self.consolidate(writer, &mut delta, child, layout)
             };
             // Grouped changes are written while they are read: delta plans are never parallel.
             reading.end();
@@ -267,14 +268,19 @@ impl Apply {
     }
 
     /// The runs, and how many changes there may be in them where that is known.
-    unsafe fn consolidate(&self, writer: &Writer, delta: &mut Delta, child: Child) -> (Runs, Option<u64>) {
+    unsafe fn consolidate(
+        &self,
+        writer: &Writer,
+        delta: &mut Delta,
+        child: Child,
+        layout: Layout,
+    ) -> (Runs, Option<u64>) {
         let mut rows = Consolidation::new(&delta.reader);
-        let columns = delta.reader.shape.len();
         let mut shown = progress::Rows::default();
         // SAFETY: rows of the child, and stored rows, have the view's shape.
         unsafe {
             while let Some(slot) = child.next() {
-                let (row, weight) = weighted(&slot, columns);
+                let (row, weight) = layout.split(&slot);
                 rows.add(&delta.reader, &delta.grouping, row, weight, Place::NONE);
                 shown.add(1);
             }
@@ -283,7 +289,7 @@ impl Apply {
                 shown = progress::Rows::default();
                 writer.scan(|slot| {
                     let place = Place::of((*slot.as_ptr()).tts_tid);
-                    rows.add(&delta.reader, &delta.grouping, slot.row(columns), -1, place);
+                    rows.add(&delta.reader, &delta.grouping, slot.row(layout.columns()), -1, place);
                     shown.add(1);
                 });
             } else {
@@ -295,18 +301,10 @@ impl Apply {
     }
 }
 
-/// Rows are copied by their layout, so it must be the view's.
-fn check_child(writer: &Writer, child: Child) {
-    let (view, rows) = (writer.desc(), child.desc());
-    // SAFETY: attribute numbers are within both descriptors.
-    let fits = unsafe {
-        let typid = |desc, column| (*pg_sys::TupleDescAttr(desc, column)).atttypid;
-        let natts = (*view).natts;
-        (*rows).natts == natts + 1
-            && (0..natts).all(|column| typid(view, column) == typid(rows, column))
-            && typid(rows, natts) == pg_sys::INT8OID
-    };
-    if !fits {
-        error::cannot_happen(format!("the rows of a refresh do not fit materialized view \"{}\"", writer.name()));
-    }
+/// How the child's rows are laid out: the view's, weighted.
+fn layout(writer: &Writer, child: Child) -> Layout {
+    // SAFETY: the view is open and the child begun, so that both descriptors are live.
+    unsafe { Layout::over(writer.desc(), child.desc()) }.unwrap_or_else(|| {
+        error::cannot_happen(format!("the rows of a refresh do not fit materialized view \"{}\"", writer.name()))
+    })
 }

@@ -1,18 +1,19 @@
 //! TrickleDelta: scans the pending changes of one source, as a Z-set.
 //!
 //! Input promised: a base relation entry tagged *delta*; the run's snapshot and the view's frontier.
-//! Output: one row per pending row version: the source's columns under their attribute numbers, then the version's
-//! weight (+1 or -1). Versions are neither ordered nor netted: every operator above is linear in weights or nets by
+//! Output: one weighted row per pending row version, +1 or -1: the source's columns under their attribute numbers. Versions are neither ordered nor netted: every operator above is linear in weights or nets by
 //! itself. Quals and projection are the executor's usual ones.
 //!
 //! 1. The first call starts a scan of the source's buffer segments, filtered by frontier.
 //! 2. Each version is a minimal tuple in the source's row layout; it is deformed as far as the plan needs.
-//! 3. A whole-row reference costs one more column: the version as a composite value.
+//! 3. A whole-row reference costs one more column, before the weight: the version as a composite value.
 
 use super::node::{Node, Provider, scan_methods};
 use super::run::Run;
+use super::weighted::{self, Layout};
 use crate::capture::scan::BufferScan;
 use crate::pg::relation::Relation;
+use crate::pg::slot::Slot;
 use crate::pg::{list, node};
 use pgrx::pg_sys;
 use std::ffi::CStr;
@@ -23,8 +24,7 @@ pub const WEIGHT_ATTNO: i16 = pg_sys::MaxCommandIdAttributeNumber as i16;
 
 /// The weight of the rows of a delta entry.
 pub fn weight(varno: i32) -> *mut pg_sys::Var {
-    // SAFETY: plain node construction.
-    unsafe { pg_sys::makeVar(varno, WEIGHT_ATTNO, pg_sys::INT8OID, -1, pg_sys::InvalidOid, 0) }
+    weighted::var(varno, WEIGHT_ATTNO)
 }
 
 pub struct DeltaScan {
@@ -70,7 +70,7 @@ impl Provider for DeltaScan {
         if self.scan.is_none() {
             self.scan = Some(self.start(node));
         }
-        // SAFETY: the scan slot has natts + 1 (+ 1) columns by construction of the plan.
+        // SAFETY: the plan made the scan slot's columns: the source's, a whole row where one is wanted, and the weight.
         unsafe {
             pg_sys::ExecClearTuple(slot);
             if let Some((tuple, weight)) = self.scan.as_mut().and_then(BufferScan::next) {
@@ -107,19 +107,18 @@ impl DeltaScan {
     /// # Safety
     /// `slot` is the cleared scan slot; `version` holds a tuple.
     unsafe fn fill(&self, slot: *mut pg_sys::TupleTableSlot, weight: i64) {
-        // SAFETY: both slots have at least `columns` columns, the scan slot natts + 1.
+        // SAFETY: both slots have at least `columns` columns; the scan slot has natts, a whole row if wanted, and the weight.
         unsafe {
             if self.columns > 0 {
                 pg_sys::slot_getsomeattrs_int(self.version, self.columns as i32);
                 std::ptr::copy_nonoverlapping((*self.version).tts_values, (*slot).tts_values, self.columns);
                 std::ptr::copy_nonoverlapping((*self.version).tts_isnull, (*slot).tts_isnull, self.columns);
             }
-            *(*slot).tts_values.add(self.natts) = pg_sys::Datum::from(weight);
-            *(*slot).tts_isnull.add(self.natts) = false;
             if self.whole_row {
-                *(*slot).tts_values.add(self.natts + 1) = pg_sys::ExecFetchSlotHeapTupleDatum(self.version);
-                *(*slot).tts_isnull.add(self.natts + 1) = false;
+                *(*slot).tts_values.add(self.natts) = pg_sys::ExecFetchSlotHeapTupleDatum(self.version);
+                *(*slot).tts_isnull.add(self.natts) = false;
             }
+            Layout::of(self.natts + usize::from(self.whole_row)).put_weight(Slot::new(slot), weight);
         }
     }
 }
@@ -175,7 +174,7 @@ unsafe fn needed(scanrelid: pg_sys::Index, expressions: [*mut pg_sys::List; 3], 
     }
 }
 
-/// Column n is attribute n; then the weight; then, if wanted, the whole row.
+/// Column n is attribute n; then, if wanted, the whole row; then the weight.
 unsafe fn scan_columns(
     scanrelid: pg_sys::Index,
     rte: *mut pg_sys::RangeTblEntry,
@@ -196,11 +195,11 @@ unsafe fn scan_columns(
                 }
             })
             .collect();
-        expressions.push(weight(varno).cast());
         if whole_row {
             expressions.push(pg_sys::makeWholeRowVar(rte, varno, 0, false).cast());
         }
         let entries = expressions.into_iter().enumerate();
-        list::make(entries.map(|(i, e)| pg_sys::makeTargetEntry(e, i as i16 + 1, std::ptr::null_mut(), false)))
+        let entry = |(i, e)| pg_sys::makeTargetEntry(e, i as i16 + 1, std::ptr::null_mut(), false);
+        weighted::with(list::make(entries.map(entry)), weight(varno).cast())
     }
 }

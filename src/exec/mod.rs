@@ -8,6 +8,9 @@ pub mod mismatch;
 pub mod node;
 mod rebuild;
 pub mod run;
+#[cfg(feature = "pg_test")]
+mod server_tests;
+pub mod weighted;
 
 /// Makes the nodes known to the server, once per process.
 pub fn register() {

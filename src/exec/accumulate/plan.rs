@@ -5,6 +5,7 @@ use crate::circuit;
 use crate::exec::fold::definition::Definition;
 use crate::exec::node::{self as custom, Node};
 use crate::exec::rebuild::Rebuild;
+use crate::exec::weighted;
 use crate::pg::identity::AsOwner;
 use crate::pg::{list, node};
 use pgrx::pg_sys;
@@ -48,11 +49,12 @@ pub unsafe fn wrap(child: *mut pg_sys::Plan, node: AccumulateNode, owner: &AsOwn
         let having = node.spec.having.as_ref().map_or(std::ptr::null_mut(), |having| prepare(having.copy(), owner));
         let private = private(&node, &definitions, output, having, owner);
         if node.mode == Mode::Groups {
-            let columns = shown(output, node.spec.keys.len(), stored_results(child, &definitions), one());
+            let columns =
+                shown(output, node.spec.keys.len(), stored_results(child, &definitions), weighted::constant(1).cast());
             return custom::plan_over::<Rebuild>(child, columns, private).cast();
         }
         let results = definitions.iter().map(|definition| definition.over(pg_sys::OUTER_VAR).cast()).collect();
-        let columns = shown(output, node.spec.keys.len(), results, weight_of(child));
+        let columns = shown(output, node.spec.keys.len(), results, weighted::of_child(child));
         custom::plan_over::<Accumulate>(child, columns, private).cast()
     }
 }
@@ -168,24 +170,7 @@ unsafe fn shown(
     unsafe {
         let mut show = Show { keys, results: results.as_mut_ptr() };
         let columns: *mut pg_sys::List = show_results(output.cast(), (&raw mut show).cast()).cast();
-        let number = list::iter::<pg_sys::TargetEntry>(columns).count() as i16 + 1;
-        let entry = pg_sys::makeTargetEntry(weight, number, node::cstring("weight"), false);
-        pg_sys::lappend(columns, entry.cast())
-    }
-}
-
-/// The weight of rows of new groups.
-fn one() -> *mut pg_sys::Expr {
-    // SAFETY: a by-value constant.
-    unsafe { pg_sys::makeConst(pg_sys::INT8OID, -1, pg_sys::InvalidOid, 8, 1i64.into(), false, true).cast() }
-}
-
-/// The child's last column.
-unsafe fn weight_of(child: *mut pg_sys::Plan) -> *mut pg_sys::Expr {
-    // SAFETY: plain node construction.
-    unsafe {
-        let position = list::iter::<pg_sys::TargetEntry>((*child).targetlist).count() as i16;
-        pg_sys::makeVar(pg_sys::OUTER_VAR, position, pg_sys::INT8OID, -1, pg_sys::InvalidOid, 0).cast()
+        weighted::with(columns, weight)
     }
 }
 
