@@ -22,6 +22,8 @@ mod plan;
 mod recompute;
 mod removals;
 mod rows;
+#[cfg(feature = "pg_test")]
+mod server_tests;
 mod state;
 
 pub(super) use keys::Keys;
@@ -95,9 +97,9 @@ enum Given {
 
 impl Provider for Accumulate {
     const NAME: &'static CStr = c"TrickleAccumulate";
+    type Spec = Spec;
 
-    fn begin(node: Node, flags: i32) -> Self {
-        let spec = Spec::of(node);
+    fn begin(node: Node, spec: Spec, flags: i32) -> Self {
         let child = node.begin_outer(flags);
         let key_desc = key_desc(&spec.keys);
         // SAFETY: everything made here lives as long as the query.

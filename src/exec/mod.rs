@@ -6,6 +6,7 @@ pub mod delta_scan;
 pub mod fold;
 pub mod mismatch;
 pub mod node;
+mod private;
 mod rebuild;
 pub mod run;
 #[cfg(feature = "pg_test")]

@@ -1,10 +1,29 @@
-//! Tests of weighted rows that need a server: slots and descriptors are its own.
+//! Tests of weighted rows and of private data that need a server: slots, descriptors and nodes are its own.
 
+use super::private::{Private, private};
 use super::weighted::{self, Layout};
 use crate::pg::image::Row;
 use crate::pg::slot::Slot;
+use crate::pg::{memory, node};
 use pgrx::pg_sys::{self, Datum};
 use pgrx::pg_test;
+
+/// What a node reads from a plan that was copied, written as text and read back; the plan that was made first is gone.
+pub fn travelled<T: Private>(make: impl FnOnce() -> T) -> T {
+    // SAFETY: `private` is not used after its context has been deleted; what is read lives as long as the test.
+    unsafe {
+        let first = memory::create(pg_sys::CurrentMemoryContext, c"the first plan");
+        let private = memory::within(first, || make().to_private());
+        let made = node::string(pg_sys::nodeToString(private.cast()));
+        let copy = node::copy(private);
+        pg_sys::MemoryContextDelete(first);
+        let text = pg_sys::nodeToString(copy.cast());
+        assert_eq!(node::string(text), made);
+        let read = pg_sys::stringToNode(text);
+        assert_eq!(node::string(pg_sys::nodeToString(read)), made);
+        T::from_private(read.cast())
+    }
+}
 
 fn desc(types: &[pg_sys::Oid]) -> pg_sys::TupleDesc {
     // SAFETY: a new descriptor, of which every column is initialised.
@@ -63,4 +82,67 @@ fn a_sum_of_weights_does_not_wrap_around() {
 #[pg_test(error = "weight out of range")]
 fn a_negated_weight_does_not_wrap_around() {
     weighted::negated(i64::MIN);
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Everything {
+    flags: [bool; 2],
+    number: i32,
+    column: Option<usize>,
+    columns: Vec<usize>,
+    oids: Vec<pg_sys::Oid>,
+    name: String,
+    nested: Vec<Nested>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Nested {
+    Nothing,
+    Something { inner: Option<Vec<usize>> },
+}
+
+private!(struct Everything { flags, number, column, columns, oids, name, nested });
+private!(enum Nested { Nothing, Something { inner } });
+
+fn everything() -> Everything {
+    Everything {
+        flags: [true, false],
+        number: i32::MIN,
+        column: Some(0),
+        columns: vec![3, 1, 2],
+        oids: vec![pg_sys::InvalidOid, pg_sys::Oid::from(u32::MAX)],
+        name: "a \"name\" (in) {braces} \\ ü".to_owned(),
+        nested: vec![
+            Nested::Nothing,
+            Nested::Something { inner: None },
+            Nested::Something { inner: Some(vec![]) },
+            Nested::Something { inner: Some(vec![7]) },
+        ],
+    }
+}
+
+#[pg_test]
+fn private_data_is_read_as_it_was_written() {
+    assert_eq!(travelled(everything), everything());
+    let empty = || Everything { columns: vec![], oids: vec![], name: String::new(), nested: vec![], ..everything() };
+    assert_eq!(travelled(empty), empty());
+}
+
+#[derive(Debug)]
+struct Other {
+    flags: [bool; 2],
+}
+
+private!(struct Other { flags });
+
+#[pg_test(error = "a plan node has private data of a Everything")]
+fn private_data_of_another_node_is_refused() {
+    // SAFETY: the list is alive, and what is written in it is looked at before it is believed.
+    unsafe { Other::from_private(everything().to_private()) };
+}
+
+#[pg_test(error = "private data of a plan node is not of its type")]
+fn private_data_of_another_type_is_refused() {
+    // SAFETY: as above.
+    unsafe { bool::from_private(everything().number.to_private()) };
 }

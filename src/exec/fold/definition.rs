@@ -2,6 +2,7 @@
 
 use crate::circuit::{Ability, Aggregate};
 use crate::error::cannot_happen;
+use crate::exec::private::private;
 use crate::pg::identity::AsOwner;
 use crate::pg::server::guarded;
 use crate::pg::{list, node, server};
@@ -27,7 +28,7 @@ pub struct Definition {
 }
 
 /// The aggregate's support functions; InvalidOid where it has none (or needs none).
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Functions {
     pub transition: pg_sys::Oid,
     pub inverse: pg_sys::Oid,
@@ -138,71 +139,22 @@ impl Definition {
         }
     }
 
-    /// As nodes the server can copy, for a plan's private list.
-    pub fn to_nodes(&self, owner: &AsOwner) -> *mut pg_sys::List {
+    /// As a plan may have it: with trees of its own, prepared for the executor.
+    pub fn planned(self, owner: &AsOwner) -> Self {
         owner.check();
-        let extremum = match self.ability {
-            Ability::InsertOnly { extremum } => extremum.unwrap_or(pg_sys::InvalidOid),
-            _ => pg_sys::InvalidOid,
-        };
-        let functions = &self.functions;
-        let oids = [
-            functions.transition,
-            functions.inverse,
-            functions.finish,
-            functions.serialize,
-            functions.deserialize,
-            functions.combine,
-            self.transtype,
-            extremum,
-        ];
-        let columns = |columns: &[usize]| columns.iter().map(|&column| column as i32).collect::<Vec<_>>();
-        let ints = [ability_code(self.ability), self.final_extra.into(), self.filter.unwrap_or(0) as i32];
-        // SAFETY: lists in the current context; copies, because plans own their trees.
-        unsafe {
+        // SAFETY: the copy is changed before anybody else sees it.
+        let aggref = unsafe {
             let aggref = node::copy(self.aggref);
             (*aggref).aggdirectargs = pg_sys::expression_planner((*aggref).aggdirectargs.cast()).cast();
-            let parts: [*mut pg_sys::Node; 6] = [
-                aggref.cast(),
-                self.initial.cast(),
-                list::make_oids(oids).cast(),
-                list::make_ints(ints).cast(),
-                list::make_ints(columns(&self.arguments)).cast(),
-                list::make_ints(columns(&self.direct)).cast(),
-            ];
-            list::make(parts)
-        }
-    }
-
-    /// # Safety
-    /// `nodes` came from `to_nodes` and outlives the definition.
-    pub unsafe fn from_nodes(nodes: *mut pg_sys::List) -> Self {
-        // SAFETY: the parts `to_nodes` wrote.
-        unsafe {
-            let parts: Vec<*mut pg_sys::Node> = list::iter(nodes).collect();
-            let oids: Vec<pg_sys::Oid> = list::oids(parts[2].cast()).collect();
-            let ints: Vec<i32> = list::ints(parts[3].cast()).collect();
-            Self {
-                aggref: parts[0].cast(),
-                ability: ability(ints[0], oids[7]),
-                arguments: list::ints(parts[4].cast()).map(|column| column as usize).collect(),
-                direct: list::ints(parts[5].cast()).map(|column| column as usize).collect(),
-                filter: (ints[2] != 0).then_some(ints[2] as usize),
-                functions: Functions {
-                    transition: oids[0],
-                    inverse: oids[1],
-                    finish: oids[2],
-                    serialize: oids[3],
-                    deserialize: oids[4],
-                    combine: oids[5],
-                },
-                transtype: oids[6],
-                final_extra: ints[1] != 0,
-                initial: parts[1].cast(),
-            }
-        }
+            aggref
+        };
+        Self { aggref, ..self }
     }
 }
+
+private!(struct Definition { aggref, ability, arguments, direct, filter, functions, transtype, final_extra, initial });
+private!(struct Functions { transition, inverse, finish, serialize, deserialize, combine });
+private!(enum Ability { Invertible, InsertOnly { extremum }, Recompute });
 
 impl Functions {
     fn of(form: &server::FormData_pg_aggregate, moving: bool, transtype: pg_sys::Oid) -> Self {
@@ -220,22 +172,6 @@ impl Functions {
     /// An internal state can be stored and loaded back.
     fn can_store(&self) -> bool {
         [self.serialize, self.deserialize, self.combine].iter().all(|&function| function != pg_sys::InvalidOid)
-    }
-}
-
-fn ability_code(ability: Ability) -> i32 {
-    match ability {
-        Ability::Invertible => 0,
-        Ability::InsertOnly { .. } => 1,
-        Ability::Recompute => 2,
-    }
-}
-
-fn ability(code: i32, extremum: pg_sys::Oid) -> Ability {
-    match code {
-        0 => Ability::Invertible,
-        1 => Ability::InsertOnly { extremum: (extremum != pg_sys::InvalidOid).then_some(extremum) },
-        _ => Ability::Recompute,
     }
 }
 
