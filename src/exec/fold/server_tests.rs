@@ -1,9 +1,9 @@
 //! Tests of netting and of definitions that need a server: values are compared and copied by it, and nodes are its own.
 
-use super::definition::{Definition, Functions};
+use super::definition::Definition;
 use super::netting::Netting;
 use super::value::{Image, NULL, not_null};
-use crate::circuit::Ability;
+use crate::circuit::{Ability, Functions};
 use crate::exec::server_tests::travelled;
 use crate::pg::node;
 use pgrx::pg_sys::{self, NullableDatum};
@@ -118,6 +118,7 @@ fn definition(ability: Ability, filter: Option<usize>) -> Definition {
             combine: oid(6),
         },
         transtype: oid(7),
+        state: oid(8),
         final_extra: true,
         initial,
     }
@@ -135,7 +136,8 @@ fn a_definition_is_run_as_it_was_planned() {
         let (read, made) = (travelled(|| definition(ability, filter)), definition(ability, filter));
         assert_eq!((read.ability, read.filter), (ability, filter));
         assert_eq!((&read.arguments, &read.direct), (&made.arguments, &made.direct));
-        assert_eq!((read.transtype, read.final_extra), (made.transtype, made.final_extra));
+        assert_eq!((read.transtype, read.state), (made.transtype, made.state));
+        assert_eq!(read.final_extra, made.final_extra);
         assert_eq!(read.functions, made.functions);
         // SAFETY: nodes that live as long as the test.
         unsafe {
