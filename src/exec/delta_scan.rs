@@ -12,7 +12,7 @@ mod plan;
 #[cfg(feature = "pg_test")]
 mod server_tests;
 
-pub use plan::plan;
+pub use plan::{name_weights, plan};
 
 use super::node::{Node, Provider};
 use super::run::Run;

@@ -103,10 +103,10 @@ pub unsafe fn column(query: *mut pg_sys::Query) -> i16 {
     unsafe { width((*query).targetList) }
 }
 
-/// Names the weight that an entry's subquery has gained.
+/// Names the weight that an entry has gained.
 ///
 /// # Safety
-/// `rte` is a private RTE_SUBQUERY.
+/// `rte` is private and has a list of names.
 pub unsafe fn name_weight(rte: *mut pg_sys::RangeTblEntry) {
     // SAFETY: the entry and its names are private.
     unsafe {
@@ -139,6 +139,18 @@ pub unsafe fn with(columns: *mut pg_sys::List, weight: *mut pg_sys::Expr) -> *mu
     unsafe {
         let entry = pg_sys::makeTargetEntry(weight, width(columns) + 1, node::cstring(NAME), false);
         pg_sys::lappend(columns, entry.cast())
+    }
+}
+
+/// Puts another weight in the place of the one a target list ends with.
+///
+/// # Safety
+/// The list is private and has a weight.
+pub unsafe fn replace(columns: *mut pg_sys::List, weight: *mut pg_sys::Expr) {
+    // SAFETY: the weight is the last entry of the list.
+    unsafe {
+        let entry = list::iter::<pg_sys::TargetEntry>(columns).last();
+        (*entry.expect("weighted rows have a weight")).expr = weight;
     }
 }
 

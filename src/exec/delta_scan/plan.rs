@@ -1,11 +1,11 @@
 //! The plan node: which columns of the source's rows are read.
 
 use super::{DeltaScan, weight};
-use crate::exec::node::scan_methods;
+use crate::exec::node::{Provider, scan_methods};
 use crate::exec::private::{Private, private};
 use crate::exec::weighted;
 use crate::pg::relation::Relation;
-use crate::pg::{list, node};
+use crate::pg::{list, node, stack};
 use pgrx::pg_sys;
 
 /// What the plan carries.
@@ -96,5 +96,61 @@ unsafe fn scan_columns(
         let entries = expressions.into_iter().enumerate();
         let entry = |(i, e)| pg_sys::makeTargetEntry(e, i as i16 + 1, std::ptr::null_mut(), false);
         weighted::with(list::make(entries.map(entry)), weight(varno).cast())
+    }
+}
+
+/// Gives the weights of a finished statement their name in EXPLAIN. The server would show the name of the system column whose
+/// number they have, so the scans' lists of columns, which the executor does not compute, now refer to the one column of an entry
+/// that is no relation.
+///
+/// # Safety
+/// `stmt` is private.
+pub unsafe fn name_weights(stmt: *mut pg_sys::PlannedStmt) {
+    // SAFETY: the plans are private; the new entry is like one of a subquery that reads no table.
+    unsafe {
+        let mut scans = Vec::new();
+        find_scans((*stmt).planTree, &mut scans);
+        list::iter((*stmt).subplans).for_each(|plan| find_scans(plan, &mut scans));
+        if scans.is_empty() {
+            return;
+        }
+        let entry: *mut pg_sys::RangeTblEntry = node::make(pg_sys::NodeTag::T_RangeTblEntry);
+        (*entry).rtekind = pg_sys::RTEKind::RTE_RESULT;
+        (*entry).eref = pg_sys::makeAlias(c"delta".as_ptr(), std::ptr::null_mut());
+        weighted::name_weight(entry);
+        (*stmt).rtable = pg_sys::lappend((*stmt).rtable, entry.cast());
+        let varno = pg_sys::list_length((*stmt).rtable);
+        for scan in scans {
+            weighted::replace((*scan).custom_scan_tlist, weighted::var(varno, 1).cast());
+        }
+    }
+}
+
+/// Adds the scans of change buffers in `plan`, which is null or a finished plan.
+unsafe fn find_scans(plan: *mut pg_sys::Plan, found: &mut Vec<*mut pg_sys::CustomScan>) {
+    stack::check();
+    // SAFETY: the tag tells the type of a node.
+    unsafe {
+        if plan.is_null() {
+            return;
+        }
+        find_scans((*plan).lefttree, found);
+        find_scans((*plan).righttree, found);
+        let children = match (*plan).type_ {
+            pg_sys::NodeTag::T_Append => (*plan.cast::<pg_sys::Append>()).appendplans,
+            pg_sys::NodeTag::T_MergeAppend => (*plan.cast::<pg_sys::MergeAppend>()).mergeplans,
+            pg_sys::NodeTag::T_SubqueryScan => {
+                return find_scans((*plan.cast::<pg_sys::SubqueryScan>()).subplan, found);
+            }
+            pg_sys::NodeTag::T_CustomScan => {
+                let scan: *mut pg_sys::CustomScan = plan.cast();
+                if std::ffi::CStr::from_ptr((*(*scan).methods).CustomName) == DeltaScan::NAME {
+                    found.push(scan);
+                }
+                (*scan).custom_plans
+            }
+            _ => std::ptr::null_mut(),
+        };
+        list::iter(children).for_each(|child| find_scans(child, found));
     }
 }
