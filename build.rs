@@ -12,7 +12,6 @@ const FUNCTIONS: &[&str] = &[
     "build_aggregate_serialfn_expr",
     "build_aggregate_transfn_expr",
     "datumCopy",
-    "get_aggregate_argtypes",
     "resolve_aggregate_transtype",
     "interval_in",
     "nextval_internal",

@@ -7,7 +7,7 @@
 //! 3. In the outputs and HAVING, every key expression becomes a reference to the key and every call a reference to
 //!    its result.
 
-use super::{Ability, Accumulate, Aggregate, GroupKey, Refusal, aggregate, reason};
+use super::{Accumulate, Aggregate, GroupKey, Refusal, aggregate, reason};
 use crate::pg::facts;
 use crate::pg::handle::{Any, Node};
 use crate::pg::query::{self, Query, Target};
@@ -103,13 +103,11 @@ impl Cutter {
 
     fn aggregate(&mut self, call: Aggref) -> Aggregate {
         let arguments: Vec<Target> = call.list(|call| call.args);
-        let ability = aggregate::ability(call);
         Aggregate {
             arguments: arguments.into_iter().map(|argument| self.column(argument.expression())).collect(),
             direct: call.nodes(|call| call.aggdirectargs).into_iter().map(|argument| self.column(argument)).collect(),
             filter: call.child(|call| call.aggfilter).map(|filter| self.column(filter.any())),
-            state: aggregate::state_type(call, ability),
-            ability,
+            resolved: aggregate::resolve(call),
             aggref: call.tree(),
         }
     }
@@ -139,8 +137,7 @@ impl Cutter {
 
 /// The call without what cannot change its result: DISTINCT of a minimum or maximum.
 fn simplified(call: Aggref) -> Aggref {
-    let is_extremum = matches!(aggregate::ability(call), Ability::InsertOnly { extremum: Some(_) });
-    if !is_extremum || call.get().aggdistinct.is_null() {
+    if call.get().aggdistinct.is_null() || !aggregate::is_extremum(call) {
         return call;
     }
     let call = call.copy();

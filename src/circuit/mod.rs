@@ -32,6 +32,7 @@ pub mod tag;
 mod text;
 
 pub use crate::delta::Linearity;
+pub use aggregate::{Functions, Resolved};
 pub use block::{Block, BlockId, Input, Origin, Output};
 pub use reason::Effect;
 
@@ -122,7 +123,7 @@ impl Accumulate {
         let number = pg_sys::INT8OID;
         let keys = self.keys.iter().map(|key| key.typid);
         let counts = std::iter::repeat_n(number, self.aggregates.len());
-        let states = self.aggregates.iter().map(|aggregate| aggregate.state);
+        let states = self.aggregates.iter().map(|aggregate| aggregate.resolved.state);
         let columns: Vec<_> = keys.chain([number]).chain(counts).chain(states).chain([number]).collect();
         facts::fit_row(columns.into_iter())
     }
@@ -148,9 +149,7 @@ pub struct Aggregate {
     pub direct: Vec<usize>,
     /// 1-based template column of FILTER's condition.
     pub filter: Option<usize>,
-    pub ability: Ability,
-    /// Type of the value in the state column, polymorphic types resolved; `internal` ones are kept serialised.
-    pub state: pg_sys::Oid,
+    pub resolved: Resolved,
 }
 
 /// What pg_aggregate lets us do with an aggregate; also says what its state column holds.

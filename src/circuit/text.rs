@@ -1,6 +1,6 @@
 //! A circuit as text: for tests of the stage by itself, and for looking at one.
 
-use super::{Accumulate, Block, Circuit, Effect, Operator, Origin};
+use super::{Ability, Accumulate, Block, Circuit, Effect, Operator, Origin};
 use crate::identity::{self, AsOwner};
 use crate::pg::facts;
 use crate::pg::handle::{Any, Node};
@@ -86,14 +86,17 @@ impl Accumulate {
             format!("key {}{equality}", facts::type_name(key.typid))
         });
         let aggregates = self.aggregates.iter().map(|aggregate| {
+            let resolved = &aggregate.resolved;
+            let is_result = resolved.ability == Ability::Recompute;
+            let state = if is_result { resolved.state } else { resolved.transtype };
             format!(
                 "aggregate {} {:?} arguments {:?} direct {:?} filter {:?} state {}",
                 facts::function_signature(aggregate.aggref.node().get().aggfnoid),
-                aggregate.ability,
+                resolved.ability,
                 aggregate.arguments,
                 aggregate.direct,
                 aggregate.filter,
-                facts::type_name(aggregate.state)
+                facts::type_name(state)
             )
         });
         keys.chain(aggregates).chain([format!("output{}", self.output_sql())]).collect()

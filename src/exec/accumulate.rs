@@ -22,6 +22,8 @@ mod plan;
 mod recompute;
 mod removals;
 mod rows;
+#[cfg(feature = "pg_test")]
+mod server_tests;
 mod state;
 
 pub(super) use keys::Keys;
@@ -35,6 +37,7 @@ use super::fold::Fold;
 use super::mismatch;
 use super::node::{self, Explain, Node, Provider};
 use super::run::Run;
+use super::weighted;
 use crate::error::cannot_happen;
 use crate::pg::interrupt;
 use crate::pg::memory::{reset, within};
@@ -94,9 +97,9 @@ enum Given {
 
 impl Provider for Accumulate {
     const NAME: &'static CStr = c"TrickleAccumulate";
+    type Spec = Spec;
 
-    fn begin(node: Node, flags: i32) -> Self {
-        let spec = Spec::of(node);
+    fn begin(node: Node, spec: Spec, flags: i32) -> Self {
         let child = node.begin_outer(flags);
         let key_desc = key_desc(&spec.keys);
         // SAFETY: everything made here lives as long as the query.
@@ -183,7 +186,7 @@ impl Accumulate {
         let before = self.load();
         let input = &mut self.input;
         let net = Self::fold_rows(&mut self.fold, &mut self.keys, &mut self.removals, input);
-        self.close(before, before.unwrap_or(0) + net, Given::Delta);
+        self.close(before, weighted::sum(before.unwrap_or(0), net), Given::Delta);
         true
     }
 
@@ -257,7 +260,7 @@ impl Accumulate {
         let mut net = 0;
         while let Some(slot) = input.peek().filter(|slot| keys.has(*slot)) {
             let (row, weight) = input.split(&slot);
-            net += weight;
+            net = weighted::sum(net, weight);
             if weight < 0 {
                 removals.put(slot);
             } else if weight > 0 {
@@ -268,7 +271,7 @@ impl Accumulate {
         }
         removals.drain(|slot| {
             let (row, weight) = input.split(&slot);
-            fold.remove(row, -weight);
+            fold.remove(row, weighted::negated(weight));
             keys.count_row(row.first(keys.count()), weight);
         });
         net
@@ -355,7 +358,7 @@ pub(super) fn result_desc(spec: &Spec) -> pg_sys::TupleDesc {
     let keys = spec.keys.iter().map(|key| (key.typid, key.typmod, key.collation));
     // SAFETY: live Aggrefs.
     let results = spec.definitions.iter().map(|d| unsafe { ((*d.aggref).aggtype, -1, (*d.aggref).aggcollid) });
-    describe(keys.chain(results).chain([(pg_sys::INT8OID, -1, pg_sys::InvalidOid)]))
+    describe(keys.chain(results).chain([weighted::ATTRIBUTE]))
 }
 
 /// A row type with columns k1, k2, ... of the given types, type modifiers and collations.

@@ -1,6 +1,6 @@
 //! TrickleApply: writes the weighted rows of a refresh plan into its materialized view.
 //!
-//! Input: the view's columns in order, then the weight (int8, never null). Any order, any weights, rows may cancel,
+//! Input: weighted rows of the view (`exec/weighted.rs`). Any order, any weights, rows may cancel,
 //! unless `grouped`: equal keys are adjacent, with at most one old (-1) and one new (+1) row each.
 //!
 //! 1. Rows are netted by image, within work_mem or through an external sort (`net`, `spill`, `runs`).
@@ -22,6 +22,7 @@ pub mod index;
 mod make_index;
 mod net;
 mod parallel;
+mod plan;
 mod populate;
 mod row_image_hash;
 mod runs;
@@ -32,100 +33,24 @@ mod writer;
 
 pub use index::ApplyIndex;
 pub use make_index::{demote_outdated, drop_own_indexes, ensure as ensure_index, renew as renew_index};
+pub use plan::{ApplyNode, Mode, complete, wrap};
 pub use writer::Counters;
 
 use crate::capture::DeltaWriter;
 use crate::error;
 use crate::exec::node::{self, Child, Explain, Node, Provider};
 use crate::exec::run::Run;
+use crate::exec::weighted::Layout;
+use crate::pg::node as tree;
 use crate::pg::progress::{self, Phase};
-use crate::pg::{list, node as tree};
 use change::Place;
 use delta::{Delta, Sink};
 use parallel::Reading;
 use pgrx::pg_sys;
-use runs::{Consolidation, Runs, weighted};
+use plan::Spec;
+use runs::{Consolidation, Runs};
 use std::ffi::CStr;
 use writer::Writer;
-
-/// What the child's rows are to the view.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// Changes of its contents.
-    Delta,
-    /// Its contents, to be compared with the stored rows.
-    Diff,
-    /// Its contents; the view is empty and nobody can see it.
-    Populate,
-}
-
-/// What to write where.
-pub struct ApplyNode<'a> {
-    pub view: pg_sys::Oid,
-    pub mode: Mode,
-    pub index: &'a ApplyIndex,
-    /// The child promises grouped rows (see above).
-    pub grouped: bool,
-}
-
-/// Puts a TrickleApply node over `child`.
-///
-/// # Safety
-/// `child` is a finished plan.
-pub unsafe fn wrap(child: *mut pg_sys::Plan, node: ApplyNode) -> *mut pg_sys::Plan {
-    let mut integers = vec![node.view.to_u32() as i32, node.mode as i32, node.grouped.into(), 0];
-    let (kind, index, columns): (i32, pg_sys::Oid, &[usize]) = match node.index {
-        ApplyIndex::None => (0, pg_sys::InvalidOid, &[]),
-        ApplyIndex::Single => (1, pg_sys::InvalidOid, &[]),
-        ApplyIndex::Key { index, columns } => (2, *index, columns),
-        ApplyIndex::Hash { index, columns } => (3, *index, columns),
-    };
-    integers.extend([kind, index.to_u32() as i32]);
-    integers.extend(columns.iter().map(|&column| column as i32));
-    // SAFETY: an integer list is a node the server can copy.
-    unsafe {
-        let private =
-            integers.into_iter().fold(std::ptr::null_mut(), |list, integer| pg_sys::lappend_int(list, integer));
-        node::plan_over::<Apply>(child, std::ptr::null_mut(), list::make([private])).cast()
-    }
-}
-
-/// Completes a statement whose top node is a TrickleApply:
-/// - it, and not the executor, enters parallel mode, in which rows can be read but not changed (`parallel`);
-/// - the view gets an entry, so that EXPLAIN says which one. Not for Populate: the executor opens no unpopulated view.
-///
-/// # Safety
-/// `stmt` is a private statement; the view is locked when it runs.
-pub unsafe fn complete(stmt: *mut pg_sys::PlannedStmt) {
-    // SAFETY: plain node construction; the top node was made by `wrap`.
-    unsafe {
-        let scan: *mut pg_sys::CustomScan = (*stmt).planTree.cast();
-        let parallel = std::mem::replace(&mut (*stmt).parallelModeNeeded, false);
-        (*(*Spec::list(scan)).elements.add(Spec::PARALLEL)).int_value = parallel.into();
-        let spec = Spec::of(scan);
-        if spec.mode == Mode::Populate {
-            return;
-        }
-        (*stmt).rtable = pg_sys::lappend((*stmt).rtable, target_entry(spec.view).cast());
-        let index = (*(*stmt).rtable).length;
-        (*stmt).unprunableRelids = pg_sys::bms_add_member((*stmt).unprunableRelids, index);
-        (*scan).scan.scanrelid = index as u32;
-        (*scan).custom_relids = pg_sys::bms_make_singleton(index);
-    }
-}
-
-unsafe fn target_entry(view: pg_sys::Oid) -> *mut pg_sys::RangeTblEntry {
-    // SAFETY: plain node construction; the view exists.
-    unsafe {
-        let entry: *mut pg_sys::RangeTblEntry = tree::make(pg_sys::NodeTag::T_RangeTblEntry);
-        (*entry).rtekind = pg_sys::RTEKind::RTE_RELATION;
-        (*entry).relid = view;
-        (*entry).relkind = pg_sys::RELKIND_MATVIEW as i8;
-        (*entry).rellockmode = pg_sys::AccessShareLock as i32;
-        (*entry).eref = pg_sys::makeAlias(pg_sys::get_rel_name(view), std::ptr::null_mut());
-        entry
-    }
-}
 
 /// Makes the node known to the server.
 pub fn register() {
@@ -141,47 +66,8 @@ pub unsafe fn counters(top: *mut pg_sys::PlanState) -> Counters {
     unsafe { node::provider_of::<Apply>(top) }.counters
 }
 
-/// What `wrap` wrote into the plan.
-struct Spec {
-    view: pg_sys::Oid,
-    mode: Mode,
-    grouped: bool,
-    /// The child needs parallel mode.
-    parallel: bool,
-    index: ApplyIndex,
-}
-
-impl Spec {
-    /// Position of `parallel` in the list.
-    const PARALLEL: usize = 3;
-
-    /// # Safety
-    /// `scan` was made by `wrap`.
-    unsafe fn list(scan: *mut pg_sys::CustomScan) -> *mut pg_sys::List {
-        // SAFETY: custom_private holds the one list `wrap` wrote.
-        unsafe { list::iter::<pg_sys::List>((*scan).custom_private) }.next().expect("written by `wrap`")
-    }
-
-    /// # Safety
-    /// `scan` was made by `wrap`.
-    unsafe fn of(scan: *mut pg_sys::CustomScan) -> Self {
-        // SAFETY: an integer list.
-        let numbers: Vec<i32> = unsafe { list::ints(Self::list(scan)) }.collect();
-        let oid = |number: i32| pg_sys::Oid::from(number as u32);
-        let columns = || numbers[6..].iter().map(|&column| column as usize).collect();
-        let index = match numbers[4] {
-            0 => ApplyIndex::None,
-            1 => ApplyIndex::Single,
-            2 => ApplyIndex::Key { index: oid(numbers[5]), columns: columns() },
-            _ => ApplyIndex::Hash { index: oid(numbers[5]), columns: columns() },
-        };
-        let mode = [Mode::Delta, Mode::Diff, Mode::Populate][numbers[1] as usize];
-        Self { view: oid(numbers[0]), mode, grouped: numbers[2] != 0, parallel: numbers[Self::PARALLEL] != 0, index }
-    }
-}
-
 /// A running node.
-struct Apply {
+pub struct Apply {
     spec: Spec,
     counters: Counters,
     done: bool,
@@ -189,11 +75,10 @@ struct Apply {
 
 impl Provider for Apply {
     const NAME: &'static CStr = c"TrickleApply";
+    type Spec = Spec;
 
-    fn begin(node: Node, flags: i32) -> Self {
+    fn begin(node: Node, spec: Spec, flags: i32) -> Self {
         node.begin_outer(flags);
-        // SAFETY: the plan is ours.
-        let spec = unsafe { Spec::of(node.plan()) };
         Self { spec, counters: Counters::default(), done: false }
     }
 
@@ -234,24 +119,24 @@ impl Apply {
         let snapshot = unsafe { (*node.estate()).es_snapshot };
         // SAFETY: as above.
         let mut writer = unsafe { Writer::open(self.spec.view, snapshot, self.spec.index.columns()) };
-        check_child(&writer, node.outer());
+        let layout = layout(&writer, node.outer());
         let reading = Reading::begin(node, self.spec.parallel);
         progress::phase(Phase::Computing, Some(node.outer().estimated_rows()));
         // SAFETY: the child's rows are of the view's shape, as just checked.
         unsafe {
             match self.spec.mode {
                 Mode::Populate => {
-                    populate::populate(&mut writer, node.outer());
+                    populate::populate(&mut writer, node.outer(), layout);
                     reading.end();
                 }
-                Mode::Delta | Mode::Diff => self.apply(&mut writer, node, reading),
+                Mode::Delta | Mode::Diff => self.apply(&mut writer, node, layout, reading),
             }
         }
         writer.end();
         self.counters = writer.counters;
     }
 
-    unsafe fn apply(&self, writer: &mut Writer, node: Node, reading: Reading) {
+    unsafe fn apply(&self, writer: &mut Writer, node: Node, layout: Layout, reading: Reading) {
         let child = node.outer();
         // SAFETY: inside a refresh.
         let sink = unsafe { sink(node, writer) };
@@ -260,9 +145,9 @@ impl Apply {
         unsafe {
             let (runs, expected) = if self.spec.grouped && self.spec.mode == Mode::Delta && delta.keyed() {
                 progress::phase(Phase::Writing, Some(child.estimated_rows()));
-                (Runs::grouped(child), Some(child.estimated_rows()))
+                (Runs::grouped(child, layout), Some(child.estimated_rows()))
             } else {
-                self.consolidate(writer, &mut delta, child)
+                self.consolidate(writer, &mut delta, child, layout)
             };
             // Grouped changes are written while they are read: delta plans are never parallel.
             reading.end();
@@ -272,14 +157,19 @@ impl Apply {
     }
 
     /// The runs, and how many changes there may be in them where that is known.
-    unsafe fn consolidate(&self, writer: &Writer, delta: &mut Delta, child: Child) -> (Runs, Option<u64>) {
+    unsafe fn consolidate(
+        &self,
+        writer: &Writer,
+        delta: &mut Delta,
+        child: Child,
+        layout: Layout,
+    ) -> (Runs, Option<u64>) {
         let mut rows = Consolidation::new(&delta.reader);
-        let columns = delta.reader.shape.len();
         let mut shown = progress::Rows::default();
         // SAFETY: rows of the child, and stored rows, have the view's shape.
         unsafe {
             while let Some(slot) = child.next() {
-                let (row, weight) = weighted(&slot, columns);
+                let (row, weight) = layout.split(&slot);
                 rows.add(&delta.reader, &delta.grouping, row, weight, Place::NONE);
                 shown.add(1);
             }
@@ -288,7 +178,7 @@ impl Apply {
                 shown = progress::Rows::default();
                 writer.scan(|slot| {
                     let place = Place::of((*slot.as_ptr()).tts_tid);
-                    rows.add(&delta.reader, &delta.grouping, slot.row(columns), -1, place);
+                    rows.add(&delta.reader, &delta.grouping, slot.row(layout.columns()), -1, place);
                     shown.add(1);
                 });
             } else {
@@ -316,18 +206,10 @@ unsafe fn sink(node: Node, writer: &Writer) -> Option<Sink> {
     }
 }
 
-/// Rows are copied by their layout, so it must be the view's.
-fn check_child(writer: &Writer, child: Child) {
-    let (view, rows) = (writer.desc(), child.desc());
-    // SAFETY: attribute numbers are within both descriptors.
-    let fits = unsafe {
-        let typid = |desc, column| (*pg_sys::TupleDescAttr(desc, column)).atttypid;
-        let natts = (*view).natts;
-        (*rows).natts == natts + 1
-            && (0..natts).all(|column| typid(view, column) == typid(rows, column))
-            && typid(rows, natts) == pg_sys::INT8OID
-    };
-    if !fits {
-        error::cannot_happen(format!("the rows of a refresh do not fit materialized view \"{}\"", writer.name()));
-    }
+/// How the child's rows are laid out: the view's, weighted.
+fn layout(writer: &Writer, child: Child) -> Layout {
+    // SAFETY: the view is open and the child begun, so that both descriptors are live.
+    unsafe { Layout::over(writer.desc(), child.desc()) }.unwrap_or_else(|| {
+        error::cannot_happen(format!("the rows of a refresh do not fit materialized view \"{}\"", writer.name()))
+    })
 }

@@ -3,6 +3,7 @@
 //! The run that brings a block's hidden relation up to date puts in what it writes there; the runs of the blocks that read it scan that,
 //! each as often as it likes. Beyond work_mem a delta goes to a temporary file.
 
+use super::weighted::{self, Layout};
 use crate::pg::memory;
 use crate::pg::slot::Slot;
 use pgrx::pg_sys::{self, Datum};
@@ -20,7 +21,7 @@ pub struct BlockDeltas {
 /// What one hidden relation has gained and lost.
 struct Delta {
     relation: pg_sys::Oid,
-    /// The relation's columns, then the weight.
+    /// Weighted rows of the relation.
     desc: pg_sys::TupleDesc,
     rows: *mut pg_sys::Tuplestorestate,
     count: Cell<u64>,
@@ -96,8 +97,8 @@ impl BlockDeltaWriter {
     pub fn put(&mut self, slot: Slot, weight: i64) {
         // SAFETY: a slot of the relation's rows; the store copies the row.
         unsafe {
-            let columns = (*self.delta.desc).natts as usize - 1;
-            self.row.store(slot.row(columns), &[Datum::from(weight)]);
+            let layout = Layout::described(self.delta.desc);
+            self.row.store(slot.row(layout.columns()), &[Datum::from(weight)]);
             pg_sys::tuplestore_puttupleslot(self.delta.rows, self.row.as_ptr());
         }
         self.delta.count.set(self.delta.count.get() + 1);
@@ -115,7 +116,7 @@ pub struct BlockDeltaScan {
 }
 
 impl BlockDeltaScan {
-    /// The row type: the relation's columns, then the weight.
+    /// The row type: weighted rows of the relation.
     pub fn desc(&self) -> pg_sys::TupleDesc {
         self.delta.desc
     }
@@ -139,14 +140,13 @@ impl BlockDeltaScan {
 }
 
 unsafe fn with_weight(desc: pg_sys::TupleDesc) -> pg_sys::TupleDesc {
-    // SAFETY: a live descriptor without constraints that matter here.
+    // SAFETY: a live descriptor; every column of the new one is initialised.
     unsafe {
-        let natts = (*desc).natts;
-        let wide = pg_sys::CreateTemplateTupleDesc(natts + 1);
-        for number in 1..=natts as i16 {
-            pg_sys::TupleDescCopyEntry(wide, number, desc, number);
-        }
-        pg_sys::TupleDescInitEntry(wide, natts as i16 + 1, c"weight".as_ptr(), pg_sys::INT8OID, -1, 0);
+        let natts = (*desc).natts as i16;
+        let wide = pg_sys::CreateTemplateTupleDesc(i32::from(natts) + 1);
+        (1..=natts).for_each(|number| pg_sys::TupleDescCopyEntry(wide, number, desc, number));
+        let (typid, typmod, _) = weighted::ATTRIBUTE;
+        pg_sys::TupleDescInitEntry(wide, natts + 1, c"weight".as_ptr(), typid, typmod, 0);
         wide
     }
 }

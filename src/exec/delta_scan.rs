@@ -2,22 +2,28 @@
 //!
 //! Input promised: a base relation entry tagged *delta*; the run's snapshot and the view's frontier, or the hidden relation's
 //! delta.
-//! Output: one row per pending row version: the source's columns under their attribute numbers, then the version's
-//! weight (+1 or -1). Versions are neither ordered nor netted: every operator above is linear in weights or nets by
+//! Output: one weighted row per pending row version, +1 or -1: the source's columns under their attribute numbers. A block's delta has
+//! any weights. Versions are neither ordered nor netted: every operator above is linear in weights or nets by
 //! itself. Quals and projection are the executor's usual ones.
 //!
 //! 1. The first call starts a scan of the source's buffer segments, filtered by frontier.
 //! 2. Each version is a minimal tuple in the source's row layout; it is deformed as far as the plan needs.
-//! 3. A whole-row reference costs one more column: the version as a composite value.
+//! 3. A whole-row reference costs one more column, before the weight: the version as a composite value.
+
+mod plan;
+#[cfg(feature = "pg_test")]
+mod server_tests;
+
+pub use plan::{name_weights, plan};
 
 use super::block_delta::BlockDeltaScan;
-use super::node::{Node, Provider, scan_methods};
+use super::node::{Node, Provider};
 use super::run::Run;
+use super::weighted::{self, Layout};
 use crate::capture::scan::BufferScan;
-use crate::pg::relation::Relation;
 use crate::pg::slot::Slot;
-use crate::pg::{list, node};
 use pgrx::pg_sys;
+use plan::Spec;
 use std::ffi::CStr;
 
 /// The pseudo system column under which a delta entry offers its weight. Views over system columns are not
@@ -26,8 +32,7 @@ pub const WEIGHT_ATTNO: i16 = pg_sys::MaxCommandIdAttributeNumber as i16;
 
 /// The weight of the rows of a delta entry.
 pub fn weight(varno: i32) -> *mut pg_sys::Var {
-    // SAFETY: plain node construction.
-    unsafe { pg_sys::makeVar(varno, WEIGHT_ATTNO, pg_sys::INT8OID, -1, pg_sys::InvalidOid, 0) }
+    weighted::var(varno, WEIGHT_ATTNO)
 }
 
 pub struct DeltaScan {
@@ -53,12 +58,12 @@ enum Scan {
 impl Provider for DeltaScan {
     const NAME: &'static CStr = c"TrickleDelta";
     const LEAF: bool = true;
+    type Spec = Spec;
 
-    fn begin(node: Node, _flags: i32) -> Self {
+    fn begin(node: Node, spec: Spec, _flags: i32) -> Self {
         // SAFETY: the executor has opened the scan relation; the slot lives as long as the query.
         unsafe {
             let relation = (*node.as_ptr()).ss.ss_currentRelation;
-            let needs: Vec<i32> = list::ints((*node.plan()).custom_private).collect();
             let desc = (*relation).rd_att;
             std::ptr::write_bytes(
                 (*node.scan_slot()).tts_isnull,
@@ -68,9 +73,9 @@ impl Provider for DeltaScan {
             let version = pg_sys::ExecInitExtraTupleSlot(node.estate(), desc, &raw const pg_sys::TTSOpsMinimalTuple);
             Self {
                 source: (*relation).rd_id,
-                columns: needs[0] as usize,
+                columns: spec.columns,
                 natts: (*desc).natts as usize,
-                whole_row: needs[1] != 0,
+                whole_row: spec.whole_row,
                 version,
                 scan: Scan::Unstarted,
             }
@@ -82,7 +87,7 @@ impl Provider for DeltaScan {
         if matches!(self.scan, Scan::Unstarted) {
             self.start(node);
         }
-        // SAFETY: the scan slot has natts + 1 (+ 1) columns by construction of the plan.
+        // SAFETY: the plan made the scan slot's columns: the source's, a whole row where one is wanted, and the weight.
         unsafe {
             pg_sys::ExecClearTuple(slot);
             if let Some(weight) = self.next_version() {
@@ -136,10 +141,10 @@ impl DeltaScan {
                     pg_sys::ExecStoreMinimalTuple(tuple, self.version, false);
                     weight
                 }),
-                Scan::Block(scan) => scan.next(Slot::new(self.version)).then(|| {
-                    pg_sys::slot_getsomeattrs_int(self.version, self.natts as i32 + 1);
-                    (*(*self.version).tts_values.add(self.natts)).value() as i64
-                }),
+                Scan::Block(scan) => {
+                    let version = Slot::new(self.version);
+                    scan.next(version).then(|| Layout::of(self.natts).split(&version).1)
+                }
             }
         }
     }
@@ -147,7 +152,7 @@ impl DeltaScan {
     /// # Safety
     /// `slot` is the cleared scan slot; `version` holds a tuple.
     unsafe fn fill(&self, slot: *mut pg_sys::TupleTableSlot, weight: i64) {
-        // SAFETY: both slots have at least `columns` columns, the scan slot natts + 1.
+        // SAFETY: both slots have at least `columns` columns; the scan slot has natts, a whole row if wanted, and the weight.
         unsafe {
             if self.columns > 0 {
                 if ((*self.version).tts_nvalid as usize) < self.columns {
@@ -156,93 +161,11 @@ impl DeltaScan {
                 std::ptr::copy_nonoverlapping((*self.version).tts_values, (*slot).tts_values, self.columns);
                 std::ptr::copy_nonoverlapping((*self.version).tts_isnull, (*slot).tts_isnull, self.columns);
             }
-            *(*slot).tts_values.add(self.natts) = pg_sys::Datum::from(weight);
-            *(*slot).tts_isnull.add(self.natts) = false;
             if self.whole_row {
-                *(*slot).tts_values.add(self.natts + 1) = pg_sys::ExecFetchSlotHeapTupleDatum(self.version);
-                *(*slot).tts_isnull.add(self.natts + 1) = false;
+                *(*slot).tts_values.add(self.natts) = pg_sys::ExecFetchSlotHeapTupleDatum(self.version);
+                *(*slot).tts_isnull.add(self.natts) = false;
             }
+            Layout::of(self.natts + usize::from(self.whole_row)).put_weight(Slot::new(slot), weight);
         }
-    }
-}
-
-/// The plan node for a delta entry.
-///
-/// # Safety
-/// Called by the planner while it makes plans: `root` is live and `tlist`, `quals` belong to the new node.
-pub unsafe fn plan(
-    root: *mut pg_sys::PlannerInfo,
-    scanrelid: pg_sys::Index,
-    tlist: *mut pg_sys::List,
-    quals: *mut pg_sys::List,
-) -> *mut pg_sys::Plan {
-    // SAFETY: by contract.
-    unsafe {
-        let rte = *(*root).simple_rte_array.add(scanrelid as usize);
-        // The planner may put another target list into the node later, over the columns the relation is asked for.
-        let asked = (*(**(*root).simple_rel_array.add(scanrelid as usize)).reltarget).exprs;
-        let (columns, whole_row) = needed(scanrelid, [tlist, quals, asked], (*rte).relid);
-        let scan: *mut pg_sys::CustomScan = node::make(pg_sys::NodeTag::T_CustomScan);
-        (*scan).scan.plan.targetlist = tlist;
-        (*scan).scan.plan.qual = quals;
-        (*scan).scan.scanrelid = scanrelid;
-        (*scan).flags = pg_sys::CUSTOMPATH_SUPPORT_PROJECTION;
-        (*scan).custom_private = pg_sys::lappend_int(std::ptr::null_mut(), columns);
-        (*scan).custom_private = pg_sys::lappend_int((*scan).custom_private, i32::from(whole_row));
-        (*scan).custom_scan_tlist = scan_columns(scanrelid, rte, whole_row);
-        (*scan).methods = scan_methods::<DeltaScan>();
-        scan.cast()
-    }
-}
-
-/// Highest attribute number read, and whether the whole row is.
-unsafe fn needed(scanrelid: pg_sys::Index, expressions: [*mut pg_sys::List; 3], relid: pg_sys::Oid) -> (i32, bool) {
-    // SAFETY: pull_varattnos only reads the expressions.
-    unsafe {
-        let mut attributes = std::ptr::null_mut();
-        expressions.into_iter().for_each(|list| pg_sys::pull_varattnos(list.cast(), scanrelid, &raw mut attributes));
-        let offset = pg_sys::FirstLowInvalidHeapAttributeNumber;
-        let (mut highest, mut whole_row) = (0, false);
-        let mut member = pg_sys::bms_next_member(attributes, -1);
-        while member >= 0 {
-            let attno = member + offset;
-            whole_row |= attno == 0;
-            highest = highest.max(attno);
-            member = pg_sys::bms_next_member(attributes, member);
-        }
-        if whole_row {
-            highest = (*Relation::open(relid, pg_sys::NoLock).tuple_desc()).natts;
-        }
-        (highest, whole_row)
-    }
-}
-
-/// Column n is attribute n; then the weight; then, if wanted, the whole row.
-unsafe fn scan_columns(
-    scanrelid: pg_sys::Index,
-    rte: *mut pg_sys::RangeTblEntry,
-    whole_row: bool,
-) -> *mut pg_sys::List {
-    let varno = scanrelid as i32;
-    // SAFETY: the planner holds a lock on the relation.
-    unsafe {
-        let relation = Relation::open((*rte).relid, pg_sys::NoLock);
-        let desc = relation.tuple_desc();
-        let mut expressions: Vec<*mut pg_sys::Expr> = (0..(*desc).natts)
-            .map(|number| {
-                let a = &*pg_sys::TupleDescAttr(desc, number);
-                if a.attisdropped {
-                    pg_sys::makeNullConst(pg_sys::INT4OID, -1, pg_sys::InvalidOid).cast()
-                } else {
-                    pg_sys::makeVar(varno, a.attnum, a.atttypid, a.atttypmod, a.attcollation, 0).cast()
-                }
-            })
-            .collect();
-        expressions.push(weight(varno).cast());
-        if whole_row {
-            expressions.push(pg_sys::makeWholeRowVar(rte, varno, 0, false).cast());
-        }
-        let entries = expressions.into_iter().enumerate();
-        list::make(entries.map(|(i, e)| pg_sys::makeTargetEntry(e, i as i16 + 1, std::ptr::null_mut(), false)))
     }
 }

@@ -7,8 +7,12 @@ pub mod delta_scan;
 pub mod fold;
 pub mod mismatch;
 pub mod node;
+mod private;
 mod rebuild;
 pub mod run;
+#[cfg(feature = "pg_test")]
+mod server_tests;
+pub mod weighted;
 
 /// Makes the nodes known to the server, once per process.
 pub fn register() {

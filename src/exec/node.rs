@@ -11,6 +11,7 @@
 //! So **dropping a provider must not call the server**: close relations and scans in `end` and let resource owners
 //! do it after an error. Hold raw relation pointers, not `pg::relation::Relation`.
 
+use super::private::Private;
 pub use crate::pg::explain::Explain;
 use crate::pg::slot::Slot;
 use crate::pg::{interrupt, list, node};
@@ -33,7 +34,10 @@ pub trait Provider: Sized + 'static {
         &raw const pg_sys::TTSOpsVirtual
     }
 
-    fn begin(node: Node, flags: i32) -> Self;
+    /// What its plan carries.
+    type Spec: Private;
+
+    fn begin(node: Node, spec: Self::Spec, flags: i32) -> Self;
 
     /// The next row in a slot that stays valid until the following call, or null at the end.
     fn next(&mut self, node: Node) -> *mut pg_sys::TupleTableSlot;
@@ -79,12 +83,6 @@ impl Node {
     pub fn expr_context(self) -> *mut pg_sys::ExprContext {
         // SAFETY: as in `plan`.
         unsafe { (*self.0).ss.ps.ps_ExprContext }
-    }
-
-    /// The n-th (0-based) item of `custom_private`.
-    pub fn private<T>(self, n: usize) -> *mut T {
-        // SAFETY: custom_private is a pointer list made by this provider's own plan constructor.
-        unsafe { list::iter((*self.plan()).custom_private) }.nth(n).expect("the plan constructor wrote this item")
     }
 
     /// Starts the child in `lefttree` and remembers it as this node's outer child.
@@ -196,11 +194,11 @@ pub fn scan_methods<P: Provider>() -> *const pg_sys::CustomScanMethods {
 /// OUTER_VAR columns of the child), with the child's costs.
 ///
 /// # Safety
-/// `child` is null or a finished plan; `columns` and `private` are lists of nodes the server can copy.
+/// `child` is null or a finished plan; `columns` is a list of nodes the server can copy.
 pub unsafe fn plan_over<P: Provider>(
     child: *mut pg_sys::Plan,
     columns: *mut pg_sys::List,
-    private: *mut pg_sys::List,
+    spec: &P::Spec,
 ) -> *mut pg_sys::CustomScan {
     // SAFETY: lists are as the caller promises; makeVarFromTargetEntry and makeTargetEntry only read.
     unsafe {
@@ -216,7 +214,7 @@ pub unsafe fn plan_over<P: Provider>(
             pg_sys::makeTargetEntry(var.cast(), (*column).resno, (*column).resname, false)
         }));
         (*scan).custom_scan_tlist = columns;
-        (*scan).custom_private = private;
+        (*scan).custom_private = spec.to_private();
         (*scan).methods = scan_methods::<P>();
         scan
     }
@@ -279,7 +277,9 @@ unsafe extern "C-unwind" fn begin<P: Provider>(
     // SAFETY: `create::<P>` made the state; the guard keeps panics inside.
     unsafe {
         pgrx_extern_c_guard(|| {
-            let provider = P::begin(Node(css), flags);
+            // The plan outlives the query.
+            let spec = P::Spec::from_private((*Node(css).plan()).custom_private);
+            let provider = P::begin(Node(css), spec, flags);
             (*css.cast::<State<P>>()).provider = Box::into_raw(Box::new(provider));
         })
     }

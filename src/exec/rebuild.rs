@@ -40,9 +40,9 @@ pub struct Rebuild {
 
 impl Provider for Rebuild {
     const NAME: &'static CStr = c"TrickleRebuild";
+    type Spec = Spec;
 
-    fn begin(node: Node, flags: i32) -> Self {
-        let spec = Spec::of(node);
+    fn begin(node: Node, spec: Spec, flags: i32) -> Self {
         node.begin_outer(flags);
         // SAFETY: everything made here lives as long as the query.
         unsafe {

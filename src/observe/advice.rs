@@ -82,7 +82,7 @@ fn judge(relid: pg_sys::Oid, columns: &BTreeSet<i16>) -> Finding {
 fn of_groups(template: Query, operator: &Operator) -> Option<Finding> {
     let Operator::Accumulate(spec) = operator else { return None };
     let keys = keys_by_table(template, spec);
-    if !spec.aggregates.iter().any(|aggregate| aggregate.ability != Ability::Invertible) || keys.is_empty() {
+    if !spec.aggregates.iter().any(|aggregate| aggregate.resolved.ability != Ability::Invertible) || keys.is_empty() {
         return None;
     }
     let tables: Vec<_> =

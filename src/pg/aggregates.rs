@@ -1,39 +1,97 @@
-//! Looking for aggregates by what they do.
+//! Aggregates as pg_aggregate has them, which is read here and nowhere else.
 
 use super::server;
 use super::{interrupt, node::string, relation::Relation};
 use pgrx::pg_sys;
 
-/// How an aggregate's state begins and goes on.
-#[derive(PartialEq, Eq)]
-pub struct Transition {
-    pub function: pg_sys::Oid,
-    state: pg_sys::Oid,
-    initial: Option<String>,
+/// AGGMODIFY_READ_ONLY.
+const READ_ONLY: u8 = b'r';
+
+/// A row of pg_aggregate. Functions, operators and types are InvalidOid where there is none.
+pub struct Aggregate {
+    pub plain: Form,
+    /// The form that can remove values.
+    pub moving: Option<Form>,
+    pub serialize: pg_sys::Oid,
+    pub deserialize: pg_sys::Oid,
+    pub combine: pg_sys::Oid,
+    pub sort_operator: pg_sys::Oid,
 }
 
-/// The plain or the moving transition of an aggregate.
-pub fn transition(aggregate: pg_sys::Oid, moving: bool) -> Transition {
-    let form = super::facts::aggregate(aggregate);
-    let (function, state, initial) = match moving {
-        true => (form.aggmtransfn, form.aggmtranstype, server::Anum_pg_aggregate_aggminitval),
-        false => (form.aggtransfn, form.aggtranstype, server::Anum_pg_aggregate_agginitval),
-    };
-    Transition { function, state, initial: text(aggregate, initial as i16) }
+/// One of the two ways in which an aggregate can be computed.
+pub struct Form {
+    pub transition: pg_sys::Oid,
+    /// Only of a moving form.
+    pub inverse: pg_sys::Oid,
+    pub finish: pg_sys::Oid,
+    /// The final function gets NULLs in place of the arguments.
+    pub final_extra: bool,
+    /// The final function may change the transition value.
+    pub final_modifies: bool,
+    /// The declared type of the transition value, which may be polymorphic.
+    pub transtype: pg_sys::Oid,
+    /// The transition value before any row, as text; None: NULL.
+    pub initial: Option<String>,
 }
 
-/// A text column of an aggregate's row.
-fn text(aggregate: pg_sys::Oid, column: i16) -> Option<String> {
+impl Form {
+    /// Goes through the same transition values as another form, one of another aggregate, say.
+    pub fn has_transition_of(&self, other: &Self) -> bool {
+        let of = |form: &Self| (form.transition, form.transtype);
+        of(self) == of(other) && self.initial == other.initial
+    }
+}
+
+/// What pg_aggregate says of a function, which is an aggregate.
+pub fn read(aggregate: pg_sys::Oid) -> Aggregate {
     let cache = pg_sys::SysCacheIdentifier::AGGFNOID as i32;
-    // SAFETY: the row, which exists, is read before it is released.
+    // SAFETY: the row is read before it is released; the columns named are text.
     unsafe {
         let tuple = pg_sys::SearchSysCache1(cache, aggregate.into());
-        let mut is_null = false;
-        let value = pg_sys::SysCacheGetAttr(cache, tuple, column, &mut is_null);
-        let text = (!is_null).then(|| string(pg_sys::text_to_cstring(value.cast_mut_ptr())));
+        if tuple.is_null() {
+            crate::error::cannot_happen(format!("cache lookup failed for aggregate {}", aggregate.to_u32()));
+        }
+        let form = &*pg_sys::GETSTRUCT(tuple).cast::<server::FormData_pg_aggregate>();
+        let text = |column: u32| {
+            let mut is_null = false;
+            let value = pg_sys::SysCacheGetAttr(cache, tuple, column as i16, &mut is_null);
+            (!is_null).then(|| string(pg_sys::text_to_cstring(value.cast_mut_ptr())))
+        };
+        let read = Aggregate {
+            plain: Form {
+                transition: form.aggtransfn,
+                inverse: pg_sys::InvalidOid,
+                finish: form.aggfinalfn,
+                final_extra: form.aggfinalextra,
+                final_modifies: form.aggfinalmodify as u8 != READ_ONLY,
+                transtype: form.aggtranstype,
+                initial: text(server::Anum_pg_aggregate_agginitval),
+            },
+            moving: (form.aggmtransfn != pg_sys::InvalidOid).then(|| Form {
+                transition: form.aggmtransfn,
+                inverse: form.aggminvtransfn,
+                finish: form.aggmfinalfn,
+                final_extra: form.aggmfinalextra,
+                final_modifies: form.aggmfinalmodify as u8 != READ_ONLY,
+                transtype: form.aggmtranstype,
+                initial: text(server::Anum_pg_aggregate_aggminitval),
+            }),
+            serialize: form.aggserialfn,
+            deserialize: form.aggdeserialfn,
+            combine: form.aggcombinefn,
+            sort_operator: form.aggsortop,
+        };
         pg_sys::ReleaseSysCache(tuple);
-        text
+        read
     }
+}
+
+/// A declared transition type with polymorphic ones resolved for actual argument types.
+pub fn transition_type(aggregate: pg_sys::Oid, declared: pg_sys::Oid, arguments: &[pg_sys::Oid]) -> pg_sys::Oid {
+    let mut arguments = arguments.to_vec();
+    let (pointer, count) = (arguments.as_mut_ptr(), arguments.len() as i32);
+    // SAFETY: the array outlives the call, which only reads it; nothing with a destructor is in the closure.
+    unsafe { server::guarded(|| server::resolve_aggregate_transtype(aggregate, declared, pointer, count)) }
 }
 
 /// Ordinary aggregates with this plain transition function.

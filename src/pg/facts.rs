@@ -1,4 +1,4 @@
-//! What the catalogs say about functions, aggregates, operators and types, through the syscache.
+//! What the catalogs say about functions, operators and types, through the syscache.
 
 use super::node::string;
 use super::relation::Relation;
@@ -93,27 +93,6 @@ pub fn function_signature(oid: pg_sys::Oid) -> String {
 pub fn type_name(oid: pg_sys::Oid) -> String {
     // SAFETY: returns a palloc'd string.
     unsafe { string(pg_sys::format_type_be(oid)) }
-}
-
-/// A pg_aggregate row.
-pub type Aggregate = server::FormData_pg_aggregate;
-
-pub fn aggregate(function: pg_sys::Oid) -> Aggregate {
-    // SAFETY: the fixed part of a row is plain data.
-    let read = |form: &Aggregate| unsafe { std::ptr::read(form) };
-    found(row(Cache::AGGFNOID, function, read), "aggregate", function)
-}
-
-/// A declared transition type with polymorphic ones resolved for actual argument types.
-pub fn resolved_transition_type(
-    function: pg_sys::Oid,
-    declared: pg_sys::Oid,
-    arguments: &[pg_sys::Oid],
-) -> pg_sys::Oid {
-    let mut arguments = arguments.to_vec();
-    let (pointer, count) = (arguments.as_mut_ptr(), arguments.len() as i32);
-    // SAFETY: the array outlives the call, which only reads it; nothing with a destructor is in the closure.
-    unsafe { server::guarded(|| server::resolve_aggregate_transtype(function, declared, pointer, count)) }
 }
 
 /// The type below any domains.

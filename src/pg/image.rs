@@ -105,9 +105,9 @@ impl Shape {
         Self(layouts)
     }
 
-    /// The shape of all columns but the last (of rows which end with a weight).
-    pub fn without_last(mut self) -> Self {
-        self.0.pop();
+    /// The shape of the first `columns` columns.
+    pub fn first(mut self, columns: usize) -> Self {
+        self.0.truncate(columns);
         self
     }
 

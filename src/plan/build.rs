@@ -9,7 +9,7 @@ use crate::circuit::{Accumulate, Block, Circuit, Operator};
 use crate::delta::{self, Reading};
 use crate::error::cannot_happen;
 use crate::exec::fold::definition::Definition;
-use crate::exec::{accumulate, apply};
+use crate::exec::{accumulate, apply, delta_scan};
 use crate::pg::identity::AsOwner;
 use crate::pg::memory::Owned;
 use crate::pg::relation::Relation;
@@ -255,6 +255,7 @@ fn wrap(stmt: *mut pg_sys::PlannedStmt, top: impl FnOnce(*mut pg_sys::Plan) -> *
         let (cost, rows, sorting) = ((*child).total_cost, (*child).plan_rows, sorting(child));
         (*stmt).planTree = top(child);
         apply::complete(stmt);
+        delta_scan::name_weights(stmt);
         Plan { stmt: Tree::new(stmt), cost, sorting, rows, fold: None, regroup: None, memory: None }
     }
 }

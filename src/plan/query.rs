@@ -1,63 +1,13 @@
 //! Building blocks of delta queries: weights, one-table selects, UNION ALL.
 
+use crate::exec::weighted;
 use crate::pg::relation::Relation;
 use crate::pg::stack;
 use crate::pg::{list, node};
 use pgrx::pg_sys;
 
-/// Column name of the weight in EXPLAIN VERBOSE.
-const WEIGHT_NAME: &str = "weight";
-
-pub fn int8(value: i64) -> *mut pg_sys::Const {
-    // SAFETY: int8 is pass-by-value on every platform PostgreSQL 18 supports.
-    unsafe {
-        let datum = pg_sys::Datum::from(value);
-        pg_sys::makeConst(pg_sys::INT8OID, -1, pg_sys::InvalidOid, 8, datum, false, true)
-    }
-}
-
-pub fn int8_var(varno: i32, attno: i16) -> *mut pg_sys::Var {
-    // SAFETY: plain node construction.
-    unsafe { pg_sys::makeVar(varno, attno, pg_sys::INT8OID, -1, pg_sys::InvalidOid, 0) }
-}
-
-/// # Safety
-/// Both are int8 expressions.
-pub unsafe fn multiply(left: *mut pg_sys::Expr, right: *mut pg_sys::Expr) -> *mut pg_sys::Expr {
-    // SAFETY: by contract.
-    unsafe { int8_function(pg_sys::F_INT8MUL, [left, right]) }
-}
-
-/// # Safety
-/// `operand` is an int8 expression.
-pub unsafe fn negate(operand: *mut pg_sys::Expr) -> *mut pg_sys::Expr {
-    // SAFETY: by contract.
-    unsafe { int8_function(pg_sys::F_INT8UM, [operand]) }
-}
-
-unsafe fn int8_function<const N: usize>(function: u32, arguments: [*mut pg_sys::Expr; N]) -> *mut pg_sys::Expr {
-    // SAFETY: a built-in function of int8 arguments and result.
-    unsafe {
-        pg_sys::makeFuncExpr(
-            pg_sys::Oid::from(function),
-            pg_sys::INT8OID,
-            list::make(arguments),
-            pg_sys::InvalidOid,
-            pg_sys::InvalidOid,
-            pg_sys::CoercionForm::COERCE_EXPLICIT_CALL,
-        )
-        .cast()
-    }
-}
-
-/// Appends `weight` as the last target column.
-///
-/// # Safety
-/// `query` is private and `weight` an int8 expression over it.
-pub unsafe fn append_weight(query: *mut pg_sys::Query, weight: *mut pg_sys::Expr) {
-    // SAFETY: by contract.
-    unsafe { append_column(query, weight, WEIGHT_NAME) };
-}
+/// Weights are made where weighted rows are described.
+pub use weighted::{append_weight, constant as int8, multiply, name_weight, negate, var as int8_var};
 
 /// # Safety
 /// `query` is private and `expression` stands over it.
@@ -76,18 +26,6 @@ pub unsafe fn append_column(query: *mut pg_sys::Query, expression: *mut pg_sys::
 pub unsafe fn last_column(query: *mut pg_sys::Query) -> i16 {
     // SAFETY: only reads.
     unsafe { list::iter::<pg_sys::TargetEntry>((*query).targetList).count() as i16 }
-}
-
-/// Names the weight column that an entry's subquery has gained.
-///
-/// # Safety
-/// `rte` is a private RTE_SUBQUERY.
-pub unsafe fn name_weight(rte: *mut pg_sys::RangeTblEntry) {
-    // SAFETY: by contract.
-    unsafe {
-        let names = (*(*rte).eref).colnames;
-        (*(*rte).eref).colnames = pg_sys::lappend(names, pg_sys::makeString(node::cstring(WEIGHT_NAME)).cast());
-    }
 }
 
 /// Turns a base entry into a subquery entry that delivers the same columns and a weight.
@@ -414,7 +352,7 @@ unsafe fn union_node(
     }
 }
 
-/// Adds the weight's type to every node of a set-operation tree; returns the leftmost entry's index.
+/// Adds the weight to every node of a set-operation tree; returns the leftmost entry's index.
 ///
 /// # Safety
 /// `tree` is the private set-operation tree of a UNION ALL query.
@@ -426,9 +364,7 @@ pub unsafe fn widen_union(tree: *mut pg_sys::Node) -> i32 {
             return (*tree.cast::<pg_sys::RangeTblRef>()).rtindex;
         }
         let stmt = tree.cast::<pg_sys::SetOperationStmt>();
-        (*stmt).colTypes = pg_sys::lappend_oid((*stmt).colTypes, pg_sys::INT8OID);
-        (*stmt).colTypmods = pg_sys::lappend_int((*stmt).colTypmods, -1);
-        (*stmt).colCollations = pg_sys::lappend_oid((*stmt).colCollations, pg_sys::InvalidOid);
+        weighted::widen(stmt);
         widen_union((*stmt).rarg);
         widen_union((*stmt).larg)
     }

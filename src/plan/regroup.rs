@@ -11,7 +11,6 @@ use super::target::Targets;
 use super::{build, query};
 use crate::circuit::{Ability, Accumulate, Block, GroupKey};
 use crate::exec::accumulate::KEYS;
-use crate::exec::fold::definition::Definition;
 use crate::pg::identity::AsOwner;
 use crate::pg::{facts, node};
 use pgrx::pg_sys;
@@ -104,7 +103,7 @@ impl Estimate {
 pub fn plan(block: &Block, targets: &Targets, spec: &Accumulate, groups: f64, owner: &AsOwner) -> Regroup {
     let groups = groups.max(1.0).ceil();
     let plans = [false, true].map(|nulls| restricted(block, targets, spec, groups, nulls, owner));
-    let estimate = cause(spec, owner).map(|cause| {
+    let estimate = cause(spec).map(|cause| {
         // SAFETY: finished plans.
         unsafe {
             let tree = (*plans[0]).planTree;
@@ -117,9 +116,8 @@ pub fn plan(block: &Block, targets: &Targets, spec: &Accumulate, groups: f64, ow
     Regroup { plans, estimate }
 }
 
-fn cause(spec: &Accumulate, owner: &AsOwner) -> Option<Cause> {
-    let abilities: Vec<_> =
-        spec.aggregates.iter().map(|aggregate| Definition::resolve(aggregate, owner).ability).collect();
+fn cause(spec: &Accumulate) -> Option<Cause> {
+    let abilities: Vec<_> = spec.aggregates.iter().map(|aggregate| aggregate.resolved.ability).collect();
     let has = |test: fn(&Ability) -> bool| abilities.iter().any(test);
     if has(|ability| matches!(ability, Ability::Recompute)) {
         return Some(Cause::Change);

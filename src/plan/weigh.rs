@@ -15,6 +15,7 @@ use super::query;
 use crate::circuit::{legs, tag};
 use crate::delta::Reading;
 use crate::exec::delta_scan::{WEIGHT_ATTNO, weight};
+use crate::exec::weighted;
 use crate::pg::handle::Node;
 use crate::pg::list;
 use crate::pg::node;
@@ -125,7 +126,7 @@ unsafe fn realise_union(query: *mut pg_sys::Query, readings: &Readings) -> bool 
             query::name_weight(rte);
         }
         let leftmost = query::widen_union((*query).setOperations);
-        let column = query::last_column((*branches[leftmost as usize - 1]).subquery);
+        let column = weighted::column((*branches[leftmost as usize - 1]).subquery);
         query::append_weight(query, query::int8_var(leftmost, column).cast());
         true
     }
@@ -185,7 +186,7 @@ unsafe fn realise_entry(
         match (*rte).rtekind {
             pg_sys::RTEKind::RTE_SUBQUERY => realise((*rte).subquery, readings).then(|| {
                 query::name_weight(rte);
-                query::last_column((*rte).subquery)
+                weighted::column((*rte).subquery)
             }),
             _ => None,
         }
@@ -221,7 +222,7 @@ unsafe fn read_old(
         let union = query::union_all(&[new_side, delta_side]);
         query::become_subquery(rte, union);
         tag::write(Node::from_raw(rte).expect("an entry"), input, Reading::Old);
-        query::last_column(union)
+        weighted::column(union)
     }
 }
 

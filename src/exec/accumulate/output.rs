@@ -1,10 +1,10 @@
 //! From a group's key and results to rows of the view.
 
 use crate::exec::node::Node;
+use crate::exec::weighted::{self, Layout};
 use crate::pg::image::{Row, Shape};
-use crate::pg::list;
 use crate::pg::slot::Slot;
-use pgrx::pg_sys::{self, Datum, NullableDatum};
+use pgrx::pg_sys::{self, NullableDatum};
 
 /// Which of a group's two rows.
 #[derive(Clone, Copy)]
@@ -16,8 +16,9 @@ pub enum Side {
 }
 
 pub struct Output {
-    /// Keys, results, weight: what the expressions see as the outer tuple.
+    /// Keys and results, weighted: what the expressions see as the outer tuple.
     input: Slot,
+    layout: Layout,
     having: *mut pg_sys::ExprState,
     /// Its per-tuple memory lives as long as the group.
     econtext: *mut pg_sys::ExprContext,
@@ -28,7 +29,7 @@ pub struct Output {
 }
 
 impl Output {
-    /// `columns` are target entries over `input`, whose last column is the weight.
+    /// `columns` are target entries over the columns of `input`, which describes weighted rows.
     pub fn new(
         columns: *mut pg_sys::List,
         having: *mut pg_sys::Node,
@@ -41,16 +42,18 @@ impl Output {
             let kind = &raw const pg_sys::TTSOpsVirtual;
             let second = pg_sys::ExecInitExtraTupleSlot(node.estate(), (*node.scan_slot()).tts_tupleDescriptor, kind);
             let slots = [node.scan_slot(), second];
-            let list = with_weight(columns, input);
+            let layout = Layout::described(input);
+            let list = weighted::with(pg_sys::list_copy(columns), layout.outer_var());
             let project = |slot| pg_sys::ExecBuildProjectionInfo(list, group, slot, node.plan_state(), input);
-            let layouts = Shape::of((*second).tts_tupleDescriptor);
+            let output = (*second).tts_tupleDescriptor;
             Self {
                 input: Slot::new(pg_sys::ExecInitExtraTupleSlot(node.estate(), input, kind)),
+                layout,
                 having: pg_sys::ExecInitQual(pg_sys::make_ands_implicit(having.cast()), node.plan_state()),
                 econtext: group,
                 slots: slots.map(|slot| Slot::new(slot)),
                 projections: slots.map(project),
-                shape: layouts.without_last(),
+                shape: Layout::described(output).shape(output),
             }
         }
     }
@@ -86,24 +89,13 @@ impl Output {
     fn store_input(&self, key: Row, results: &[NullableDatum], weight: i64) {
         let slot = self.input.as_ptr();
         self.input.store(key, &[]);
-        let results = results.iter().copied().chain([NullableDatum { value: Datum::from(weight), isnull: false }]);
-        for (index, result) in results.enumerate() {
-            // SAFETY: the slot's descriptor has keys, results and weight.
-            unsafe {
+        // SAFETY: the slot's descriptor has keys, results and weight.
+        unsafe {
+            for (index, result) in results.iter().enumerate() {
                 *(*slot).tts_values.add(key.values.len() + index) = result.value;
                 *(*slot).tts_isnull.add(key.values.len() + index) = result.isnull;
             }
+            self.layout.put_weight(self.input, weight);
         }
-    }
-}
-
-/// The target list with the input's last column, the weight, at its end.
-unsafe fn with_weight(columns: *mut pg_sys::List, input: pg_sys::TupleDesc) -> *mut pg_sys::List {
-    // SAFETY: the list is copied; plain node construction.
-    unsafe {
-        let number = list::iter::<pg_sys::TargetEntry>(columns).count() as i16 + 1;
-        let var = pg_sys::makeVar(pg_sys::OUTER_VAR, (*input).natts as i16, pg_sys::INT8OID, -1, pg_sys::InvalidOid, 0);
-        let entry = pg_sys::makeTargetEntry(var.cast(), number, std::ptr::null_mut(), false);
-        pg_sys::lappend(pg_sys::list_copy(columns), entry.cast())
     }
 }

@@ -3,8 +3,10 @@
 use super::Accumulate;
 use crate::circuit;
 use crate::exec::fold::definition::Definition;
-use crate::exec::node::{self as custom, Node};
+use crate::exec::node as custom;
+use crate::exec::private::private;
 use crate::exec::rebuild::Rebuild;
+use crate::exec::weighted;
 use crate::pg::identity::AsOwner;
 use crate::pg::{list, node};
 use pgrx::pg_sys;
@@ -19,6 +21,14 @@ pub enum Mode {
     /// The same, but what comes in are the groups, as TrickleRebuild takes them.
     Groups,
 }
+
+private!(
+    enum Mode {
+        Delta,
+        Rebuild,
+        Groups,
+    }
+);
 
 /// What `wrap` puts on top of a plan.
 pub struct AccumulateNode<'a> {
@@ -41,61 +51,38 @@ pub const KEYS: &std::ffi::CStr = c"pg_trickle_keys";
 /// `child` is a finished plan.
 pub unsafe fn wrap(child: *mut pg_sys::Plan, node: AccumulateNode, owner: &AsOwner) -> *mut pg_sys::Plan {
     let definitions: Vec<_> =
-        node.spec.aggregates.iter().map(|aggregate| Definition::resolve(aggregate, owner)).collect();
+        node.spec.aggregates.iter().map(|aggregate| Definition::resolve(aggregate, owner).planned(owner)).collect();
     // SAFETY: the circuit's trees are copied before anything is done to them.
     unsafe {
         let output = prepare(node.spec.output.copy(), owner);
         let having = node.spec.having.as_ref().map_or(std::ptr::null_mut(), |having| prepare(having.copy(), owner));
-        let private = private(&node, &definitions, output, having, owner);
-        if node.mode == Mode::Groups {
-            let columns = shown(output, node.spec.keys.len(), stored_results(child, &definitions), one());
-            return custom::plan_over::<Rebuild>(child, columns, private).cast();
-        }
-        let results = definitions.iter().map(|definition| definition.over(pg_sys::OUTER_VAR).cast()).collect();
-        let columns = shown(output, node.spec.keys.len(), results, weight_of(child));
-        custom::plan_over::<Accumulate>(child, columns, private).cast()
-    }
-}
-
-/// Positions in the private list.
-mod item {
-    pub const MODE: usize = 0;
-    pub const OIDS: usize = 1;
-    pub const KEYS: usize = 2;
-    pub const AGGREGATES: usize = 3;
-    pub const OUTPUT: usize = 4;
-    pub const HAVING: usize = 5;
-    pub const RECOMPUTE: usize = 6;
-}
-
-unsafe fn private(
-    node: &AccumulateNode,
-    definitions: &[Definition],
-    output: *mut pg_sys::List,
-    having: *mut pg_sys::Node,
-    owner: &AsOwner,
-) -> *mut pg_sys::List {
-    let keys = &node.spec.keys;
-    let oids = keys.iter().flat_map(|key| [key.typid, key.collation, key.eq_op]);
-    let ints = keys.iter().flat_map(|key| [key.typmod, key.image_equal.into()]);
-    let plan = |plan: Option<*mut pg_sys::PlannedStmt>| plan.map_or(std::ptr::null_mut(), |plan| plan.cast());
-    // SAFETY: new lists in the planner's context.
-    unsafe {
-        let parts: [*mut pg_sys::Node; 8] = [
-            list::make_ints([(node.mode != Mode::Delta).into()]).cast(),
-            list::make_oids([node.state].into_iter().chain(oids)).cast(),
-            list::make_ints(ints).cast(),
-            list::make(definitions.iter().map(|definition| definition.to_nodes(owner))).cast(),
-            output.cast(),
+        let of_groups = node.mode == Mode::Groups;
+        let (results, weight) = if of_groups {
+            (stored_results(child, &definitions), weighted::constant(1).cast())
+        } else {
+            let over = |definition: &Definition| definition.over(pg_sys::OUTER_VAR).cast();
+            (definitions.iter().map(over).collect(), weighted::of_child(child))
+        };
+        let columns = shown(output, node.spec.keys.len(), results, weight);
+        let spec = Spec {
+            mode: node.mode,
+            state: node.state,
+            keys: node.spec.keys.iter().map(Key::of).collect(),
+            definitions,
+            output,
             having,
-            plan(node.recompute[0]),
-            plan(node.recompute[1]),
-        ];
-        list::make(parts)
+            recompute: node.recompute.map(|plan| plan.unwrap_or(std::ptr::null_mut())),
+        };
+        if of_groups {
+            custom::plan_over::<Rebuild>(child, columns, &spec).cast()
+        } else {
+            custom::plan_over::<Accumulate>(child, columns, &spec).cast()
+        }
     }
 }
 
 /// A group key as the plan knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Key {
     pub typid: pg_sys::Oid,
     pub typmod: i32,
@@ -104,45 +91,38 @@ pub struct Key {
     pub image_equal: bool,
 }
 
-/// The private list, read back.
+impl Key {
+    fn of(key: &circuit::GroupKey) -> Self {
+        Self {
+            typid: key.typid,
+            typmod: key.typmod,
+            collation: key.collation,
+            equality: key.eq_op,
+            image_equal: key.image_equal,
+        }
+    }
+}
+
+private!(struct Key { typid, typmod, collation, equality, image_equal });
+
+/// What the plan carries.
 pub struct Spec {
     pub mode: Mode,
+    /// The state table.
     pub state: pg_sys::Oid,
     pub keys: Vec<Key>,
     pub definitions: Vec<Definition>,
+    /// The view's columns over keys and results.
     pub output: *mut pg_sys::List,
+    /// Null where there is none.
     pub having: *mut pg_sys::Node,
+    /// Null where they cannot be needed.
     pub recompute: [*mut pg_sys::PlannedStmt; 2],
 }
 
-impl Spec {
-    pub fn of(node: Node) -> Self {
-        // SAFETY: the list was made by `private`; the plan lives as long as the query.
-        unsafe {
-            let rebuild = list::ints(node.private(item::MODE)).any(|mode| mode != 0);
-            let oids: Vec<_> = list::oids(node.private(item::OIDS)).collect();
-            let ints: Vec<_> = list::ints(node.private(item::KEYS)).collect();
-            let keys = oids[1..].chunks(3).zip(ints.chunks(2)).map(|(oids, ints)| Key {
-                typid: oids[0],
-                collation: oids[1],
-                equality: oids[2],
-                typmod: ints[0],
-                image_equal: ints[1] != 0,
-            });
-            Self {
-                mode: if rebuild { Mode::Rebuild } else { Mode::Delta },
-                state: oids[0],
-                keys: keys.collect(),
-                definitions: list::iter(node.private(item::AGGREGATES))
-                    .map(|nodes| Definition::from_nodes(nodes))
-                    .collect(),
-                output: node.private(item::OUTPUT),
-                having: node.private(item::HAVING),
-                recompute: [node.private(item::RECOMPUTE), node.private(item::RECOMPUTE + 1)],
-            }
-        }
-    }
+private!(struct Spec { mode, state, keys, definitions, output, having, recompute });
 
+impl Spec {
     /// Groups may have to be recomputed, beyond what an inverse function refuses.
     pub fn may_recompute(&self) -> bool {
         self.keys.iter().any(|key| !key.image_equal)
@@ -168,24 +148,7 @@ unsafe fn shown(
     unsafe {
         let mut show = Show { keys, results: results.as_mut_ptr() };
         let columns: *mut pg_sys::List = show_results(output.cast(), (&raw mut show).cast()).cast();
-        let number = list::iter::<pg_sys::TargetEntry>(columns).count() as i16 + 1;
-        let entry = pg_sys::makeTargetEntry(weight, number, node::cstring("weight"), false);
-        pg_sys::lappend(columns, entry.cast())
-    }
-}
-
-/// The weight of rows of new groups.
-fn one() -> *mut pg_sys::Expr {
-    // SAFETY: a by-value constant.
-    unsafe { pg_sys::makeConst(pg_sys::INT8OID, -1, pg_sys::InvalidOid, 8, 1i64.into(), false, true).cast() }
-}
-
-/// The child's last column.
-unsafe fn weight_of(child: *mut pg_sys::Plan) -> *mut pg_sys::Expr {
-    // SAFETY: plain node construction.
-    unsafe {
-        let position = list::iter::<pg_sys::TargetEntry>((*child).targetlist).count() as i16;
-        pg_sys::makeVar(pg_sys::OUTER_VAR, position, pg_sys::INT8OID, -1, pg_sys::InvalidOid, 0).cast()
+        weighted::with(columns, weight)
     }
 }
 

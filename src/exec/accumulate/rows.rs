@@ -1,7 +1,7 @@
 //! A sorted stream of weighted rows, read one ahead so that the end of a group is seen without consuming the next.
 
-use crate::error::cannot_happen;
 use crate::exec::node::Child;
+use crate::exec::weighted::Layout;
 use crate::pg::image::Row;
 use crate::pg::memory::within;
 use crate::pg::slot::Slot;
@@ -11,14 +11,12 @@ pub struct Rows {
     /// The row looked at; None when there is none yet, or none left.
     ahead: Option<Slot>,
     ended: bool,
-    width: usize,
+    layout: Layout,
 }
 
 impl Rows {
     pub fn new(child: Child) -> Self {
-        // SAFETY: a begun child has a result descriptor.
-        let width = unsafe { (*child.desc()).natts as usize };
-        Self { child, ahead: None, ended: false, width }
+        Self { child, ahead: None, ended: false, layout: Layout::of_child(child) }
     }
 
     /// The row at hand, which stays valid until `skip`.
@@ -36,13 +34,8 @@ impl Rows {
         self.ahead = None;
     }
 
-    /// A row's columns, and its weight, the last of them.
+    /// A row's columns and its weight.
     pub fn split<'a>(&self, slot: &'a Slot) -> (Row<'a>, i64) {
-        let row = slot.row(self.width);
-        let weight = row.at(self.width - 1);
-        if weight.isnull {
-            cannot_happen("row without a weight");
-        }
-        (row, weight.value.value() as i64)
+        self.layout.split(slot)
     }
 }

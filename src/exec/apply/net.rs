@@ -1,6 +1,7 @@
 //! Netting changes in memory: one entry per image, its weight the sum of what came in.
 
 use super::change::{Change, Grouping, Key, Place};
+use crate::exec::weighted;
 use crate::pg::image::{Row, Shape};
 use crate::pg::interrupt;
 use crate::pg::slot::Slot;
@@ -52,7 +53,7 @@ impl Net {
         match self.positions.find(change.image as u64, same) {
             Some(&position) => {
                 let entry = &mut self.entries[position];
-                entry.weight += change.weight;
+                entry.weight = weighted::sum(entry.weight, change.weight);
                 entry.place = entry.place.or(change.place);
             }
             // SAFETY: as above.

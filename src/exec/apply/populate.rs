@@ -1,25 +1,21 @@
 //! First population: rows are appended in batches to a view nobody can see yet.
 
 use super::batch::Batch;
-use super::runs::weighted;
 use super::writer::Writer;
 use crate::error;
 use crate::exec::node::Child;
+use crate::exec::weighted::Layout;
 use crate::pg::{interrupt, progress};
 
 /// Writes all rows of `child`, each as often as its weight says.
 ///
-/// The child's rows have the view's columns followed by a weight.
-///
 /// # Safety
-/// The view's descriptor is that of the rows, so that they can be copied by it.
-pub unsafe fn populate(writer: &mut Writer, child: Child) {
+/// The child's rows are the view's, weighted and of this layout, so that they can be copied by the view's descriptor.
+pub unsafe fn populate(writer: &mut Writer, child: Child, layout: Layout) {
     let mut batch = Batch::new(writer.desc());
     let mut shown = progress::Rows::default();
-    // SAFETY: the view is open.
-    let columns = unsafe { (*writer.desc()).natts } as usize;
     while let Some(slot) = child.next() {
-        let (row, weight) = weighted(&slot, columns);
+        let (row, weight) = layout.split(&slot);
         if weight < 0 {
             error::cannot_happen("a first population removes rows");
         }

@@ -1,6 +1,6 @@
 //! From the child's weighted rows to runs of net changes, one run per group.
 //!
-//! Input: rows in any order, any weights, the view's columns first and the weight last.
+//! Input: weighted rows of the view in any order, with any weights.
 //! 1. Rows are netted by image in memory; when what is left outgrows work_mem, all rows go through an external sort.
 //! 2. Either way they come back ordered by group, then by image hash.
 //! 3. Adjacent changes of one group are a run; within it equal images net to one change, or to none.
@@ -15,6 +15,7 @@ use super::net::{self, Net};
 use super::spill::Spill;
 use super::writer::Writer;
 use crate::exec::node::Child;
+use crate::exec::weighted::{self, Layout};
 use crate::pg::image::{Row, Shape};
 use crate::pg::interrupt;
 use crate::pg::progress::{self, Phase};
@@ -192,7 +193,7 @@ enum Feed {
     /// Stored keys, new keys; runs have one hash of the key.
     Paired(std::vec::IntoIter<Change>, Spill),
     /// The child's rows as they come.
-    Grouped(Child),
+    Grouped(Child, Layout),
 }
 
 /// Runs of net changes.
@@ -211,14 +212,14 @@ impl Runs {
     }
 
     /// Runs of a child whose rows arrive grouped.
-    pub fn grouped(child: Child) -> Self {
-        Self::over(Feed::Grouped(child))
+    pub fn grouped(child: Child, layout: Layout) -> Self {
+        Self::over(Feed::Grouped(child, layout))
     }
 
     /// The next run, valid until the following call; it may be empty.
     ///
     /// # Safety
-    /// The child's rows, if any, have the reader's shape followed by a weight.
+    /// The child's rows, if any, are weighted rows of the reader's shape.
     pub unsafe fn next(&mut self, reader: &Reader, grouping: &mut Grouping) -> Option<&[Change]> {
         self.recycle();
         // SAFETY: the child's rows are as the caller says, and the feed lives as long as the runs.
@@ -243,7 +244,7 @@ impl Runs {
             Feed::Sorted(spill) => spill.next(),
             Feed::Paired(stored, new) => stored.next().or_else(|| new.next()),
             // SAFETY: the caller of `next` says that the child's rows fit the reader.
-            Feed::Grouped(child) => unsafe { fetch_grouped(*child, reader, grouping) },
+            Feed::Grouped(child, layout) => unsafe { fetch_grouped(*child, *layout, reader, grouping) },
         }
     }
 
@@ -267,7 +268,7 @@ impl Runs {
         for i in start..self.run.len() {
             // SAFETY: both changes are live.
             if unsafe { reader.shape.equal(reader.read(0, &self.run[i]), reader.read(1, &change)) } {
-                self.run[i].weight += change.weight;
+                self.run[i].weight = weighted::sum(self.run[i].weight, change.weight);
                 self.run[i].place = self.run[i].place.or(change.place);
                 return self.free(change.tuple);
             }
@@ -311,10 +312,10 @@ impl Runs {
 }
 
 /// The child's next row with a weight; its tuple is palloc'd. Image hashes are not needed in so short runs.
-unsafe fn fetch_grouped(child: Child, reader: &Reader, grouping: &Grouping) -> Option<Change> {
+unsafe fn fetch_grouped(child: Child, layout: Layout, reader: &Reader, grouping: &Grouping) -> Option<Change> {
     loop {
         let slot = child.next()?;
-        let (row, weight) = weighted(&slot, reader.shape.len());
+        let (row, weight) = layout.split(&slot);
         if weight != 0 {
             // SAFETY: a live row of the shape.
             let group = unsafe { grouping.group(&reader.shape, row) };
@@ -324,12 +325,4 @@ unsafe fn fetch_grouped(child: Child, reader: &Reader, grouping: &Grouping) -> O
             return Some(Change { tuple, weight, image: 0, group, place: Place::NONE });
         }
     }
-}
-
-/// The view's columns and the weight of a child's row, which has `columns` columns and then the weight.
-pub fn weighted(slot: &Slot, columns: usize) -> (Row<'_>, i64) {
-    let row = slot.row(columns + 1);
-    debug_assert!(!row.nulls[columns]);
-    let weight = row.values[columns].value() as i64;
-    (row.first(columns), weight)
 }

@@ -1,8 +1,13 @@
-//! Tests of netting whole rows, which needs a server: rows are formed and compared by it.
+//! Tests of the plan node and of netting whole rows, which need a server: rows are formed and compared by it.
 
+use super::ApplyIndex;
 use super::change::{Change, Grouping, Place};
 use super::net::{Net, read};
+use super::plan::{self, ApplyNode, Mode, Spec};
+use crate::exec::private::Private;
+use crate::exec::server_tests::travelled;
 use crate::pg::image::{Row, Shape};
+use crate::pg::node;
 use crate::pg::slot::Slot;
 use pgrx::pg_sys::{self, Datum};
 use pgrx::{AnyNumeric, IntoDatum, pg_test};
@@ -99,4 +104,41 @@ fn too_many_rows_overflow() {
         id += 1;
     }
     assert!(rows.net.overflows() && id > limit / 1000 && id < limit / 96, "after {id} rows");
+}
+
+#[pg_test]
+fn apply_does_what_was_planned() {
+    let index = pg_sys::Oid::from(4_000_000_000);
+    let spec = |mode, index| Spec { view: 16_384.into(), mode, grouped: mode == Mode::Delta, parallel: true, index };
+    let specs = [
+        spec(Mode::Delta, ApplyIndex::Key { index, columns: vec![2, 0] }),
+        spec(Mode::Diff, ApplyIndex::Hash { index, columns: vec![] }),
+        spec(Mode::Populate, ApplyIndex::Single),
+        spec(Mode::Delta, ApplyIndex::None),
+    ];
+    for spec in specs {
+        assert_eq!(travelled(|| spec.clone()), spec);
+    }
+}
+
+/// What is known of a statement only when its plan is finished gets into the node's private data.
+#[pg_test]
+fn a_completed_statement_keeps_the_rest_of_the_plan() {
+    let index = ApplyIndex::Hash { index: 5.into(), columns: vec![0, 1] };
+    for (mode, parallel) in [(Mode::Delta, false), (Mode::Populate, true)] {
+        let node = ApplyNode { view: pg_sys::RelationRelationId, mode, index: &index, grouped: true };
+        // SAFETY: a statement of our own, whose top node is put over nothing.
+        let (spec, entries) = unsafe {
+            let stmt: *mut pg_sys::PlannedStmt = node::make(pg_sys::NodeTag::T_PlannedStmt);
+            (*stmt).planTree = plan::wrap(std::ptr::null_mut(), node);
+            (*stmt).parallelModeNeeded = parallel;
+            plan::complete(stmt);
+            assert!(!(*stmt).parallelModeNeeded, "the node enters parallel mode by itself");
+            let scan: *mut pg_sys::CustomScan = (*stmt).planTree.cast();
+            (Spec::from_private((*scan).custom_private), pg_sys::list_length((*stmt).rtable))
+        };
+        let view = pg_sys::RelationRelationId;
+        assert_eq!(spec, Spec { view, mode, grouped: true, parallel, index: index.clone() });
+        assert_eq!(entries, i32::from(mode != Mode::Populate));
+    }
 }

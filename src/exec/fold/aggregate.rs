@@ -8,7 +8,7 @@ use super::ordered::Ordered;
 use super::transition::Transition;
 use super::value::{Image, NULL, is_true};
 use crate::circuit::Ability;
-use crate::exec::mismatch;
+use crate::exec::{mismatch, weighted};
 use crate::pg::image::Row;
 use crate::pg::interrupt;
 use pgrx::pg_sys::{self, NullableDatum};
@@ -180,7 +180,7 @@ impl Aggregate {
     /// The result over M' is known, after applying what was held back.
     pub fn settle(&mut self, scratch: pg_sys::MemoryContext) -> bool {
         if !matches!(self.method, Method::Recompute { .. }) {
-            match self.pending() + self.transition.count {
+            match weighted::sum(self.pending(), self.transition.count) {
                 0 => {
                     self.transition.initialize();
                     return true;
@@ -222,7 +222,7 @@ impl Aggregate {
     /// Values held back.
     fn pending(&self) -> i64 {
         match &self.method {
-            Method::Insert(net) => net.entries().map(|(_, weight)| weight).sum(),
+            Method::Insert(net) => net.entries().map(|(_, weight)| weight).fold(0, weighted::sum),
             _ => 0,
         }
     }

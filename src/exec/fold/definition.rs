@@ -1,10 +1,9 @@
-//! What pg_aggregate says about an aggregate of a view, resolved once, when the plan (or the state table) is made.
+//! An aggregate of a view as plans have it: what the circuit has resolved, ready to be run.
 
-use crate::circuit::{Ability, Aggregate};
-use crate::error::cannot_happen;
+use crate::circuit::{Ability, Aggregate, Functions};
+use crate::exec::private::private;
 use crate::pg::identity::AsOwner;
-use crate::pg::server::guarded;
-use crate::pg::{list, node, server};
+use crate::pg::{list, node};
 use pgrx::pg_sys;
 
 /// An aggregate ready to be run.
@@ -20,78 +19,37 @@ pub struct Definition {
     pub functions: Functions,
     /// The type of the transition value, polymorphism resolved.
     pub transtype: pg_sys::Oid,
+    /// The type of the state column.
+    pub state: pg_sys::Oid,
     /// The final function gets NULLs in place of the arguments.
     pub final_extra: bool,
     /// The transition value before any row.
     pub initial: *mut pg_sys::Const,
 }
 
-/// The aggregate's support functions; InvalidOid where it has none (or needs none).
-#[derive(Clone, Copy)]
-pub struct Functions {
-    pub transition: pg_sys::Oid,
-    pub inverse: pg_sys::Oid,
-    pub finish: pg_sys::Oid,
-    pub serialize: pg_sys::Oid,
-    pub deserialize: pg_sys::Oid,
-    pub combine: pg_sys::Oid,
-}
-
 impl Definition {
-    /// The moving-aggregate functions for an invertible aggregate, the plain ones for others. Where they do not
-    /// allow to keep a state, the aggregate is recomputed. The initial value may be one of a domain, whose constraints
-    /// are checked.
+    /// The aggregate as the circuit has resolved it, its initial value computed: that may be one of a domain, whose constraints are
+    /// checked.
     pub fn resolve(aggregate: &Aggregate, owner: &AsOwner) -> Self {
         owner.check();
-        let (best, keeps_state) = Self::with_ability(aggregate, aggregate.ability);
-        if keeps_state { best } else { Self::with_ability(aggregate, Ability::Recompute).0 }
-    }
-
-    /// And whether its state can be kept: it must survive the final function, and an internal one must be stored.
-    fn with_ability(aggregate: &Aggregate, ability: Ability) -> (Self, bool) {
-        let aggref = aggregate.aggref.as_ptr();
-        let moving = ability == Ability::Invertible;
-        // SAFETY: the Aggref is live; the syscache row is pinned until released.
-        unsafe {
-            let aggfnoid = (*aggref).aggfnoid;
-            let cache = pg_sys::SysCacheIdentifier::AGGFNOID as i32;
-            let tuple = pg_sys::SearchSysCache1(cache, aggfnoid.into());
-            if tuple.is_null() {
-                cannot_happen(format!("cache lookup failed for aggregate {}", aggfnoid.to_u32()));
-            }
-            let form = &*pg_sys::GETSTRUCT(tuple).cast::<server::FormData_pg_aggregate>();
-            let declared = if moving { form.aggmtranstype } else { form.aggtranstype };
-            let transtype = actual_transtype(aggref, declared);
-            let attribute =
-                if moving { server::Anum_pg_aggregate_aggminitval } else { server::Anum_pg_aggregate_agginitval };
-            let mut null = false;
-            let text = pg_sys::SysCacheGetAttr(cache, tuple, attribute as i16, &mut null);
-            let this = Self {
-                aggref,
-                ability,
-                arguments: aggregate.arguments.clone(),
-                direct: aggregate.direct.clone(),
-                filter: aggregate.filter,
-                functions: Functions::of(form, moving, transtype),
-                transtype,
-                final_extra: if moving { form.aggmfinalextra } else { form.aggfinalextra },
-                initial: initial_value((!null).then_some(text), transtype),
-            };
-            let finish_modifies = if moving { form.aggmfinalmodify } else { form.aggfinalmodify } != b'r' as i8;
-            pg_sys::ReleaseSysCache(tuple);
-            let keeps_state = !finish_modifies && (transtype != pg_sys::INTERNALOID || this.functions.can_store());
-            (this, keeps_state)
+        let resolved = &aggregate.resolved;
+        Self {
+            aggref: aggregate.aggref.as_ptr(),
+            ability: resolved.ability,
+            arguments: aggregate.arguments.clone(),
+            direct: aggregate.direct.clone(),
+            filter: aggregate.filter,
+            functions: resolved.functions,
+            transtype: resolved.transtype,
+            state: resolved.state,
+            final_extra: resolved.final_extra,
+            initial: initial_value(resolved.initial.as_deref(), resolved.transtype),
         }
     }
 
     /// The type of the state column: what is kept between refreshes.
     pub fn state_type(&self) -> pg_sys::Oid {
-        match self.ability {
-            // SAFETY: the Aggref is live.
-            Ability::Recompute => unsafe { (*self.aggref).aggtype },
-            _ if self.transtype == pg_sys::INTERNALOID => pg_sys::BYTEAOID,
-            _ => self.transtype,
-        }
+        self.state
     }
 
     /// The number of values in the transition state is kept beside it, unless every row is a value.
@@ -138,121 +96,26 @@ impl Definition {
         }
     }
 
-    /// As nodes the server can copy, for a plan's private list.
-    pub fn to_nodes(&self, owner: &AsOwner) -> *mut pg_sys::List {
+    /// As a plan may have it: with trees of its own, prepared for the executor.
+    pub fn planned(self, owner: &AsOwner) -> Self {
         owner.check();
-        let extremum = match self.ability {
-            Ability::InsertOnly { extremum } => extremum.unwrap_or(pg_sys::InvalidOid),
-            _ => pg_sys::InvalidOid,
-        };
-        let functions = &self.functions;
-        let oids = [
-            functions.transition,
-            functions.inverse,
-            functions.finish,
-            functions.serialize,
-            functions.deserialize,
-            functions.combine,
-            self.transtype,
-            extremum,
-        ];
-        let columns = |columns: &[usize]| columns.iter().map(|&column| column as i32).collect::<Vec<_>>();
-        let ints = [ability_code(self.ability), self.final_extra.into(), self.filter.unwrap_or(0) as i32];
-        // SAFETY: lists in the current context; copies, because plans own their trees.
-        unsafe {
+        // SAFETY: the copy is changed before anybody else sees it.
+        let aggref = unsafe {
             let aggref = node::copy(self.aggref);
             (*aggref).aggdirectargs = pg_sys::expression_planner((*aggref).aggdirectargs.cast()).cast();
-            let parts: [*mut pg_sys::Node; 6] = [
-                aggref.cast(),
-                self.initial.cast(),
-                list::make_oids(oids).cast(),
-                list::make_ints(ints).cast(),
-                list::make_ints(columns(&self.arguments)).cast(),
-                list::make_ints(columns(&self.direct)).cast(),
-            ];
-            list::make(parts)
-        }
-    }
-
-    /// # Safety
-    /// `nodes` came from `to_nodes` and outlives the definition.
-    pub unsafe fn from_nodes(nodes: *mut pg_sys::List) -> Self {
-        // SAFETY: the parts `to_nodes` wrote.
-        unsafe {
-            let parts: Vec<*mut pg_sys::Node> = list::iter(nodes).collect();
-            let oids: Vec<pg_sys::Oid> = list::oids(parts[2].cast()).collect();
-            let ints: Vec<i32> = list::ints(parts[3].cast()).collect();
-            Self {
-                aggref: parts[0].cast(),
-                ability: ability(ints[0], oids[7]),
-                arguments: list::ints(parts[4].cast()).map(|column| column as usize).collect(),
-                direct: list::ints(parts[5].cast()).map(|column| column as usize).collect(),
-                filter: (ints[2] != 0).then_some(ints[2] as usize),
-                functions: Functions {
-                    transition: oids[0],
-                    inverse: oids[1],
-                    finish: oids[2],
-                    serialize: oids[3],
-                    deserialize: oids[4],
-                    combine: oids[5],
-                },
-                transtype: oids[6],
-                final_extra: ints[1] != 0,
-                initial: parts[1].cast(),
-            }
-        }
+            aggref
+        };
+        Self { aggref, ..self }
     }
 }
 
-impl Functions {
-    fn of(form: &server::FormData_pg_aggregate, moving: bool, transtype: pg_sys::Oid) -> Self {
-        let stored = |function| if transtype == pg_sys::INTERNALOID { function } else { pg_sys::InvalidOid };
-        Self {
-            transition: if moving { form.aggmtransfn } else { form.aggtransfn },
-            inverse: if moving { form.aggminvtransfn } else { pg_sys::InvalidOid },
-            finish: if moving { form.aggmfinalfn } else { form.aggfinalfn },
-            serialize: stored(form.aggserialfn),
-            deserialize: stored(form.aggdeserialfn),
-            combine: stored(form.aggcombinefn),
-        }
-    }
+private!(struct Definition { aggref, ability, arguments, direct, filter, functions, transtype, state, final_extra, initial });
+private!(struct Functions { transition, inverse, finish, serialize, deserialize, combine });
+private!(enum Ability { Invertible, InsertOnly { extremum }, Recompute });
 
-    /// An internal state can be stored and loaded back.
-    fn can_store(&self) -> bool {
-        [self.serialize, self.deserialize, self.combine].iter().all(|&function| function != pg_sys::InvalidOid)
-    }
-}
-
-fn ability_code(ability: Ability) -> i32 {
-    match ability {
-        Ability::Invertible => 0,
-        Ability::InsertOnly { .. } => 1,
-        Ability::Recompute => 2,
-    }
-}
-
-fn ability(code: i32, extremum: pg_sys::Oid) -> Ability {
-    match code {
-        0 => Ability::Invertible,
-        1 => Ability::InsertOnly { extremum: (extremum != pg_sys::InvalidOid).then_some(extremum) },
-        _ => Ability::Recompute,
-    }
-}
-
-unsafe fn actual_transtype(aggref: *mut pg_sys::Aggref, declared: pg_sys::Oid) -> pg_sys::Oid {
-    // SAFETY: the Aggref is live; the closure holds nothing to drop.
-    unsafe {
-        let mut types = [pg_sys::InvalidOid; pg_sys::FUNC_MAX_ARGS as usize];
-        let types = types.as_mut_ptr();
-        guarded(|| {
-            let count = server::get_aggregate_argtypes(aggref, types);
-            server::resolve_aggregate_transtype((*aggref).aggfnoid, declared, types, count)
-        })
-    }
-}
-
-unsafe fn initial_value(text: Option<pg_sys::Datum>, transtype: pg_sys::Oid) -> *mut pg_sys::Const {
-    // SAFETY: the type exists; `text` is a text datum.
+/// A value of the transition type from its text; None: NULL.
+fn initial_value(text: Option<&str>, transtype: pg_sys::Oid) -> *mut pg_sys::Const {
+    // SAFETY: the type exists, and its input function takes a text.
     unsafe {
         let (mut length, mut by_value) = (0, false);
         pg_sys::get_typlenbyval(transtype, &mut length, &mut by_value);
@@ -261,7 +124,7 @@ unsafe fn initial_value(text: Option<pg_sys::Datum>, transtype: pg_sys::Oid) -> 
             Some(text) => {
                 let (mut input, mut param) = (pg_sys::InvalidOid, pg_sys::InvalidOid);
                 pg_sys::getTypeInputInfo(transtype, &mut input, &mut param);
-                pg_sys::OidInputFunctionCall(input, pg_sys::text_to_cstring(text.cast_mut_ptr()), param, -1)
+                pg_sys::OidInputFunctionCall(input, node::cstring(text), param, -1)
             }
         };
         pg_sys::makeConst(transtype, -1, pg_sys::InvalidOid, length.into(), value, text.is_none(), by_value)

@@ -11,7 +11,7 @@ use super::call::Call;
 use super::transition::Transition;
 use super::value::{Image, is_true};
 use super::witness::Witness;
-use crate::exec::mismatch;
+use crate::exec::{mismatch, weighted};
 use pgrx::pg_sys::{self, NullableDatum};
 
 pub struct Extremum {
@@ -38,7 +38,7 @@ impl Extremum {
 
     /// A value (never NULL) is added `weight` times.
     pub fn add(&mut self, state: &mut Transition, value: NullableDatum, weight: i64) {
-        state.count += weight;
+        state.count = weighted::sum(state.count, weight);
         let current = state.value();
         if current.isnull || self.precedes(value, current) {
             state.set(value);
@@ -51,7 +51,7 @@ impl Extremum {
 
     /// A value is removed `weight` times.
     pub fn remove(&mut self, state: &mut Transition, value: NullableDatum, weight: i64) {
-        state.count -= weight;
+        state.count = weighted::sum(state.count, -weight);
         let current = state.value();
         if current.isnull {
             return mismatch::note("A value is removed from a group which has none.");

@@ -8,6 +8,7 @@
 //! The room is bounded: who adds more gets it back to apply at once.
 
 use super::value::Image;
+use crate::exec::weighted;
 use crate::pg::image::Hash;
 use crate::pg::memory;
 use hashbrown::HashTable;
@@ -61,7 +62,7 @@ impl Netting {
     pub fn add(&mut self, values: &[NullableDatum], weight: i64) {
         let hash = hash(&self.images, values);
         if let Some(entry) = self.find(hash, values) {
-            self.entries.weights[entry] += weight;
+            self.entries.weights[entry] = weighted::sum(self.entries.weights[entry], weight);
             return;
         }
         for (image, value) in self.images.iter().zip(values) {

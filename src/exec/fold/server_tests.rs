@@ -1,7 +1,11 @@
-//! Tests of netting that need a server: values are compared and copied by it.
+//! Tests of netting and of definitions that need a server: values are compared and copied by it, and nodes are its own.
 
+use super::definition::Definition;
 use super::netting::Netting;
 use super::value::{Image, NULL, not_null};
+use crate::circuit::{Ability, Functions};
+use crate::exec::server_tests::travelled;
+use crate::pg::node;
 use pgrx::pg_sys::{self, NullableDatum};
 use pgrx::{AnyNumeric, IntoDatum, pg_test};
 
@@ -86,4 +90,59 @@ fn values_are_copied_and_bounded_and_forgotten() {
     net.start();
     assert_eq!((net.is_full(), net.is_zero(), net.entries().count()), (false, true, 0));
     assert_eq!(net.cancel(&[text(&value)], 1), 1, "forgotten");
+}
+
+/// Every field has a value of its own.
+fn definition(ability: Ability, filter: Option<usize>) -> Definition {
+    let oid = |number: u32| pg_sys::Oid::from(number);
+    let initial = text("{0,0}");
+    // SAFETY: new nodes.
+    let (aggref, initial) = unsafe {
+        let aggref: *mut pg_sys::Aggref = node::make(pg_sys::NodeTag::T_Aggref);
+        (*aggref).aggfnoid = oid(2100);
+        let none = pg_sys::InvalidOid;
+        (aggref, pg_sys::makeConst(pg_sys::TEXTOID, -1, none, -1, initial.value, false, false))
+    };
+    Definition {
+        aggref,
+        ability,
+        arguments: vec![4, 2],
+        direct: vec![3],
+        filter,
+        functions: Functions {
+            transition: oid(1),
+            inverse: oid(2),
+            finish: oid(3),
+            serialize: oid(4),
+            deserialize: oid(5),
+            combine: oid(6),
+        },
+        transtype: oid(7),
+        state: oid(8),
+        final_extra: true,
+        initial,
+    }
+}
+
+#[pg_test]
+fn a_definition_is_run_as_it_was_planned() {
+    let abilities = [
+        Ability::Invertible,
+        Ability::InsertOnly { extremum: None },
+        Ability::InsertOnly { extremum: Some(pg_sys::Oid::from(97)) },
+        Ability::Recompute,
+    ];
+    for (ability, filter) in abilities.into_iter().zip([None, Some(1), Some(5), None]) {
+        let (read, made) = (travelled(|| definition(ability, filter)), definition(ability, filter));
+        assert_eq!((read.ability, read.filter), (ability, filter));
+        assert_eq!((&read.arguments, &read.direct), (&made.arguments, &made.direct));
+        assert_eq!((read.transtype, read.state), (made.transtype, made.state));
+        assert_eq!(read.final_extra, made.final_extra);
+        assert_eq!(read.functions, made.functions);
+        // SAFETY: nodes that live as long as the test.
+        unsafe {
+            assert!(pg_sys::equal(read.aggref.cast(), made.aggref.cast()));
+            assert!(pg_sys::equal(read.initial.cast(), made.initial.cast()));
+        }
+    }
 }

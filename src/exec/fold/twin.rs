@@ -19,16 +19,16 @@ pub fn of(definition: &Definition) -> Option<pg_sys::Oid> {
         Ability::Recompute => None,
         Ability::InsertOnly { .. } => Some(own),
         Ability::Invertible => {
-            let wanted = aggregates::transition(own, true);
+            let wanted = aggregates::read(own).moving?;
             let is_twin = |&other: &pg_sys::Oid| {
-                aggregates::transition(other, false) == wanted
+                aggregates::read(other).plain.has_transition_of(&wanted)
                     && aggregates::argument_types(other) == aggregates::argument_types(own)
             };
             // Nearly always; looking at all others takes a scan of the catalog.
             if is_twin(&own) {
                 return Some(own);
             }
-            let others = aggregates::with_transition(wanted.function);
+            let others = aggregates::with_transition(wanted.transition);
             others.into_iter().filter(|&other| facts::is_builtin(other)).find(is_twin)
         }
     }
@@ -39,7 +39,7 @@ pub fn is_result(definition: &Definition) -> bool {
     let none = pg_sys::InvalidOid;
     // SAFETY: the Aggref is live.
     let (own, result) = unsafe { ((*definition.aggref).aggfnoid, (*definition.aggref).aggtype) };
-    let plain = || facts::aggregate(own).aggfinalfn == none && of(definition) == Some(own);
+    let plain = || aggregates::read(own).plain.finish == none && of(definition) == Some(own);
     match definition.ability {
         Ability::Recompute => true,
         _ => definition.functions.finish == none && definition.transtype == result && plain(),

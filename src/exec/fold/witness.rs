@@ -5,6 +5,8 @@
 //! to hold v, exactly when A holds it more often than D. In the remaining case (v was in M and was removed more often
 //! than added) only the group's rows can tell.
 
+use crate::exec::weighted;
+
 /// What is known about one value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Witness {
@@ -25,7 +27,7 @@ impl Witness {
 
     /// The delta holds the value with this weight.
     pub fn count(&mut self, weight: i64) {
-        self.net += weight;
+        self.net = weighted::sum(self.net, weight);
     }
 
     /// M' certainly holds the value.
