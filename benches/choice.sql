@@ -65,11 +65,16 @@ BEGIN
         USING total / changed, round;
 END $$;
 
--- Milliseconds: of the clock, or of the processor that this process had for itself, which others cannot disturb.
-CREATE FUNCTION now_ms(clock text) RETURNS float8 LANGUAGE sql AS $$
-    SELECT CASE clock WHEN 'cpu' THEN split_part(pg_read_file('/proc/self/schedstat'), ' ', 1)::float8 / 1e6
-                      ELSE extract(epoch FROM clock_timestamp())::float8 * 1e3 END
-$$;
+-- Milliseconds: of the clock, or of the processor that this process had for itself, which others cannot disturb. The kernel brings
+-- that up to date when the process goes to sleep.
+CREATE FUNCTION now_ms(clock text) RETURNS float8 LANGUAGE plpgsql AS $$
+BEGIN
+    IF clock <> 'cpu' THEN
+        RETURN extract(epoch FROM clock_timestamp())::float8 * 1e3;
+    END IF;
+    PERFORM pg_sleep(0.001);
+    RETURN split_part(pg_read_file('/proc/self/schedstat'), ' ', 1)::float8 / 1e6;
+END $$;
 
 CREATE PROCEDURE refresh(shape int, changed int, strategy text, clock text) LANGUAGE plpgsql AS $$
 DECLARE
