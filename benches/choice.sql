@@ -92,7 +92,7 @@ BEGIN
         (explained ->> 'Delta Cost')::float8, (explained ->> 'Recompute Cost')::float8);
 END $$;
 
--- The best of all rounds of each.
+-- The best of all rounds of each; if the delta was chosen in any, the best of these.
 CREATE VIEW summary AS
     SELECT s.number, s.name, r.rows, d.spent AS delta, f.spent AS recompute, a.spent AS auto, a.action,
            d.spent / f.spent AS ratio, d.delta / d.full_ AS estimated, a.spent / f.spent AS got
@@ -100,4 +100,5 @@ CREATE VIEW summary AS
     JOIN (SELECT DISTINCT shape, rows FROM result) r ON r.shape = s.number,
     LATERAL (SELECT * FROM result WHERE shape = r.shape AND rows = r.rows AND strategy = 'delta' ORDER BY spent LIMIT 1) d,
     LATERAL (SELECT * FROM result WHERE shape = r.shape AND rows = r.rows AND strategy = 'full' ORDER BY spent LIMIT 1) f,
-    LATERAL (SELECT * FROM result WHERE shape = r.shape AND rows = r.rows AND strategy = 'auto' ORDER BY spent LIMIT 1) a;
+    LATERAL (SELECT * FROM result WHERE shape = r.shape AND rows = r.rows AND strategy = 'auto'
+        ORDER BY action <> 'DIFFERENTIAL', spent LIMIT 1) a;

@@ -96,8 +96,8 @@ unsafe fn copy(image: &Image, writer: &mut Writer, relation: pg_sys::Relation, w
 
 /// Pages up to which rows are always moved by delta: a statement takes a millisecond or two more, and so does a refresh at most.
 const FEW: u64 = 128;
-/// Most pages of rows that one statement copies to one buffer: a gigabyte. A page of narrow rows takes 10 to 15 microseconds of the
-/// processor, measured on 6 and 29 MB, which makes this between one second and two.
+/// Most pages of rows that one statement copies to one buffer: a gigabyte. A page takes 10 to 20 microseconds of the
+/// processor, measured on up to 40 MB, which makes this between one second and three.
 const MOST: u64 = 131_072;
 /// Beyond them, the source without the moving members must have so many times as many pages. At this share a delta still
 /// takes less than a recompute of a cheap GROUP BY, at a quarter it does not; of filters and joins it would up to about one half.
