@@ -104,8 +104,7 @@ fn changed_contents(before: &Source, now: &Source, taken: &Taken) {
         return recompute(now, RecomputeReason::ColumnChanged);
     }
     let arrived: Vec<_> = came.into_iter().filter(|&member| has_rows(member)).collect();
-    let pages = member_rows::pages(now, &arrived);
-    if !arrived.iter().all(|&member| is_table(member)) || !member_rows::is_cheap(now, pages, &arrived) {
+    if !arrived.iter().all(|&member| is_table(member)) || !member_rows::is_cheap(now, &arrived) {
         return recompute(now, RecomputeReason::MemberAttached);
     }
     if fingerprint::proofs(&stayed.members).wrapping_add(taken.proofs) != before.proofs {

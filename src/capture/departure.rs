@@ -134,7 +134,7 @@ impl Departure {
     /// All that the statement takes from the source is locked.
     fn is_cheap(&mut self, source: &Source) -> bool {
         let moving = &self.moving;
-        *self.cheap.get_or_insert_with(|| member_rows::is_cheap(source, member_rows::pages(source, moving), moving))
+        *self.cheap.get_or_insert_with(|| member_rows::is_cheap(source, moving))
     }
 }
 

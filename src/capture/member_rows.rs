@@ -20,8 +20,8 @@
 //!    snapshot that a transaction keeps (REPEATABLE READ) may be older than its locks: `overtaken.rs` tells, and then the refresh
 //!    orders a recompute.
 //!
-//! It takes a fraction of a microsecond per row beside what the log takes, in the statement of a user, so it has a limit; and
-//! where it moves more than a fraction of the source, a recompute is likely to be cheaper.
+//! It takes about a tenth of a microsecond per narrow row beside what the log takes, in the statement of a user, so it has a limit; and
+//! where it moves more than a fraction of the source, a recompute is likely to be cheaper (`benches/retention.sh`).
 
 use super::buffer::{Page, Writer};
 use super::cache::Feed;
@@ -94,56 +94,65 @@ unsafe fn copy(image: &Image, writer: &mut Writer, relation: pg_sys::Relation, w
     rows
 }
 
-/// Pages up to which rows are always moved by delta: a statement does not notice, nor does a refresh.
+/// Pages up to which rows are always moved by delta: a statement takes a millisecond or two more, and so does a refresh at most.
 const FEW: u64 = 128;
-/// Most pages of rows that one statement copies to one buffer: a gigabyte, an estimate of what a user would wait for.
+/// Most pages of rows that one statement copies to one buffer: a gigabyte. A page takes 10 to 20 microseconds of the
+/// processor, measured on up to 40 MB, which makes this between one second and three.
 const MOST: u64 = 131_072;
-/// Beyond them, the source without the moving members must have so many times as many pages.
+/// Beyond them, the source without the moving members must have so many times as many pages. At this share a delta still
+/// takes less than a recompute of a cheap GROUP BY, at a quarter it does not; of filters and joins it would up to about one half.
 const SHARE: u64 = 5;
 
-/// Moving the rows of `moving`, members of `source` with so many pages, by delta is likely to be cheaper than computing the views
-/// of `source` anew.
-pub fn is_cheap(source: &Source, pages: u64, moving: &[pg_sys::Oid]) -> bool {
+/// Moving the rows of `moving`, members of `source` that are locked, by delta is likely to be cheaper than computing the views of
+/// `source` anew.
+pub fn is_cheap(source: &Source, moving: &[pg_sys::Oid]) -> bool {
+    let parent = Relation::open(source.relid, pg_sys::AccessShareLock);
+    let fetches = source.columns.iter().any(|&attno| parent.attribute(attno).attlen == -1);
+    let there = moving.iter().filter_map(|&member| Relation::try_open(member, pg_sys::AccessShareLock));
+    let pages = there.map(|member| pages_of(&member, fetches)).sum();
+    are_few(source, pages, moving, fetches)
+}
+
+/// As `is_cheap`, for who knows that a scan of them reads so many pages, and whether it `fetches` long values. It waits for no lock.
+pub fn are_few(source: &Source, pages: u64, moving: &[pg_sys::Oid], fetches: bool) -> bool {
     pages <= FEW
         || pages <= MOST && {
             let mut rest = source.members.iter().filter(|member| !moving.contains(member));
             let mut others = 0;
             rest.any(|&member| {
-                others += pages_if_free(member);
+                others += if_free(member, |table| {
+                    own_pages(table) + toast_of(table, fetches).map_or(0, |toast| if_free(toast, own_pages))
+                });
                 others >= pages * SHARE
             })
         }
 }
 
-/// What a scan of these members, which are locked, reads.
-pub fn pages(source: &Source, members: &[pg_sys::Oid]) -> u64 {
-    let parent = Relation::open(source.relid, pg_sys::AccessShareLock);
-    let fetches = source.columns.iter().any(|&attno| parent.attribute(attno).attlen == -1);
-    let there = members.iter().filter_map(|&member| Relation::try_open(member, pg_sys::AccessShareLock));
-    there.map(|member| pages_of(&member, fetches)).sum()
-}
-
 /// What a scan of the table reads, also when it `fetches` long values from outside the rows.
 pub fn pages_of(table: &Relation, fetches: bool) -> u64 {
-    let toast = table.form().reltoastrelid;
-    let own = if table.form().relkind as u8 == pg_sys::RELKIND_RELATION { table.blocks() } else { 0 };
-    let outside = if fetches && toast != pg_sys::InvalidOid {
-        Relation::try_open(toast, pg_sys::AccessShareLock).map_or(0, |toast| toast.blocks())
-    } else {
-        0
-    };
-    u64::from(own) + u64::from(outside)
+    let toast = toast_of(table, fetches).and_then(|toast| Relation::try_open(toast, pg_sys::AccessShareLock));
+    own_pages(table) + toast.map_or(0, |toast| own_pages(&toast))
 }
 
-/// The pages of another member. A statement that holds a strong lock must not wait for one that may wait for it, nor keep a
+fn toast_of(table: &Relation, fetches: bool) -> Option<pg_sys::Oid> {
+    Some(table.form().reltoastrelid).filter(|&toast| fetches && toast != pg_sys::InvalidOid)
+}
+
+fn own_pages(table: &Relation) -> u64 {
+    let kind = table.form().relkind as u8;
+    let is_stored = matches!(kind, pg_sys::RELKIND_RELATION | pg_sys::RELKIND_TOASTVALUE);
+    if is_stored { u64::from(table.blocks()) } else { 0 }
+}
+
+/// The pages of another table. A statement that holds a strong lock must not wait for one that may wait for it, nor keep a
 /// lock for which others would wait: a table that is not free counts for nothing.
-fn pages_if_free(relid: pg_sys::Oid) -> u64 {
+fn if_free(relid: pg_sys::Oid, pages: impl FnOnce(&Relation) -> u64) -> u64 {
     let mode = pg_sys::AccessShareLock;
     // SAFETY: a lock by oid, given back below, whatever the transaction holds besides.
     if !unsafe { pg_sys::ConditionalLockRelationOid(relid, mode as i32) } {
         return 0;
     }
-    let pages = Relation::try_open(relid, pg_sys::NoLock).map_or(0, |table| pages_of(&table, false));
+    let pages = Relation::try_open(relid, pg_sys::NoLock).map_or(0, |table| pages(&table));
     // SAFETY: taken above.
     unsafe { pg_sys::UnlockRelationOid(relid, mode as i32) };
     pages

@@ -77,8 +77,9 @@ impl Reading {
     fn add(&mut self, source: &Source, feed: &Feed, table: &Relation) {
         if !self.refused {
             self.tables.push(table.oid());
-            self.pages += member_rows::pages_of(table, feed.image.fetches());
-            self.refused = !member_rows::is_cheap(source, self.pages, &self.tables);
+            let fetches = feed.image.fetches();
+            self.pages += member_rows::pages_of(table, fetches);
+            self.refused = !member_rows::are_few(source, self.pages, &self.tables, fetches);
         }
         if !self.refused {
             self.rows += member_rows::write_to(feed, table, -1);

@@ -13,6 +13,8 @@ use std::iter::Sum;
 // All in units of cpu_tuple_cost.
 /// Writing one changed row of the view, which either way has to.
 const WRITE_ROW: f64 = 30.0;
+/// What part of that a recompute is spared when it writes all rows: it comes to them page by page. Of fewer it is spared less.
+const DENSE: f64 = 0.3;
 /// Finding it, which a recompute that compares all rows does not do one by one.
 const FIND_ROW: f64 = 6.0;
 /// Sorting and comparing one row of the old or new contents.
@@ -61,7 +63,7 @@ impl Costs {
                 let fold_rows = if fold.of_groups { 0.0 } else { full.rows * folding(fold) };
                 fold_rows + full.rows.min(stored) * (MAKE_GROUP + 2.0 * COMPARE_ROW) + written * WRITE_ROW / 2.0
             }
-            None => (full.rows + stored) * COMPARE_ROW + delta.rows.min(full.rows + stored) * WRITE_ROW,
+            None => replacing(full.rows + stored, delta.rows),
         };
         let regroup = match (delta.regroup, delta.fold) {
             (Some(plan), Some(fold)) => regrouping(plan.expected(delta.rows, removed, stored), fold),
@@ -112,6 +114,13 @@ impl Sum for Costs {
             regroup: a.regroup + b.regroup,
         })
     }
+}
+
+/// Comparing all these rows, old and new, and writing those that differ.
+fn replacing(all: f64, differing: f64) -> f64 {
+    let written = differing.min(all);
+    let dense = DENSE * written / all.max(1.0);
+    all * COMPARE_ROW + written * WRITE_ROW * (1.0 - dense)
 }
 
 /// Taking one row of a delta in.

@@ -164,11 +164,7 @@ fn drop_partition(author: &mut Author, table: &Table) {
 
 /// An inheritance child is a table of its own for a moment.
 fn leave_and_return(author: &mut Author, table: &Table) {
-    let relatives = author.world.tables.iter().filter(|other| other.family == table.family && other.id != table.id);
-    let Some(parent) = relatives.filter(|other| other.is_parent).map(|other| other.name.clone()).next() else { return };
-    if table.is_parent || table.is_partitioned() {
-        return;
-    }
+    let Some(parent) = table.heir_of.map(|parent| author.world.table(parent).name.clone()) else { return };
     author.dice.hit("child left and came back");
     statement(author, table, format!("ALTER TABLE {} NO INHERIT {parent}", table.name), NONE);
     statement(author, table, format!("DELETE FROM {} WHERE ctid = '(0,1)'", table.name), VIOLATIONS);

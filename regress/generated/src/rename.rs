@@ -45,7 +45,7 @@ fn other_schema(schema: &str) -> &'static str {
 /// Columns that only this table has, so that a name means one column; heirs get new names from their parent. The
 /// columns of a writable view keep theirs.
 pub fn rename_column(author: &mut Author, table: &Table) {
-    let is_heir = author.world.tables.iter().any(|t| t.is_parent && t.id < table.id && t.family == table.family);
+    let is_heir = table.heir_of.is_some();
     if is_heir || table.window.is_some() || table.leaves.iter().any(|l| !l.attached) {
         return;
     }

@@ -104,6 +104,7 @@ impl SchemaMaker<'_> {
             leaves: vec![],
             partition_column: None,
             is_parent: false,
+            heir_of: None,
             is_strict,
             window: None,
             is_named_in_function: false,
@@ -306,7 +307,8 @@ impl SchemaMaker<'_> {
         self.push(parent, format!("CREATE TABLE {name} ({extra} int) INHERITS ({})", parent.name));
         parent.key_is_unique = false;
         parent.is_parent = true;
-        Table { id, name, columns, key: vec![], is_parent: false, window: None, ..parent.clone() }
+        let heir_of = Some(parent.id);
+        Table { id, name, columns, key: vec![], is_parent: false, heir_of, window: None, ..parent.clone() }
     }
 
     /// An AFTER ROW trigger on one table that inserts into another.

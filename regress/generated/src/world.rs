@@ -78,6 +78,8 @@ pub struct Table {
     pub leaves: Vec<Leaf>,
     pub partition_column: Option<usize>,
     pub is_parent: bool,
+    /// The table it inherits from.
+    pub heir_of: Option<TableId>,
     /// An insert or update may violate something even when the key is new.
     pub is_strict: bool,
     /// A function calls it by its name.
