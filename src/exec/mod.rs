@@ -2,16 +2,19 @@
 
 pub mod accumulate;
 pub mod apply;
+mod consolidated;
 pub mod delta_scan;
 pub mod fold;
 pub mod mismatch;
 pub mod node;
+pub mod old_scan;
 mod rebuild;
 pub mod run;
 
 /// Makes the nodes known to the server, once per process.
 pub fn register() {
     node::register::<delta_scan::DeltaScan>();
+    node::register::<old_scan::OldScan>();
     accumulate::register();
     rebuild::register();
     apply::register();
