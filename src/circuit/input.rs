@@ -1,6 +1,6 @@
 //! Numbers a template's inputs in the order FROM names them, and says how the query depends on each.
 
-use super::{Input, Linearity, tag};
+use super::{Input, Linearity, legs, tag};
 use crate::delta::Reading;
 use crate::pg::handle::{Any, Node};
 use crate::pg::query::{Entry, Query};
@@ -61,6 +61,7 @@ fn number_entry(entry: Entry, linearity: Linearity, inputs: &mut Vec<Input>) {
         inputs.push(Input { relid: entry.get().relid, linearity });
     }
     if let Some(inner) = entry.child(|entry| entry.subquery) {
+        let linearity = if legs::is_linear(inner) { linearity } else { Linearity::NonLinear };
         number_query(inner, linearity, inputs);
     }
 }

@@ -17,6 +17,7 @@ use std::cmp::Reverse;
 
 mod accumulate;
 mod aggregate;
+mod determined;
 mod fingerprint;
 mod functions;
 mod input;

@@ -35,6 +35,7 @@ tagged! {
     Aggref = T_Aggref,
     ArrayCoerceExpr = T_ArrayCoerceExpr,
     BoolExpr = T_BoolExpr,
+    BooleanTest = T_BooleanTest,
     CoerceViaIO = T_CoerceViaIO,
     CommonTableExpr = T_CommonTableExpr,
     Const = T_Const,

@@ -82,8 +82,11 @@ impl Target {
 pub fn delta(block: &Block, target: &Target, changed: &BitSlice, pending: &[f64], owner: &AsOwner) -> Plan {
     let linearity: Vec<_> = block.inputs.iter().map(|input| input.linearity).collect();
     let terms = delta::terms(&linearity, changed);
-    let realised =
-        |term: &delta::Term| weigh(&block.template, &Readings { input: Some(term.input), of: &term.readings, pending });
+    let realised = |term: &delta::Term| {
+        let (input, of) = (Some(term.input), &term.readings[..]);
+        let (negative, restricted_by) = (term.negative, term.restricted_by);
+        weigh(&block.template, &Readings { inputs: &block.inputs, input, of, negative, restricted_by, pending })
+    };
     let queries: Vec<_> = terms.iter().map(realised).collect();
     // SAFETY: the queries are private copies.
     let query = unsafe { query::union_all(&queries) };
@@ -129,7 +132,9 @@ fn grouped(block: &Block, target: &Target, mode: apply::Mode, owner: &AsOwner) -
 /// The query of the whole contents, each row with weight 1.
 pub(super) fn contents(block: &Block) -> *mut pg_sys::Query {
     let new = vec![Reading::New; block.inputs.len()];
-    weigh(&block.template, &Readings { input: None, of: &new, pending: &[] })
+    let (inputs, of) = (&block.inputs[..], &new[..]);
+    let readings = Readings { inputs, input: None, of, negative: false, restricted_by: None, pending: &[] };
+    weigh(&block.template, &readings)
 }
 
 /// Sorts for the operator, plans, and puts the operator and the apply node on top.

@@ -59,6 +59,18 @@ pub unsafe fn append_weight(query: *mut pg_sys::Query, weight: *mut pg_sys::Expr
     unsafe { append_column(query, weight, WEIGHT_NAME) };
 }
 
+/// Negates the weight, which is the last target column.
+///
+/// # Safety
+/// `query` is private and has a weight. It is no set operation.
+pub unsafe fn negate_weight(query: *mut pg_sys::Query) {
+    // SAFETY: by contract.
+    unsafe {
+        let weight = list::iter::<pg_sys::TargetEntry>((*query).targetList).last().expect("a weight");
+        (*weight).expr = negate((*weight).expr);
+    }
+}
+
 /// # Safety
 /// `query` is private and `expression` stands over it.
 pub unsafe fn append_column(query: *mut pg_sys::Query, expression: *mut pg_sys::Expr, name: &str) {

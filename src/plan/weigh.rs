@@ -3,16 +3,19 @@
 //!
 //! * *delta* keeps the entry: the planner hook replaces its paths by a scan of the change buffer, which supplies the
 //!   weight as the pseudo system column [`WEIGHT_ATTNO`].
-//! * *old* is, as a Z-set, `new - delta`: the entry becomes the UNION ALL of the table with weight 1 and of its delta
+//! * *old* of an input the query is not linear in keeps the entry as well: the planner hook puts a scan above its paths that
+//!   takes the changes back row by row. What is there is a bag, whose rows have no weights.
+//! * *old* of another input is, as a Z-set, `new - delta`: the entry becomes the UNION ALL of the table with weight 1 and of its delta
 //!   with weight `-w`. The planner flattens it into an Append and pushes join clauses to both sides, so an index
 //!   serves the old reading as it serves the new one. No netting is needed: joins are bilinear, and the
 //!   consumer of a weighted stream nets by image.
-//! * The weight of a joined row is the product of the weights of its parts.
+//! * The weight of a joined row is the product of the weights of its parts, negated in the negative half of a bracket.
+//! * Both halves of a bracket have the restriction to the rows that a change can reach (`restrict.rs`).
 //! * Below UNION ALL a term keeps only the leg its delta input is in (`legs`): the others cancel in its bracket.
 
-use super::query;
-use crate::circuit::{legs, tag};
-use crate::delta::Reading;
+use super::{query, restrict};
+use crate::circuit::{Input, legs, tag};
+use crate::delta::{Linearity, Reading};
 use crate::exec::delta_scan::{WEIGHT_ATTNO, weight};
 use crate::pg::handle::Node;
 use crate::pg::list;
@@ -20,13 +23,19 @@ use crate::pg::node;
 use crate::pg::query::Query;
 use crate::pg::stack;
 use crate::pg::tree::Tree;
+use crate::pg::walk::{self, Scope, Visit};
 use pgrx::pg_sys;
 
 /// How the inputs of a block are read in one term.
 pub struct Readings<'a> {
+    pub inputs: &'a [Input],
     /// The input the term belongs to; None for the whole contents.
     pub input: Option<usize>,
     pub of: &'a [Reading],
+    /// Rows are subtracted.
+    pub negative: bool,
+    /// Only rows that a change of this input can reach are needed.
+    pub restricted_by: Option<usize>,
     /// Pending row versions per input, for the planner's estimates.
     pub pending: &'a [f64],
 }
@@ -44,6 +53,10 @@ pub fn weigh(template: &Tree<pg_sys::Query>, readings: &Readings) -> *mut pg_sys
         if let Some(input) = readings.input {
             legs::keep_only(Node::from_raw(query).expect("a copy of a query"), input);
         }
+        if let Some(input) = readings.restricted_by {
+            restrict::restrict(Node::from_raw(query).expect("a copy of a query"), input);
+        }
+        read_bags(query, readings);
         if !realise(query, readings) {
             if !(*query).setOperations.is_null() {
                 // The columns of a set operation are those of its legs and nothing else.
@@ -51,7 +64,44 @@ pub fn weigh(template: &Tree<pg_sys::Query>, readings: &Readings) -> *mut pg_sys
             }
             query::append_weight(query, query::int8(1).cast());
         }
+        if readings.negative {
+            query::negate_weight(query);
+        }
         query
+    }
+}
+
+/// Re-points the inputs that are read without weights: those the query is not linear in, and deltas in restrictions.
+unsafe fn read_bags(query: *mut pg_sys::Query, readings: &Readings) {
+    let visit = &mut |node: crate::pg::handle::Any, _: u32| {
+        let entry: Option<Node<pg_sys::RangeTblEntry>> = node.cast();
+        let Some((entry, (input, marked))) = entry.and_then(|entry| Some((entry, tag::read(entry)?))) else {
+            return Visit::Into;
+        };
+        // SAFETY: a base relation entry of a private copy.
+        match (marked, readings.of[input]) {
+            (Reading::Delta, _) => unsafe { read_delta(entry.as_ptr(), input, readings) },
+            (_, Reading::Old) if !readings.is_linear(input) => {
+                tag::write(entry, input, Reading::Old);
+                entry.set(|entry| entry.enrtuples = readings.pending[input]);
+            }
+            _ => (),
+        }
+        Visit::Into
+    };
+    // SAFETY: a private copy.
+    let query = unsafe { Node::from_raw(query) }.expect("a copy of a query");
+    walk::walk(query, Scope::ENTRIES, visit);
+}
+
+impl Readings<'_> {
+    fn is_linear(&self, input: usize) -> bool {
+        self.inputs[input].linearity == Linearity::Linear
+    }
+
+    /// Whether the rows of an input have weights.
+    fn is_weighted(&self, input: usize) -> bool {
+        self.is_linear(input) && self.of[input] != Reading::New
     }
 }
 
@@ -156,7 +206,7 @@ unsafe fn realise_entry(
     unsafe {
         match (*rte).rtekind {
             pg_sys::RTEKind::RTE_RELATION => {
-                let (input, _) = read_tag(rte)?;
+                let (input, _) = read_tag(rte).filter(|&(input, _)| readings.is_weighted(input))?;
                 match readings.of[input] {
                     Reading::New => None,
                     Reading::Delta => {
@@ -215,7 +265,7 @@ unsafe fn is_weighted(query: *mut pg_sys::Query, readings: &Readings) -> bool {
     unsafe {
         list::iter::<pg_sys::RangeTblEntry>((*query).rtable).any(|rte| match (*rte).rtekind {
             pg_sys::RTEKind::RTE_SUBQUERY => is_weighted((*rte).subquery, readings),
-            pg_sys::RTEKind::RTE_RELATION => read_tag(rte).is_some_and(|(input, _)| readings.of[input] != Reading::New),
+            pg_sys::RTEKind::RTE_RELATION => read_tag(rte).is_some_and(|(input, _)| readings.is_weighted(input)),
             _ => false,
         })
     }
