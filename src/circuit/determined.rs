@@ -76,7 +76,10 @@ fn all_are_sorted(call: Node<pg_sys::Aggref>, arguments: &[query::Target]) -> bo
     let lists: [Vec<Node<pg_sys::SortGroupClause>>; 2] =
         [call.list(|call| call.aggorder), call.list(|call| call.aggdistinct)];
     let sorted: Vec<u32> = lists.concat().into_iter().map(|clause| clause.get().tleSortGroupRef).collect();
-    arguments.iter().all(|argument| sorted.contains(&argument.get().ressortgroupref))
+    let is_placed = |argument: &query::Target| {
+        sorted.contains(&argument.get().ressortgroupref) || argument.expression().is::<pg_sys::Const>()
+    };
+    arguments.iter().all(is_placed)
 }
 
 fn is_identical(expression: Any) -> bool {

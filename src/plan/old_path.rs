@@ -57,11 +57,11 @@ unsafe fn columns(rel: *mut pg_sys::RelOptInfo, paths: &[*mut pg_sys::Path]) -> 
     // SAFETY: a relation with its paths; only copies are changed.
     unsafe {
         let mut vars: Vec<*mut pg_sys::Var> =
-            list::iter(pg_sys::pull_vars_of_level((*(*rel).reltarget).exprs.cast(), 0)).collect();
+            list::iter(vars_in((*(*rel).reltarget).exprs.cast())).collect();
         let pushed = paths.iter().map(|&path| (*path).param_info).filter(|info| !info.is_null());
         let clauses = pushed.map(|info| (*info).ppi_clauses).chain([(*rel).baserestrictinfo]);
         for clause in clauses.flat_map(|clauses| list::iter::<pg_sys::RestrictInfo>(clauses)) {
-            vars.extend(list::iter::<pg_sys::Var>(pg_sys::pull_vars_of_level((*clause).clause.cast(), 0)));
+            vars.extend(list::iter::<pg_sys::Var>(vars_in((*clause).clause.cast())));
         }
         vars.retain(|&var| (*var).varno as u32 == (*rel).relid);
         vars.sort_by_key(|&var| (*var).varattno);
@@ -75,6 +75,12 @@ unsafe fn columns(rel: *mut pg_sys::RelOptInfo, paths: &[*mut pg_sys::Path]) -> 
             var
         }))
     }
+}
+
+/// The columns in an expression; those of what has to be computed here for an outer join above, too.
+unsafe fn vars_in(expression: *mut pg_sys::Node) -> *mut pg_sys::List {
+    // SAFETY: a live expression, or a list of them.
+    unsafe { pg_sys::pull_var_clause(expression, pg_sys::PVC_RECURSE_PLACEHOLDERS as i32) }
 }
 
 unsafe fn wrapped(
