@@ -64,7 +64,7 @@ SELECT pgtrickle.explain_st('no_such');
 CREATE TABLE customers (id int PRIMARY KEY, name text);
 SELECT * FROM pgtrickle.validate_query('SELECT name, sum(amount) FROM orders o JOIN customers c ON c.name = o.status GROUP BY 1');
 SELECT * FROM pgtrickle.validate_query('SELECT o.id, c.id AS c FROM orders o JOIN customers c ON c.id = o.id');
-SELECT * FROM pgtrickle.validate_query('SELECT *, now() FROM orders o LEFT JOIN customers c USING (id)');
+SELECT * FROM pgtrickle.validate_query('SELECT *, now(), rank() OVER (ORDER BY amount) AS r FROM orders o JOIN customers c USING (id)');
 SELECT * FROM pgtrickle.validate_query('SELECT random()');
 SELECT * FROM pgtrickle.validate_query('SELECT to_char(now(), amount::text) FROM orders');
 

@@ -70,7 +70,7 @@ impl Cutter {
 
     /// Finds the calls in an expression, and the columns that stand neither in a key nor in a call.
     fn collect(&mut self, expression: Any) -> Result<(), Refusal> {
-        let mut dependent = vec![];
+        let (mut dependent, mut has_sublink) = (vec![], false);
         walk::walk(expression, Scope::EXPRESSIONS, &mut |node, _| {
             if position(&self.columns, node).is_some() {
                 return Visit::Over;
@@ -82,8 +82,14 @@ impl Cutter {
                 return Visit::Over;
             }
             dependent.extend(node.cast::<pg_sys::Var>().map(Node::any));
-            Visit::Into
+            has_sublink |= node.is::<pg_sys::SubLink>();
+            if has_sublink { Visit::Stop } else { Visit::Into }
         });
+        if has_sublink {
+            let detail =
+                "The query uses a subquery in HAVING or in an output, outside grouping expressions and aggregates.";
+            return Err(reason::SUBLINK.refuse(detail));
+        }
         dependent.into_iter().try_for_each(|column| self.add_dependent(column))
     }
 

@@ -1,6 +1,6 @@
 //! Numbers a template's inputs in the order FROM names them, and says how the query depends on each.
 
-use super::{Input, Linearity, Origin, tag};
+use super::{Input, Linearity, Origin, legs, tag};
 use crate::delta::Reading;
 use crate::pg::handle::{Any, Node};
 use crate::pg::query::{Entry, Query};
@@ -78,6 +78,7 @@ fn number_entry(entry: Entry, linearity: Linearity, inputs: &mut Vec<Input>) {
     let before = inputs.len();
     number_leaf(entry, linearity, inputs);
     if let Some(inner) = entry.child(|entry| entry.subquery).filter(|_| inputs.len() == before) {
+        let linearity = if legs::is_linear(inner) { linearity } else { Linearity::NonLinear };
         number_query(inner, linearity, inputs);
     }
 }

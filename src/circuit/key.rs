@@ -4,6 +4,7 @@
 //! every input: a column determines what it is equated with, and a unique key of an input determines all of its
 //! columns. Starting from all columns of the view, those that are not needed are left out one by one.
 
+use super::legs;
 use crate::pg::facts;
 use crate::pg::handle::{Any, Node};
 use crate::pg::query::{self, Entry, Query};
@@ -67,12 +68,12 @@ impl Knowledge {
 
     /// Adds a query's inputs and equalities; gives the input column behind each of its outputs.
     fn add(&mut self, query: Query) -> Option<Vec<Option<Column>>> {
-        if !query.get().setOperations.is_null() {
+        if !query.get().setOperations.is_null() || !legs::is_linear(query) || query.get().hasTargetSRFs {
             return None;
         }
         let mut origins = Origins::new();
         let mut conditions = vec![];
-        for number in leaves(query.from().any(), &mut conditions) {
+        for number in leaves(query.from().any(), &mut conditions)? {
             self.add_entry(query.entry(number), number, &mut origins)?;
         }
         conditions.into_iter().for_each(|condition| self.add_condition(condition, &origins));
@@ -186,20 +187,22 @@ pub fn is_parent(relation: &Relation) -> bool {
     relation.form().relkind as u8 != pg_sys::RELKIND_PARTITIONED_TABLE && !facts::children(relation.oid()).is_empty()
 }
 
-/// The range table numbers in an inner join tree; conditions on the way are collected.
-fn leaves(item: Any, conditions: &mut Vec<Any>) -> Vec<i32> {
+/// The range table numbers in an inner join tree; conditions on the way are collected. None if a row of a join may have columns
+/// of one side only.
+fn leaves(item: Any, conditions: &mut Vec<Any>) -> Option<Vec<i32>> {
     stack::check();
-    if let Some(from) = item.cast::<pg_sys::FromExpr>() {
-        conditions.extend(from.child(|from| from.quals));
-        return from.nodes(|from| from.fromlist).into_iter().flat_map(|item| leaves(item, conditions)).collect();
-    }
-    if let Some(join) = item.cast::<pg_sys::JoinExpr>() {
-        debug_assert!(join.get().jointype == pg_sys::JoinType::JOIN_INNER, "other joins are refused");
-        conditions.extend(join.child(|join| join.quals));
-        let sides = [join.child(|join| join.larg), join.child(|join| join.rarg)];
-        return sides.into_iter().flatten().flat_map(|item| leaves(item, conditions)).collect();
-    }
-    item.cast::<pg_sys::RangeTblRef>().into_iter().map(|leaf| leaf.get().rtindex).collect()
+    let (items, quals) = match (item.cast::<pg_sys::FromExpr>(), item.cast::<pg_sys::JoinExpr>()) {
+        (Some(from), _) => (from.nodes(|from| from.fromlist), from.child(|from| from.quals)),
+        (_, Some(join)) if join.get().jointype == pg_sys::JoinType::JOIN_INNER => {
+            let sides = [join.child(|join| join.larg), join.child(|join| join.rarg)];
+            (sides.into_iter().flatten().collect(), join.child(|join| join.quals))
+        }
+        (_, Some(_)) => return None,
+        _ => return Some(item.cast::<pg_sys::RangeTblRef>().into_iter().map(|leaf| leaf.get().rtindex).collect()),
+    };
+    conditions.extend(quals);
+    let leaves: Option<Vec<Vec<i32>>> = items.into_iter().map(|item| leaves(item, conditions)).collect();
+    Some(leaves?.concat())
 }
 
 /// The input column an expression is, if it is one.

@@ -33,15 +33,47 @@ pub fn leg_of(query: Query, input: usize) -> Option<usize> {
 
 /// The entries in linear places of the query's join tree.
 pub fn linear_entries(query: Query) -> Vec<usize> {
+    if !is_linear(query) {
+        return vec![];
+    }
     linear_items(query.from().any()).into_iter().map(|leaf| leaf as usize - 1).collect()
 }
 
-fn holds(entry: Entry, input: usize) -> bool {
-    let is_input = |entry: Entry| tag::read(entry).is_some_and(|(number, _)| number == input);
-    is_input(entry)
-        || entry
-            .child(|entry| entry.subquery)
-            .is_some_and(|inner: Query| walk::any(inner, Scope::ENTRIES, |node, _| node.cast().is_some_and(is_input)))
+/// Whether the rows of a query below the top are the sum of what each combination of rows of its FROM items gives: nothing in
+/// it looks at several of them.
+pub fn is_linear(query: Query) -> bool {
+    let fields = query.get();
+    !query.is_grouped()
+        && fields.distinctClause.is_null()
+        && fields.limitCount.is_null()
+        && fields.limitOffset.is_null()
+        && !fields.hasWindowFuncs
+        && query.set_operation().is_none_or(|top| is_union_all(top.any()))
+}
+
+/// A tree of UNION ALL and nothing else.
+pub fn is_union_all(node: Any) -> bool {
+    stack::check();
+    node.cast::<pg_sys::SetOperationStmt>().is_none_or(|operation| {
+        operation.get().all
+            && operation.get().op == pg_sys::SetOperation::SETOP_UNION
+            && operation.child(|op| op.larg).is_some_and(is_union_all)
+            && operation.child(|op| op.rarg).is_some_and(is_union_all)
+    })
+}
+
+/// Whether the input is the entry, or anywhere in its subquery.
+pub fn holds(entry: Entry, input: usize) -> bool {
+    is_input(entry, input) || entry.child(|entry| entry.subquery).is_some_and(|inner: Query| reads(inner, input))
+}
+
+/// Whether the input is anywhere in the query.
+pub fn reads(query: Query, input: usize) -> bool {
+    walk::any(query, Scope::ENTRIES, |node, _| node.cast().is_some_and(|entry| is_input(entry, input)))
+}
+
+fn is_input(entry: Entry, input: usize) -> bool {
+    tag::read(entry).is_some_and(|(number, _)| number == input)
 }
 
 /// The query reads its columns from this leg alone.

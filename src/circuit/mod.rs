@@ -19,6 +19,7 @@ mod accumulate;
 mod aggregate;
 mod block;
 mod cut;
+mod determined;
 mod fingerprint;
 mod functions;
 mod input;

@@ -15,6 +15,7 @@ pub mod calls;
 pub mod conversions;
 mod cte;
 mod distinct;
+mod full;
 mod grouping_sets;
 mod groups;
 mod joins;
@@ -129,6 +130,11 @@ pub const REWRITES: &[Rewrite] = &[
         name: "remove idle joins",
         reason: "an outer join with at most one partner of which nothing is read adds and drops no row",
         apply: joins::remove_idle,
+    },
+    Rewrite {
+        name: "split full joins",
+        reason: "a full join is linear in neither side; each half is linear in one",
+        apply: |query, _| full::split(query),
     },
     Rewrite {
         name: "convert UNION ALL legs",

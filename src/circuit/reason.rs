@@ -37,10 +37,9 @@ macro_rules! reasons {
 }
 
 reasons! {
-    OUTER_JOIN Recompute "An inner join is maintained incrementally; use one if every row has a partner.";
-    FULL_JOIN Recompute "An inner join is maintained incrementally; use one if every row has a partner.";
+    FULL_JOIN Recompute "Up to three full joins in one FROM clause are maintained incrementally; join some of the tables in a stream table of its own.";
     SUBLINK Recompute "Write the subquery as a join where that gives the same rows.";
-    LATERAL Recompute "Write the lateral item as a join where that gives the same rows.";
+    UNDETERMINED_SUBQUERY Recompute "Order by all columns of the subquery, group by types whose equal values are identical, and use aggregates that do not look at the order of rows.";
     WINDOW_FUNCTION Recompute "Compute window functions in a query over the view.";
     DISTINCT Recompute "SELECT DISTINCT at the top of the view, without GROUP BY, is maintained incrementally.";
     DISTINCT_ON Recompute "Compute DISTINCT ON in a query over the view.";

@@ -1,9 +1,10 @@
 //! The one walker over a query's shape: everything that blocks cannot do yet is named here, with its reason code.
 //!
-//! It sees the normalised query, whose subqueries in FROM and legs of UNION ALL may be blocks of their own (`cut`).
+//! It sees the normalised query, whose subqueries in FROM and legs of UNION ALL may be blocks of their own (`cut`). Queries in
+//! expressions and LATERAL may group and cut, if their results are functions of what they read.
 
 use super::normalise::order;
-use super::{Refusal, cut, reason};
+use super::{Refusal, cut, determined, legs, reason};
 use crate::pg::facts;
 use crate::pg::handle::{Any, Node};
 use crate::pg::query::{self, Entry, Query};
@@ -72,9 +73,14 @@ fn other_equality(query: Query) -> Option<String> {
 }
 
 fn subquery(query: Query, found: &mut Found) {
-    if found.enters_blocks || !cut::is_child(query, found.order_is_seen) {
+    if !is_block(query, found) {
         fragment(query, found);
     }
+}
+
+/// It is looked at by itself.
+fn is_block(query: Query, found: &Found) -> bool {
+    !found.enters_blocks && cut::is_child(query, found.order_is_seen)
 }
 
 fn fragment(query: Query, found: &mut Found) {
@@ -83,6 +89,24 @@ fn fragment(query: Query, found: &mut Found) {
         found.push(reason::ORDERED_INPUT.refuse("An aggregate takes its rows in the order of a subquery's ORDER BY."));
     }
     whole(query, found);
+}
+
+/// A query in an expression, or one in FROM that looks at several rows for each row of its neighbours. It may group, remove
+/// duplicates and cut, as long as its result is a function of what it reads, since what it was is computed again.
+fn nested(query: Query, only_presence: bool, found: &mut Found) {
+    stack::check();
+    found.refusals.extend(determined::refusals(query, only_presence));
+    if query.set_operation().is_some() {
+        let legs = query.entries().into_iter().filter_map(|entry| entry.child(|entry| entry.subquery));
+        return legs.for_each(|leg| nested(leg, only_presence, found));
+    }
+    selection(query, found);
+    for entry in query.entries() {
+        match entry.child(|entry| entry.subquery) {
+            Some(inner) => nested(inner, false, found),
+            None => from_item(entry, found),
+        }
+    }
 }
 
 /// What one SELECT does by itself, and the fragments in its FROM.
@@ -100,12 +124,27 @@ fn level(query: Query, found: &mut Found) {
         &reason::DISTINCT,
         "The query uses DISTINCT together with GROUP BY, below the top, or with set-returning functions.",
     );
-    refuse(query.get().hasWindowFuncs, &reason::WINDOW_FUNCTION, "The query uses a window function.");
+    let is_ordered = !query.get().sortClause.is_null() || !query.get().distinctClause.is_null();
     refuse(
-        query.get().hasTargetSRFs,
+        query.get().hasTargetSRFs && (query.is_grouped() || is_ordered),
         &reason::SET_RETURNING_FUNCTION,
-        "The query calls a set-returning function in its SELECT list.",
+        "The query calls a set-returning function in its SELECT list, and groups or orders rows.",
     );
+    selection(query, found);
+    let outside = found.order_is_seen;
+    found.order_is_seen |= sees_order(query);
+    query.entries().into_iter().for_each(|entry| from_item(entry, found));
+    found.order_is_seen = outside;
+}
+
+/// What is the same for every SELECT.
+fn selection(query: Query, found: &mut Found) {
+    let mut refuse = |condition: bool, reason: &reason::Reason, detail: &str| {
+        if condition {
+            found.push(reason.refuse(detail));
+        }
+    };
+    refuse(query.get().hasWindowFuncs, &reason::WINDOW_FUNCTION, "The query uses a window function.");
     refuse(
         !query.get().groupingSets.is_null(),
         &reason::GROUPING_SETS,
@@ -113,14 +152,36 @@ fn level(query: Query, found: &mut Found) {
     );
     refuse(has_grouping_function(query), &reason::GROUPING_SETS, "The query uses GROUPING().");
     refuse(!query.get().rowMarks.is_null(), &reason::ROW_LOCKING, "The query locks rows with FOR UPDATE or FOR SHARE.");
-    refuse(has_own_sublink(query), &reason::SUBLINK, "The query uses a subquery in an expression.");
-    for (reason, detail) in outer_joins(query.from().any()) {
-        refuse(true, reason, &detail);
+    refuse(has_full_join(query.from().any()), &reason::FULL_JOIN, "The query uses more than three full joins.");
+    sublinks(query, found);
+}
+
+/// Queries in the expressions of a level.
+fn sublinks(query: Query, found: &mut Found) {
+    let mut limits =
+        [query.child(|query| query.limitCount), query.child(|query| query.limitOffset)].into_iter().flatten();
+    if limits.any(|limit| walk::any(limit, Scope::EXPRESSIONS, |node, _| node.is::<pg_sys::SubLink>())) {
+        found.push(reason::SUBLINK.refuse("The query computes LIMIT or OFFSET by a subquery."));
     }
-    let outside = found.order_is_seen;
-    found.order_is_seen |= sees_order(query);
-    query.entries().into_iter().for_each(|entry| from_item(entry, found));
-    found.order_is_seen = outside;
+    let policies = query.entries().into_iter().flat_map(|entry| entry.nodes(|entry| entry.securityQuals));
+    if policies.into_iter().any(|policy| walk::any(policy, Scope::EXPRESSIONS, |node, _| node.is::<pg_sys::SubLink>()))
+    {
+        found.push(reason::SUBLINK.refuse("A row security policy uses a subquery."));
+    }
+    let mut queries: Vec<(Query, pg_sys::SubLinkType::Type)> = vec![];
+    own(query, |node| {
+        let sublink: Option<Node<pg_sys::SubLink>> = node.cast();
+        let inner = sublink
+            .and_then(|sublink| Some((sublink.child(|sublink| sublink.subselect)?.cast()?, sublink.get().subLinkType)));
+        queries.extend(inner);
+        false
+    });
+    for (inner, kind) in queries {
+        if kind == pg_sys::SubLinkType::ARRAY_SUBLINK {
+            found.refusals.extend(determined::array_refusals(inner));
+        }
+        nested(inner, kind == pg_sys::SubLinkType::EXISTS_SUBLINK, found);
+    }
 }
 
 fn is_uncut(query: Query) -> bool {
@@ -132,12 +193,12 @@ fn from_item(entry: Entry, found: &mut Found) {
     match entry.get().rtekind {
         RTE_RELATION => relation(entry, found),
         RTE_SUBQUERY => {
-            // Without relations it makes rows of each row of its neighbours by itself, as a function in FROM does.
-            let is_lateral = |inner: Query| refers_outward(inner.any(), 1) && reads_relations(inner);
-            if entry.child(|entry| entry.subquery).is_some_and(is_lateral) {
-                found.push(reason::LATERAL.refuse("The query uses LATERAL."));
+            let Some(inner) = entry.child(|entry| entry.subquery) else { return };
+            if refers_outward(inner.any(), 1) && !legs::is_linear(inner) {
+                nested(inner, false, found);
+            } else {
+                subquery(inner, found);
             }
-            entry.child(|entry| entry.subquery).into_iter().for_each(|inner| subquery(inner, found));
         }
         RTE_CTE | RTE_NAMEDTUPLESTORE => {
             found.push(reason::RECURSIVE_CTE.refuse("The query uses WITH RECURSIVE."));
@@ -184,22 +245,15 @@ fn other_set_operation(node: Any) -> Option<&'static str> {
     }
 }
 
-fn outer_joins(node: Any) -> Vec<(&'static reason::Reason, String)> {
+/// Those that could be split are none any more (normalise/full.rs).
+fn has_full_join(item: Any) -> bool {
     stack::check();
-    if let Some(from) = node.cast::<pg_sys::FromExpr>() {
-        return from.nodes(|from| from.fromlist).into_iter().flat_map(outer_joins).collect();
+    if let Some(from) = item.cast::<pg_sys::FromExpr>() {
+        return from.nodes(|from| from.fromlist).into_iter().any(has_full_join);
     }
-    let Some(join) = node.cast::<pg_sys::JoinExpr>() else { return vec![] };
-    use pg_sys::JoinType::*;
-    let this = match join.get().jointype {
-        JOIN_INNER => None,
-        JOIN_LEFT => Some((&reason::OUTER_JOIN, "LEFT JOIN")),
-        JOIN_RIGHT => Some((&reason::OUTER_JOIN, "RIGHT JOIN")),
-        _ => Some((&reason::FULL_JOIN, "FULL JOIN")),
-    };
-    let sides = [join.child(|join| join.larg), join.child(|join| join.rarg)];
-    let named = this.map(|(reason, name)| (reason, format!("The query uses {name}.")));
-    named.into_iter().chain(sides.into_iter().flatten().flat_map(outer_joins)).collect()
+    let Some(join) = item.cast::<pg_sys::JoinExpr>() else { return false };
+    let mut sides = [join.child(|join| join.larg), join.child(|join| join.rarg)].into_iter().flatten();
+    join.get().jointype == pg_sys::JoinType::JOIN_FULL || sides.any(has_full_join)
 }
 
 /// Grouping functions and sublinks of this level, not of subqueries in FROM, which are looked at by themselves.
@@ -214,10 +268,6 @@ fn own(query: Query, mut test: impl FnMut(Any) -> bool) -> bool {
         }
     });
     found
-}
-
-fn has_own_sublink(query: Query) -> bool {
-    own(query, |node| node.is::<pg_sys::SubLink>())
 }
 
 fn has_grouping_function(query: Query) -> bool {

@@ -16,11 +16,9 @@ mod server_tests;
 
 pub use plan::{name_weights, plan};
 
-use super::block_delta::BlockDeltaScan;
+use super::change_scan::ChangeScan;
 use super::node::{Node, Provider};
-use super::run::Run;
 use super::weighted::{self, Layout};
-use crate::capture::scan::BufferScan;
 use crate::pg::slot::Slot;
 use pgrx::pg_sys;
 use plan::Spec;
@@ -41,18 +39,10 @@ pub struct DeltaScan {
     columns: usize,
     natts: usize,
     whole_row: bool,
-    /// Holds the current version in the source's layout; of a block's delta, with its weight behind that.
-    version: *mut pg_sys::TupleTableSlot,
-    scan: Scan,
-}
-
-/// Where the rows come from.
-#[expect(clippy::large_enum_variant, reason = "there is one in a node")]
-enum Scan {
-    /// It has not been asked for any yet.
-    Unstarted,
-    Buffer(BufferScan),
-    Block(BlockDeltaScan),
+    /// Of the relation's rows.
+    desc: pg_sys::TupleDesc,
+    /// None until a row is asked for.
+    scan: Option<ChangeScan>,
 }
 
 impl Provider for DeltaScan {
@@ -70,28 +60,27 @@ impl Provider for DeltaScan {
                 1,
                 (*(*node.scan_slot()).tts_tupleDescriptor).natts as usize,
             );
-            let version = pg_sys::ExecInitExtraTupleSlot(node.estate(), desc, &raw const pg_sys::TTSOpsMinimalTuple);
             Self {
                 source: (*relation).rd_id,
                 columns: spec.columns,
                 natts: (*desc).natts as usize,
                 whole_row: spec.whole_row,
-                version,
-                scan: Scan::Unstarted,
+                desc,
+                scan: None,
             }
         }
     }
 
     fn next(&mut self, node: Node) -> *mut pg_sys::TupleTableSlot {
         let slot = node.scan_slot();
-        if matches!(self.scan, Scan::Unstarted) {
-            self.start(node);
-        }
+        // SAFETY: this node runs inside a refresh; the relation is open until its end.
+        let start = || unsafe { ChangeScan::begin(self.source, self.desc, node.estate()) };
+        let weight = self.scan.get_or_insert_with(start).next();
         // SAFETY: the plan made the scan slot's columns: the source's, a whole row where one is wanted, and the weight.
         unsafe {
             pg_sys::ExecClearTuple(slot);
-            if let Some(weight) = self.next_version() {
-                self.fill(slot, weight);
+            if let (Some(weight), Some(scan)) = (weight, &self.scan) {
+                self.fill(slot, scan.version(), weight);
                 pg_sys::ExecStoreVirtualTuple(slot);
             }
         }
@@ -99,70 +88,31 @@ impl Provider for DeltaScan {
     }
 
     fn rescan(&mut self, node: Node) {
-        match &mut self.scan {
-            Scan::Unstarted => (),
-            Scan::Buffer(scan) => scan.rescan(),
-            Scan::Block(scan) => scan.rescan(),
+        if let Some(scan) = &mut self.scan {
+            scan.rescan();
         }
         // SAFETY: the node's own scan state.
         unsafe { pg_sys::ExecScanReScan(node.as_ptr().cast()) };
     }
 
     fn end(&mut self, _node: Node) {
-        if let Scan::Buffer(scan) = std::mem::replace(&mut self.scan, Scan::Unstarted) {
+        if let Some(scan) = self.scan.take() {
             scan.end();
         }
     }
 }
 
 impl DeltaScan {
-    fn start(&mut self, node: Node) {
-        // SAFETY: this node runs inside a refresh.
-        let run = unsafe { Run::of(node.estate()) }.expect("a delta is read inside a refresh");
-        self.scan = match run.deltas.and_then(|deltas| deltas.scan(self.source)) {
-            Some(scan) => {
-                // SAFETY: the slot lives as long as the query, the delta longer.
-                self.version = unsafe {
-                    pg_sys::ExecInitExtraTupleSlot(node.estate(), scan.desc(), &raw const pg_sys::TTSOpsMinimalTuple)
-                };
-                Scan::Block(scan)
-            }
-            None => Scan::Buffer(BufferScan::begin(self.source, run.frontier, run.snapshot.as_ptr())),
-        };
-    }
-
-    /// Puts the next version into its slot; its weight.
-    unsafe fn next_version(&mut self) -> Option<i64> {
-        // SAFETY: the slot is of the kind that both scans give; a block's has the weight behind the relation's columns.
-        unsafe {
-            match &mut self.scan {
-                Scan::Unstarted => None,
-                Scan::Buffer(scan) => scan.next().map(|(tuple, weight)| {
-                    pg_sys::ExecStoreMinimalTuple(tuple, self.version, false);
-                    weight
-                }),
-                Scan::Block(scan) => {
-                    let version = Slot::new(self.version);
-                    scan.next(version).then(|| Layout::of(self.natts).split(&version).1)
-                }
-            }
-        }
-    }
-
     /// # Safety
     /// `slot` is the cleared scan slot; `version` holds a tuple.
-    unsafe fn fill(&self, slot: *mut pg_sys::TupleTableSlot, weight: i64) {
-        // SAFETY: both slots have at least `columns` columns; the scan slot has natts, a whole row if wanted, and the weight.
+    unsafe fn fill(&self, slot: *mut pg_sys::TupleTableSlot, version: Slot, weight: i64) {
+        let row = version.row(self.columns);
+        // SAFETY: the scan slot has the relation's columns, a whole row if wanted, and the weight.
         unsafe {
-            if self.columns > 0 {
-                if ((*self.version).tts_nvalid as usize) < self.columns {
-                    pg_sys::slot_getsomeattrs_int(self.version, self.columns as i32);
-                }
-                std::ptr::copy_nonoverlapping((*self.version).tts_values, (*slot).tts_values, self.columns);
-                std::ptr::copy_nonoverlapping((*self.version).tts_isnull, (*slot).tts_isnull, self.columns);
-            }
+            std::ptr::copy_nonoverlapping(row.values.as_ptr(), (*slot).tts_values, self.columns);
+            std::ptr::copy_nonoverlapping(row.nulls.as_ptr(), (*slot).tts_isnull, self.columns);
             if self.whole_row {
-                *(*slot).tts_values.add(self.natts) = pg_sys::ExecFetchSlotHeapTupleDatum(self.version);
+                *(*slot).tts_values.add(self.natts) = pg_sys::ExecFetchSlotHeapTupleDatum(version.as_ptr());
                 *(*slot).tts_isnull.add(self.natts) = false;
             }
             Layout::of(self.natts + usize::from(self.whole_row)).put_weight(Slot::new(slot), weight);

@@ -3,11 +3,14 @@
 pub mod accumulate;
 pub mod apply;
 pub mod block_delta;
+mod change_scan;
+mod consolidated;
 pub mod delta_scan;
 pub mod fold;
 pub mod mismatch;
 pub mod node;
-mod private;
+pub mod old_scan;
+pub mod private;
 mod rebuild;
 pub mod run;
 #[cfg(feature = "pg_test")]
@@ -17,6 +20,7 @@ pub mod weighted;
 /// Makes the nodes known to the server, once per process.
 pub fn register() {
     node::register::<delta_scan::DeltaScan>();
+    node::register::<old_scan::OldScan>();
     accumulate::register();
     rebuild::register();
     apply::register();

@@ -35,6 +35,7 @@ tagged! {
     Aggref = T_Aggref,
     ArrayCoerceExpr = T_ArrayCoerceExpr,
     BoolExpr = T_BoolExpr,
+    BooleanTest = T_BooleanTest,
     CaseExpr = T_CaseExpr,
     CaseWhen = T_CaseWhen,
     CoerceViaIO = T_CoerceViaIO,

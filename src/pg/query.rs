@@ -165,6 +165,12 @@ impl Query {
         found
     }
 
+    /// A copy of what is checked of its entries, which refer to it by position.
+    pub fn copied_permissions(self) -> *mut pg_sys::List {
+        let permissions: Vec<Node<pg_sys::RTEPermissionInfo>> = self.list(|query| query.rteperminfos);
+        to_list(&permissions.into_iter().map(Node::copy).collect::<Vec<_>>())
+    }
+
     /// Replaces Vars of joins by what they stand for, in everything that belongs to this level.
     pub fn flatten_join_aliases(self) {
         // SAFETY: private tree; the fields are replaced by flattened copies of the same kind.
@@ -379,11 +385,132 @@ pub fn subquery(query: Query, columns: &[String]) -> Entry {
 
 /// A join tree of one range table entry.
 pub fn from_one(entry: i32) -> Node<pg_sys::FromExpr> {
-    let reference = Node::<pg_sys::RangeTblRef>::make();
-    reference.set(|reference| reference.rtindex = entry);
+    from_all(&[entry])
+}
+
+/// A join tree of all combinations of some range table entries.
+pub fn from_all(entries: &[i32]) -> Node<pg_sys::FromExpr> {
+    let reference = |&entry: &i32| {
+        let reference = Node::<pg_sys::RangeTblRef>::make();
+        reference.set(|reference| reference.rtindex = entry);
+        reference
+    };
     let from = Node::<pg_sys::FromExpr>::make();
-    from.set(|from| from.fromlist = to_list(&[reference]));
+    from.set(|from| from.fromlist = to_list(&entries.iter().map(reference).collect::<Vec<_>>()));
     from
+}
+
+/// An entry in the place of one that is not there, so that the others keep their numbers.
+pub fn no_entry() -> Entry {
+    let entry = Node::<pg_sys::RangeTblEntry>::make();
+    // SAFETY: a new alias without columns.
+    let names = unsafe { pg_sys::makeAlias(c"*RESULT*".as_ptr(), std::ptr::null_mut()) };
+    entry.set(|entry| {
+        entry.rtekind = pg_sys::RTEKind::RTE_RESULT;
+        entry.eref = names;
+    });
+    entry
+}
+
+/// Of the joins that may replace a column by NULL, those stay that are said to.
+pub fn keep_nulling(var: Node<pg_sys::Var>, mut is_kept: impl FnMut(i32) -> bool) {
+    let all = var.get().varnullingrels;
+    let mut kept = std::ptr::null_mut();
+    // SAFETY: the set of a live node, which stays as it is; the new one is in the current memory context.
+    unsafe {
+        let mut join = pg_sys::bms_next_member(all, -1);
+        while join >= 0 {
+            if is_kept(join) {
+                kept = pg_sys::bms_add_member(kept, join);
+            }
+            join = pg_sys::bms_next_member(all, join);
+        }
+    }
+    var.set(|var| var.varnullingrels = kept);
+}
+
+/// The expressions of a range table entry: functions, VALUES, a table function, conditions of row security.
+pub fn expressions_of(entry: Entry) -> Vec<Any> {
+    let lists = [
+        entry.nodes(|entry| entry.functions),
+        entry.nodes(|entry| entry.values_lists),
+        entry.nodes(|entry| entry.securityQuals),
+        entry.child(|entry| entry.tablefunc).map(Node::any).into_iter().collect(),
+    ];
+    lists.concat()
+}
+
+/// `NOT EXISTS (query)`
+pub fn not_exists(query: Query) -> Any {
+    let not = Node::<pg_sys::BoolExpr>::make();
+    not.set(|not| {
+        not.boolop = pg_sys::BoolExprType::NOT_EXPR;
+        not.args = to_list(&[exists(query)]);
+        not.location = -1;
+    });
+    not.any()
+}
+
+/// `EXISTS (query)`
+pub fn exists(query: Query) -> Any {
+    let sublink = Node::<pg_sys::SubLink>::make();
+    sublink.set(|sublink| {
+        sublink.subLinkType = pg_sys::SubLinkType::EXISTS_SUBLINK;
+        sublink.subselect = query.any().as_ptr();
+        sublink.location = -1;
+    });
+    sublink.any()
+}
+
+/// `first UNION ALL second`, of queries with the same types of columns whose surroundings are two levels up.
+pub fn union_all(legs: &[Query; 2]) -> Query {
+    let outputs = legs[0].outputs();
+    let names: Vec<String> = outputs.iter().map(|&output| name_of(output)).collect();
+    let types: Vec<TypeOf> = outputs.iter().map(|output| type_of(output.expression())).collect();
+    let [left, right] = [1, 2].map(|leg| from_all(&[leg]).nodes(|from| from.fromlist)[0]);
+    let operation = Node::<pg_sys::SetOperationStmt>::make();
+    operation.set(|operation| {
+        operation.op = pg_sys::SetOperation::SETOP_UNION;
+        operation.all = true;
+        (operation.larg, operation.rarg) = (left.as_ptr(), right.as_ptr());
+        // SAFETY: new lists in the current memory context.
+        unsafe {
+            operation.colTypes = list::make_oids(types.iter().map(|of| of.typid));
+            operation.colTypmods = list::make_ints(types.iter().map(|of| of.typmod));
+            operation.colCollations = list::make_oids(types.iter().map(|of| of.collation));
+        }
+    });
+    let union = nothing();
+    let leg = |&leg: &Query| {
+        let entry = subquery(leg, &names);
+        entry.set(|entry| entry.inFromCl = false);
+        entry
+    };
+    union.set_entries(&legs.iter().map(leg).collect::<Vec<_>>());
+    let column = |(i, &of): (usize, &TypeOf)| target(var(1, i as i16 + 1, of).any(), i as i16 + 1, &names[i]);
+    union.set_targets(&types.iter().enumerate().map(column).collect::<Vec<_>>());
+    union.set(|union| {
+        union.setOperations = operation.any().as_ptr();
+        union.hasRowSecurity = legs.iter().any(|leg| leg.get().hasRowSecurity);
+    });
+    union
+}
+
+/// `(condition) IS NOT FALSE` and the like.
+pub fn boolean_test(condition: Any, kind: pg_sys::BoolTestType::Type) -> Any {
+    let test = Node::<pg_sys::BooleanTest>::make();
+    test.set(|test| {
+        test.arg = condition.as_ptr().cast();
+        test.booltesttype = kind;
+        test.location = -1;
+    });
+    test.any()
+}
+
+/// Whether an expression makes several rows of one.
+pub fn returns_set(expression: Any) -> bool {
+    // SAFETY: alive; only reads.
+    unsafe { pg_sys::expression_returns_set(expression.as_ptr()) }
 }
 
 /// The conjunction of two conditions, either of which may be missing.

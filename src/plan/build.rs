@@ -71,8 +71,10 @@ pub fn delta(block: &Block, targets: &Targets, changed: &BitSlice, pending: &[f6
     let linearity: Vec<_> = block.inputs.iter().map(|input| input.linearity).collect();
     let terms = delta::terms(&linearity, changed);
     let realised = |term: &delta::Term| {
-        let of = Readings { input: Some(term.input), of: &term.readings, pending, relations: &relations };
-        weigh(&block.template, &of)
+        let (input, of) = (Some(term.input), &term.readings[..]);
+        let (negative, restricted_by) = (term.negative, term.restricted_by);
+        let (inputs, relations) = (&block.inputs[..], &relations[..]);
+        weigh(&block.template, &Readings { inputs, input, of, negative, restricted_by, pending, relations })
     };
     let queries: Vec<_> = terms.iter().map(realised).collect();
     // SAFETY: the queries are private copies.
@@ -138,7 +140,7 @@ fn grouped(block: &Block, targets: &Targets, mode: apply::Mode, owner: &AsOwner)
 /// The query of the whole contents, each row with weight 1.
 pub(super) fn contents(block: &Block, targets: &Targets) -> *mut pg_sys::Query {
     let (new, relations) = (vec![Reading::New; block.inputs.len()], relations(block, targets));
-    weigh(&block.template, &Readings { input: None, of: &new, pending: &[], relations: &relations })
+    weigh(&block.template, &Readings::of_all(&block.inputs, &new, &relations))
 }
 
 /// Sorts for the operator, plans, and puts the operator and the apply node on top.

@@ -1,11 +1,12 @@
-//! Planner hooks: an entry tagged *delta* is planned as a scan of the source's change buffer.
+//! Planner hooks: a relation tagged *delta* is planned as a scan of the source's change buffer, one tagged *old* as a scan of the
+//! table below one that takes the changes back.
 //!
 //! Nothing the catalogs say about the table holds for its delta: constraints may have been added since the frontier,
 //! indexes and statistics describe other rows. So the relation info is emptied of proofs and sized by the true number
 //! of pending versions, and every path is replaced by our own. Entries without a tag pass untouched; the pass-through
 //! is unguarded so that core errors keep all their fields.
 
-use super::delta_path;
+use super::{delta_path, old_path};
 use crate::circuit::tag;
 use crate::delta::Reading;
 use crate::pg::handle::Node;
@@ -43,8 +44,10 @@ unsafe extern "C-unwind" fn relation_info(
             previous(root, relid, inhparent, rel);
         }
         let rte = *(*root).simple_rte_array.add((*rel).relid as usize);
-        if !(*rte).enrname.is_null() && is_delta(rte) {
-            forget_table(rel, (*rte).enrtuples);
+        match relation_reading(rte) {
+            Some(Reading::Delta) => forget_table(rel, (*rte).enrtuples),
+            Some(Reading::Old) if !is_child(root, rel) => old_path::forget_constraints(rel),
+            _ => (),
         }
     }
 }
@@ -57,10 +60,14 @@ unsafe extern "C-unwind" fn rel_pathlist(
 ) {
     // SAFETY: as above.
     unsafe {
-        if !(*rte).enrname.is_null() && is_delta(rte) {
-            replace_paths(root, rel);
-        } else if let Some(Some(previous)) = PREVIOUS_PATHS.get() {
+        if relation_reading(rte) == Some(Reading::Delta) {
+            return replace_paths(root, rel);
+        }
+        if let Some(Some(previous)) = PREVIOUS_PATHS.get() {
             previous(root, rel, rti, rte);
+        }
+        if relation_reading(rte) == Some(Reading::Old) && !is_child(root, rel) {
+            wrap_paths(root, rel, (*rte).enrtuples);
         }
     }
 }
@@ -131,11 +138,23 @@ unsafe extern "C-unwind" fn may_read_all(
     }
 }
 
-unsafe fn is_delta(rte: *mut pg_sys::RangeTblEntry) -> bool {
+/// How a relation's entry is read, if it is one of ours.
+unsafe fn relation_reading(rte: *mut pg_sys::RangeTblEntry) -> Option<Reading> {
     // SAFETY: a live entry.
     unsafe {
-        (*rte).rtekind == pg_sys::RTEKind::RTE_RELATION
-            && Node::from_raw(rte).and_then(tag::read).is_some_and(|(_, reading)| reading == Reading::Delta)
+        if (*rte).enrname.is_null() || (*rte).rtekind != pg_sys::RTEKind::RTE_RELATION {
+            return None;
+        }
+        Node::from_raw(rte).and_then(tag::read).map(|(_, reading)| reading)
+    }
+}
+
+/// Whether a relation is a partition or another child that is read with its parent, from whose entry it has its tag.
+unsafe fn is_child(root: *mut pg_sys::PlannerInfo, rel: *mut pg_sys::RelOptInfo) -> bool {
+    // SAFETY: a member of an appended relation has a description of how.
+    unsafe {
+        (*rel).reloptkind == pg_sys::RelOptKind::RELOPT_OTHER_MEMBER_REL
+            && (**(*root).append_rel_array.add((*rel).relid as usize)).parent_reloid != pg_sys::InvalidOid
     }
 }
 
@@ -166,6 +185,16 @@ unsafe extern "C-unwind" fn replace_paths(root: *mut pg_sys::PlannerInfo, rel: *
         (*rel).consider_parallel = false;
         (*root).fkey_list = without_foreign_keys((*root).fkey_list, (*rel).relid);
         delta_path::add_paths(root, rel);
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn wrap_paths(root: *mut pg_sys::PlannerInfo, rel: *mut pg_sys::RelOptInfo, pending: f64) {
+    // SAFETY: as in `replace_paths`.
+    unsafe {
+        if !pg_sys::is_dummy_rel(rel) {
+            old_path::wrap_paths(root, rel, pending);
+        }
     }
 }
 

@@ -6,8 +6,10 @@ mod delta_path;
 mod grouped;
 mod hooks;
 pub mod magnitude;
+mod old_path;
 pub mod query;
 pub mod regroup;
+mod restrict;
 pub mod target;
 mod weigh;
 

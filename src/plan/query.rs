@@ -9,6 +9,18 @@ use pgrx::pg_sys;
 /// Weights are made where weighted rows are described.
 pub use weighted::{append_weight, constant as int8, multiply, name_weight, negate, var as int8_var};
 
+/// Negates the weight, which is the last target column.
+///
+/// # Safety
+/// `query` is private and has a weight. It is no set operation.
+pub unsafe fn negate_weight(query: *mut pg_sys::Query) {
+    // SAFETY: by contract.
+    unsafe {
+        let weight = list::iter::<pg_sys::TargetEntry>((*query).targetList).last().expect("a weight");
+        (*weight).expr = negate((*weight).expr);
+    }
+}
+
 /// # Safety
 /// `query` is private and `expression` stands over it.
 pub unsafe fn append_column(query: *mut pg_sys::Query, expression: *mut pg_sys::Expr, name: &str) {

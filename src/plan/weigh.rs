@@ -4,16 +4,19 @@
 //! * An input that is a block is a subquery in the template; it becomes an entry of the block's hidden relation.
 //! * *delta* keeps the entry: the planner hook replaces its paths by a scan of the change buffer, which supplies the
 //!   weight as the pseudo system column [`WEIGHT_ATTNO`].
-//! * *old* is, as a Z-set, `new - delta`: the entry becomes the UNION ALL of the table with weight 1 and of its delta
+//! * *old* of an input the query is not linear in keeps the entry as well: the planner hook puts a scan above its paths that
+//!   takes the changes back row by row. What is there is a bag, whose rows have no weights.
+//! * *old* of another input is, as a Z-set, `new - delta`: the entry becomes the UNION ALL of the table with weight 1 and of its delta
 //!   with weight `-w`. The planner flattens it into an Append and pushes join clauses to both sides, so an index
 //!   serves the old reading as it serves the new one. No netting is needed: joins are bilinear, and the
 //!   consumer of a weighted stream nets by image.
-//! * The weight of a joined row is the product of the weights of its parts.
+//! * The weight of a joined row is the product of the weights of its parts, negated in the negative half of a bracket.
+//! * Both halves of a bracket have the restriction to the rows that a change can reach (`restrict.rs`).
 //! * Below UNION ALL a term keeps only the leg its delta input is in (`legs`): the others cancel in its bracket.
 
-use super::query;
-use crate::circuit::{legs, tag};
-use crate::delta::Reading;
+use super::{query, restrict};
+use crate::circuit::{Input, legs, tag};
+use crate::delta::{Linearity, Reading};
 use crate::exec::delta_scan::{WEIGHT_ATTNO, weight};
 use crate::exec::weighted;
 use crate::pg::handle::Node;
@@ -22,13 +25,19 @@ use crate::pg::node;
 use crate::pg::query::Query;
 use crate::pg::stack;
 use crate::pg::tree::Tree;
+use crate::pg::walk::{self, Scope, Visit};
 use pgrx::pg_sys;
 
 /// How the inputs of a block are read in one term.
 pub struct Readings<'a> {
+    pub inputs: &'a [Input],
     /// The input the term belongs to; None for the whole contents.
     pub input: Option<usize>,
     pub of: &'a [Reading],
+    /// Rows are subtracted.
+    pub negative: bool,
+    /// Only rows that a change of this input can reach are needed.
+    pub restricted_by: Option<usize>,
     /// Pending row versions per input, for the planner's estimates.
     pub pending: &'a [f64],
     /// The relation that each input is read from.
@@ -48,6 +57,11 @@ pub fn weigh(template: &Tree<pg_sys::Query>, readings: &Readings) -> *mut pg_sys
         if let Some(input) = readings.input {
             legs::keep_only(Node::from_raw(query).expect("a copy of a query"), input);
         }
+        resolve(query, readings.relations);
+        if let Some(input) = readings.restricted_by {
+            restrict::restrict(Node::from_raw(query).expect("a copy of a query"), input);
+        }
+        read_bags(query, readings);
         if !realise(query, readings) {
             if !(*query).setOperations.is_null() {
                 // The columns of a set operation are those of its legs and nothing else.
@@ -55,17 +69,73 @@ pub fn weigh(template: &Tree<pg_sys::Query>, readings: &Readings) -> *mut pg_sys
             }
             query::append_weight(query, query::int8(1).cast());
         }
+        if readings.negative {
+            query::negate_weight(query);
+        }
         query
     }
 }
 
-/// A private copy of a template in which blocks are their hidden relations, read as they are now.
+/// A private copy of a template in which blocks are their hidden relations.
 pub fn resolved(template: &Tree<pg_sys::Query>, relations: &[pg_sys::Oid]) -> *mut pg_sys::Query {
     let query = template.copy();
-    let new = vec![Reading::New; relations.len()];
-    // SAFETY: only the copy is changed; nothing in it is read with weights.
-    unsafe { realise(query, &Readings { input: None, of: &new, pending: &[], relations }) };
+    // SAFETY: a private copy.
+    unsafe { resolve(query, relations) };
     query
+}
+
+/// Makes blocks entries of their hidden relations, at every level.
+unsafe fn resolve(query: *mut pg_sys::Query, relations: &[pg_sys::Oid]) {
+    // SAFETY: a private copy; what is inside a block's query has no tags.
+    let query = unsafe { Node::<pg_sys::Query>::from_raw(query) }.expect("a copy of a query");
+    for level in query.nest() {
+        for entry in level.entries() {
+            let is_block = entry.get().rtekind == pg_sys::RTEKind::RTE_SUBQUERY;
+            if let Some((input, _)) = tag::read(entry).filter(|_| is_block) {
+                // SAFETY: as above.
+                unsafe { query::become_relation(level.as_ptr(), entry.as_ptr(), relations[input]) };
+            }
+        }
+    }
+}
+
+/// Re-points the inputs that are read without weights: those the query is not linear in, and deltas in restrictions.
+unsafe fn read_bags(query: *mut pg_sys::Query, readings: &Readings) {
+    let visit = &mut |node: crate::pg::handle::Any, _: u32| {
+        let entry: Option<Node<pg_sys::RangeTblEntry>> = node.cast();
+        let Some((entry, (input, marked))) = entry.and_then(|entry| Some((entry, tag::read(entry)?))) else {
+            return Visit::Into;
+        };
+        // SAFETY: a base relation entry of a private copy.
+        match (marked, readings.of[input]) {
+            (Reading::Delta, _) => unsafe { read_delta(entry.as_ptr(), input, readings) },
+            (_, Reading::Old) if !readings.is_linear(input) => {
+                tag::write(entry, input, Reading::Old);
+                entry.set(|entry| entry.enrtuples = readings.pending[input]);
+            }
+            _ => (),
+        }
+        Visit::Into
+    };
+    // SAFETY: a private copy.
+    let query = unsafe { Node::from_raw(query) }.expect("a copy of a query");
+    walk::walk(query, Scope::ENTRIES, visit);
+}
+
+impl<'a> Readings<'a> {
+    /// Of the whole contents, where `new` is that for every input.
+    pub fn of_all(inputs: &'a [Input], new: &'a [Reading], relations: &'a [pg_sys::Oid]) -> Self {
+        Self { inputs, input: None, of: new, negative: false, restricted_by: None, pending: &[], relations }
+    }
+
+    fn is_linear(&self, input: usize) -> bool {
+        self.inputs[input].linearity == Linearity::Linear
+    }
+
+    /// Whether the rows of an input have weights.
+    fn is_weighted(&self, input: usize) -> bool {
+        self.is_linear(input) && self.of[input] != Reading::New
+    }
 }
 
 /// The query without the legs that `legs::keep_only` will drop: to be copied, not changed, since what is left is shared with the
@@ -170,20 +240,18 @@ unsafe fn realise_entry(
 ) -> Option<i16> {
     // SAFETY: `rte` belongs to the private copy `query`.
     unsafe {
-        if let Some((input, _)) = read_tag(rte) {
-            if (*rte).rtekind == pg_sys::RTEKind::RTE_SUBQUERY {
-                query::become_relation(query, rte, readings.relations[input]);
-            }
-            return match readings.of[input] {
-                Reading::New => None,
-                Reading::Delta => {
-                    read_delta(rte, input, readings);
-                    Some(WEIGHT_ATTNO)
-                }
-                Reading::Old => Some(read_old(query, rte, input, readings)),
-            };
-        }
         match (*rte).rtekind {
+            pg_sys::RTEKind::RTE_RELATION => {
+                let (input, _) = read_tag(rte).filter(|&(input, _)| readings.is_weighted(input))?;
+                match readings.of[input] {
+                    Reading::New => None,
+                    Reading::Delta => {
+                        read_delta(rte, input, readings);
+                        Some(WEIGHT_ATTNO)
+                    }
+                    Reading::Old => Some(read_old(query, rte, input, readings)),
+                }
+            }
             pg_sys::RTEKind::RTE_SUBQUERY => realise((*rte).subquery, readings).then(|| {
                 query::name_weight(rte);
                 weighted::column((*rte).subquery)
@@ -231,10 +299,10 @@ unsafe fn is_weighted(query: *mut pg_sys::Query, readings: &Readings) -> bool {
     stack::check();
     // SAFETY: only reads.
     unsafe {
-        list::iter::<pg_sys::RangeTblEntry>((*query).rtable).any(|rte| match read_tag(rte) {
-            Some((input, _)) => readings.of[input] != Reading::New,
-            None if (*rte).rtekind == pg_sys::RTEKind::RTE_SUBQUERY => is_weighted((*rte).subquery, readings),
-            None => false,
+        list::iter::<pg_sys::RangeTblEntry>((*query).rtable).any(|rte| match (*rte).rtekind {
+            pg_sys::RTEKind::RTE_SUBQUERY => is_weighted((*rte).subquery, readings),
+            pg_sys::RTEKind::RTE_RELATION => read_tag(rte).is_some_and(|(input, _)| readings.is_weighted(input)),
+            _ => false,
         })
     }
 }

@@ -54,6 +54,35 @@ pub fn draw(dice: &mut Dice, columns: &[Typed]) -> Typed {
     call
 }
 
+/// Calls whose result, to the last bit, does not depend on the order of rows, whatever is added up or compared.
+const DETERMINED: &[(&str, u32, Draw)] = &[
+    ("determined count(*)", 4, |_, _| Some(Typed::new("count(*)", Bigint, Repr::Exact))),
+    ("determined count(distinct)", 1, |dice, columns| {
+        let x = one_of(dice, columns, |c| {
+            is_exact(c) && c.is_comparable() && !c.kind.is_fuzzy() && matches!(c.kind, Int | Bigint | Text | Date)
+        })?;
+        Some(Typed::new(format!("count(DISTINCT {})", x.text), Bigint, Repr::Exact))
+    }),
+    ("determined sum", 4, |dice, columns| {
+        let x = one_of(dice, columns, |c| is_exact(c) && (is_integer(c) || c.kind == Numeric))?;
+        Some(Typed::new(format!("sum({})", x.text), sum_kind(x.kind)?, Repr::Exact))
+    }),
+    ("determined min, max", 4, |dice, columns| {
+        let x = one_of(dice, columns, |c| {
+            is_exact(c) && matches!(c.kind, Int | Bigint | Smallint | Text | Date | Timestamp)
+        })?;
+        let name = dice.pick(&["min", "max"]);
+        Some(Typed::new(format!("{name}({})", x.text), x.kind, Repr::Exact))
+    }),
+    ("determined bool_or", 1, logical),
+];
+
+/// A call that may be computed again over rows as they were.
+pub fn draw_determined(dice: &mut Dice, columns: &[Typed]) -> Typed {
+    let make = dice.choose(DETERMINED);
+    make(dice, columns).unwrap_or_else(|| Typed::new("count(*)", Bigint, Repr::Exact))
+}
+
 fn one_of(dice: &mut Dice, columns: &[Typed], suits: impl Fn(&Typed) -> bool) -> Option<Typed> {
     let suitable: Vec<Typed> = columns.iter().filter(|c| suits(c)).cloned().collect();
     dice.pick_any(&suitable)

@@ -84,7 +84,7 @@ impl QueryMaker<'_> {
             scope = self.join(scope, &left, &right, n == 0);
             left = right;
         }
-        if self.dice.feature("idle left join", if self.only_core || scope.has_comma { 0.0 } else { 0.06 }) {
+        if self.dice.feature("idle left join", if scope.has_comma { 0.0 } else { 0.06 }) {
             scope = self.idle_join(scope);
         }
         if self.dice.feature("lateral values", 0.05) {
@@ -98,7 +98,6 @@ impl QueryMaker<'_> {
     fn idle_join(&mut self, scope: Scope) -> Scope {
         let table = self.table_relation();
         let right = self.aliased(&table);
-        self.is_core = false;
         let Some(key) = table.key else { return scope };
         let mut conditions = vec![];
         for column in key {
@@ -156,7 +155,7 @@ impl QueryMaker<'_> {
     }
 
     fn join(&mut self, left: Scope, left_relation: &Relation, right: &Relation, is_first: bool) -> Scope {
-        let outer = if self.only_core { 0 } else { 2 };
+        let outer = 3;
         let shared = if is_first { shared_names(left_relation, right) } else { vec![] };
         let using = if shared.is_empty() { 0 } else { 4 };
         let product = if left.rows * right.rows < MOST_ROWS { 2 } else { 0 };
@@ -178,9 +177,6 @@ impl QueryMaker<'_> {
             ("right join", outer / 2, Join::Right),
             ("full join", outer / 2, Join::Full),
         ]);
-        if matches!(kind, Join::Left | Join::Right | Join::Full) {
-            self.is_core = false;
-        }
         if kind == Join::Nested {
             return self.join_nested(left, right);
         }
@@ -249,8 +245,7 @@ impl QueryMaker<'_> {
     }
 
     fn outer_or_inner(&mut self) -> Join {
-        if !self.only_core && self.dice.feature("left join, nested", 0.3) {
-            self.is_core = false;
+        if self.dice.feature("left join, nested", 0.3) {
             return Join::Left;
         }
         Join::On

@@ -61,11 +61,13 @@ impl QueryMaker<'_> {
     /// Any query at all.
     pub fn any(&mut self) -> Query {
         let rare = if self.only_core { 0 } else { 1 };
-        let core: [(_, _, Make); 4] = [
+        let core: [(_, _, Make); 6] = [
             ("select", 12, |m: &mut QueryMaker, d| m.select(d)),
             ("group by", 16, |m, d| m.grouped(d)),
             ("union all", 5, |m, d| m.union_all(d)),
             ("with", 5, |m, d| m.with(d)),
+            ("lateral", 2, shapes::lateral),
+            ("scalar sublink in output", 2, shapes::scalar_sublink),
         ];
         let recomputed = shapes::ALL.iter().map(|(label, weight, make)| (*label, weight * rare, *make));
         let options: Vec<(_, u32, Make)> = core.into_iter().chain(recomputed).collect();
@@ -102,8 +104,7 @@ impl QueryMaker<'_> {
             let number = scope.columns.iter().find(is_number).filter(|_| self.dice.chance(0.5));
             conditions.extend(number.map(|column| guard::of_column(column, role)));
         }
-        if !self.only_core && self.dice.feature("sublink in where", 0.06) {
-            self.is_core = false;
+        if self.dice.feature("sublink in where", 0.1) {
             conditions.push(shapes::sublink(self, &scope.columns));
         }
         conditions
@@ -120,6 +121,9 @@ impl QueryMaker<'_> {
         }
         for _ in 0..self.dice.count(1..=4) {
             items.push(scalar(self.dice, columns));
+        }
+        if self.dice.feature("sublink in output", 0.06) {
+            items.push(Typed::new(format!("({})", shapes::sublink(self, columns)), Kind::Bool, Repr::Exact));
         }
         name_outputs(items)
     }
@@ -168,6 +172,9 @@ impl QueryMaker<'_> {
             if self.dice.feature("group by expression", 0.2) {
                 key = function_of(self.dice, &key);
             }
+            if self.dice.feature("group by sublink", 0.04) {
+                key = Typed::new(format!("({})", shapes::sublink(self, columns)), Kind::Bool, Repr::Exact);
+            }
             if key.is_comparable() && keys.iter().all(|k| k.text != key.text) {
                 keys.push(key);
             }
@@ -178,7 +185,10 @@ impl QueryMaker<'_> {
     fn aggregates(&mut self, columns: &[Typed], least: usize) -> Vec<Typed> {
         (0..self.dice.count(least..=4))
             .map(|_| {
-                let plain = aggregate::draw(self.dice, columns);
+                let mut plain = aggregate::draw(self.dice, columns);
+                if !plain.text.contains("FILTER") && self.dice.feature("filter by sublink", 0.05) {
+                    plain.text = format!("{} FILTER (WHERE {})", plain.text, shapes::sublink(self, columns));
+                }
                 if self.dice.feature("expression over aggregate", 0.2) { function_of(self.dice, &plain) } else { plain }
             })
             .collect()

@@ -1,9 +1,9 @@
-//! Query shapes that a stream table maintains by recomputing, at least at first: DISTINCT, windows, LIMIT, set
-//! operations, recursion, LATERAL, grouping sets, sublinks. Outer joins are drawn in `from`.
+//! Query shapes that a stream table maintains by recomputing, at least at first: DISTINCT, windows, LIMIT, set operations, recursion,
+//! grouping sets. And those that look at several rows for each row: LATERAL, sublinks. Outer joins are drawn in `from`.
 
 use crate::aggregate;
 use crate::dice::Label;
-use crate::expr::{Repr, Typed, where_clause};
+use crate::expr::{Repr, Typed, condition, where_clause};
 use crate::kinds::Kind;
 use crate::query::{Make, Output, Query, QueryMaker, aliased, name_outputs};
 use crate::sql;
@@ -16,9 +16,7 @@ pub const ALL: &[(Label, u32, Make)] = &[
     ("limit with total order", 1, limit),
     ("set operation", 2, set_operation),
     ("with recursive", 1, recursive),
-    ("lateral", 1, lateral),
     ("grouping sets", 1, grouping_sets),
-    ("scalar sublink in output", 1, scalar_sublink),
 ];
 
 /// After duplicate elimination a fuzzy value is only a representative of its equals.
@@ -136,13 +134,29 @@ fn recursive(maker: &mut QueryMaker, depth: usize) -> Query {
     Query { sql, outputs, rows: 30.0, key: Some(vec![0]) }
 }
 
-fn lateral(maker: &mut QueryMaker, depth: usize) -> Query {
+/// An aggregate for use in a place that is computed again over the rows as they were, or any.
+fn inner_aggregate(maker: &mut QueryMaker, columns: &[Typed]) -> Typed {
+    if maker.only_core || maker.dice.chance(0.7) {
+        return aggregate::draw_determined(maker.dice, columns);
+    }
+    maker.is_core = false;
+    aggregate::draw(maker.dice, columns)
+}
+
+pub fn lateral(maker: &mut QueryMaker, depth: usize) -> Query {
     let outer = maker.relation(depth - 1);
     let inner = maker.relation(depth - 1);
     let (outer, inner) = (maker.aliased(&outer), maker.aliased(&inner));
     let Some(on) = maker.equality(&outer.columns, &inner.columns) else { return maker.select(depth) };
-    maker.is_core = false;
-    let call = aggregate::draw(maker.dice, &inner.columns);
+    let is_whole = |c: &&Typed| c.repr == Repr::Exact && matches!(c.kind, Kind::Int | Kind::Bigint | Kind::Text);
+    let first: Vec<Typed> = inner.columns.iter().filter(is_whole).cloned().collect();
+    let (call, tail) = match maker.dice.pick_any(&first).filter(|_| maker.dice.chance(0.4)) {
+        Some(column) if maker.dice.feature("lateral, first rows", 0.6) => {
+            (column.clone(), format!(" ORDER BY {} LIMIT {}", column.text, maker.dice.pick(&["1", "2"])))
+        }
+        Some(column) => (column, String::new()),
+        None => (inner_aggregate(maker, &inner.columns), String::new()),
+    };
     let left = if maker.dice.chance(0.5) { (" LEFT JOIN", " ON true") } else { (" CROSS JOIN", "") };
     let (mut outputs, texts) = maker.select_list(&outer.columns);
     let mut list = aliased(&outputs, texts);
@@ -156,10 +170,10 @@ fn lateral(maker: &mut QueryMaker, depth: usize) -> Query {
         left.0,
         format!(" LATERAL (SELECT {} AS agg FROM ", call.text),
         inner.sql,
-        format!(" WHERE {on}) AS l"),
+        format!(" WHERE {on}{tail}) AS l"),
         left.1,
     ];
-    Query { sql, outputs, rows: outer.rows, key: None }
+    Query { sql, outputs, rows: outer.rows + outer.rows * inner.rows / 5.0, key: None }
 }
 
 fn grouping_sets(maker: &mut QueryMaker, depth: usize) -> Query {
@@ -185,13 +199,12 @@ fn grouping_sets(maker: &mut QueryMaker, depth: usize) -> Query {
     Query { sql, outputs, rows: scope.rows.min(400.0), key: None }
 }
 
-fn scalar_sublink(maker: &mut QueryMaker, depth: usize) -> Query {
+pub fn scalar_sublink(maker: &mut QueryMaker, depth: usize) -> Query {
     let outer = maker.relation(depth - 1);
     let inner = maker.relation(depth - 1);
     let (outer, inner) = (maker.aliased(&outer), maker.aliased(&inner));
     let Some(on) = maker.equality(&outer.columns, &inner.columns) else { return maker.select(depth) };
-    maker.is_core = false;
-    let call = aggregate::draw(maker.dice, &inner.columns);
+    let call = inner_aggregate(maker, &inner.columns);
     let (mut outputs, texts) = maker.select_list(&outer.columns);
     let mut list = aliased(&outputs, texts);
     list.push(sql![format!("(SELECT {} FROM ", call.text), inner.sql, format!(" WHERE {on}) AS sub")]);
@@ -199,24 +212,62 @@ fn scalar_sublink(maker: &mut QueryMaker, depth: usize) -> Query {
     Query { sql: sql!["SELECT ", Sql::list(", ", 1, list), " FROM ", outer.sql], outputs, rows: outer.rows, key: None }
 }
 
-/// A condition with a subquery: [NOT] EXISTS, [NOT] IN, or a comparison with ANY or ALL.
+/// A condition with a subquery: [NOT] EXISTS, [NOT] IN, or a comparison with ANY or ALL; correlated or not, over a table or an outer
+/// join, with another inside, under OR.
 pub fn sublink(maker: &mut QueryMaker, columns: &[Typed]) -> String {
-    let table = maker.table_relation();
-    let inner = maker.aliased(&table);
-    let from = inner.sql.as_statement(maker.catalog);
-    let pairs: Vec<(&Typed, &Typed)> = columns
-        .iter()
-        .flat_map(|a| inner.columns.iter().map(move |b| (a, b)))
-        .filter(|(a, b)| a.is_comparable() && b.is_comparable() && a.kind.compares_with(b.kind))
-        .collect();
-    let Some((a, b)) = maker.dice.pick_any(&pairs) else { return "true".to_string() };
-    let (a, b) = (&a.text, &b.text);
+    let own = sublink_of(maker, columns, 1);
     match maker.dice.count(0..=5) {
-        0 => format!("EXISTS (SELECT FROM {from} WHERE {a} = {b})"),
-        1 => format!("NOT EXISTS (SELECT FROM {from} WHERE {a} = {b})"),
-        2 => format!("{a} IN (SELECT {b} FROM {from})"),
-        3 => format!("{a} NOT IN (SELECT {b} FROM {from})"),
-        4 => format!("{a} >= ALL (SELECT {b} FROM {from})"),
-        _ => format!("{a} < ANY (SELECT {b} FROM {from})"),
+        0 => format!("({own} OR {})", condition(maker.dice, columns)),
+        1 => format!("({own} IS NOT TRUE)"),
+        _ => own,
+    }
+}
+
+/// Columns of both sides that can be compared.
+fn pairs(left: &[Typed], right: &[Typed]) -> Vec<(String, String)> {
+    let all = left.iter().flat_map(|a| right.iter().map(move |b| (a, b)));
+    let comparable = all.filter(|(a, b)| a.is_comparable() && b.is_comparable() && a.kind.compares_with(b.kind));
+    comparable.map(|(a, b)| (a.text.clone(), b.text.clone())).collect()
+}
+
+fn sublink_of(maker: &mut QueryMaker, columns: &[Typed], deeper: usize) -> String {
+    let table = maker.table_relation();
+    let mut inner = maker.aliased(&table);
+    let mut from = inner.sql.as_statement(maker.catalog);
+    if maker.dice.feature("outer join in sublink", 0.2) {
+        let table = maker.table_relation();
+        let other = maker.aliased(&table);
+        if let Some(on) = maker.equality(&inner.columns, &other.columns) {
+            let kind = maker.dice.pick(&["LEFT", "LEFT", "FULL"]);
+            from = format!("{from} {kind} JOIN {} ON {on}", other.sql.as_statement(maker.catalog));
+            inner.columns.extend(other.columns);
+        }
+    }
+    let pairs = pairs(columns, &inner.columns);
+    let Some((a, b)) = maker.dice.pick_any(&pairs) else { return "true".to_string() };
+    let mut conditions: Vec<String> = vec![];
+    if let (Some((x, y)), true) = (maker.dice.pick_any(&pairs), maker.dice.chance(0.4)) {
+        conditions.push(format!("{x} {} {y}", maker.dice.pick(&["=", "=", "<", ">="])));
+    }
+    if maker.dice.chance(0.3) {
+        conditions.push(condition(maker.dice, &inner.columns));
+    }
+    if deeper > 0 && maker.dice.feature("sublink in sublink", 0.2) {
+        let scope = [columns, &inner.columns[..]].concat();
+        conditions.push(sublink_of(maker, &scope, deeper - 1));
+    }
+    let all = |more: Option<String>| where_clause(conditions.iter().cloned().chain(more).collect());
+    let plain = all(None).as_statement(maker.catalog);
+    let equated = all(Some(format!("{a} = {b}"))).as_statement(maker.catalog);
+    match maker.dice.count(0..=8) {
+        0 => format!("EXISTS (SELECT FROM {from}{equated})"),
+        1 => format!("NOT EXISTS (SELECT FROM {from}{equated})"),
+        2 => format!("{a} IN (SELECT {b} FROM {from}{plain})"),
+        3 => format!("{a} NOT IN (SELECT {b} FROM {from}{plain})"),
+        4 => format!("{a} >= ALL (SELECT {b} FROM {from}{plain})"),
+        5 => format!("{a} < ANY (SELECT {b} FROM {from}{plain})"),
+        6 => format!("({a}, {a}) IN (SELECT {b}, {b} FROM {from}{plain})"),
+        7 => format!("{a} IN (SELECT {b} FROM {from}{plain} UNION ALL SELECT {b} FROM {from})"),
+        _ => format!("(SELECT count(*) FROM {from}{equated}) > {}", maker.dice.count(0..=2)),
     }
 }

@@ -111,7 +111,7 @@ fn remove_one(query: Query, scene: &Scene) -> bool {
 }
 
 /// The tree with another item in the place of a join.
-fn without(item: Any, join: Join, instead: Any) -> Any {
+pub(super) fn without(item: Any, join: Join, instead: Any) -> Any {
     stack::check();
     if item == join.any() {
         return instead;

@@ -1,6 +1,7 @@
 //! Subquery outputs that nobody reads become NULL, so that the columns under them need not be captured.
 
-use crate::pg::handle::{Any, Node};
+use crate::circuit::legs::is_union_all;
+use crate::pg::handle::Node;
 use crate::pg::query::{self, Query};
 use crate::pg::stack;
 use crate::pg::walk::{self, Scope};
@@ -25,16 +26,6 @@ fn trim_to(query: Query, needed: &Needed) {
         }
         None => trim_plain(query, needed),
     }
-}
-
-fn is_union_all(node: Any) -> bool {
-    stack::check();
-    node.cast::<pg_sys::SetOperationStmt>().is_none_or(|operation| {
-        operation.get().all
-            && operation.get().op == pg_sys::SetOperation::SETOP_UNION
-            && operation.child(|op| op.larg).is_some_and(is_union_all)
-            && operation.child(|op| op.rarg).is_some_and(is_union_all)
-    })
 }
 
 fn leaves(query: Query) -> impl Iterator<Item = Query> {

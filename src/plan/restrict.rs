@@ -1,0 +1,486 @@
+//! The restriction of a bracket: which rows a change of an input can reach.
+//!
+//! Where a query is not linear in an input, its change is `Q(.. new ..) - Q(.. old ..)`, and both halves may leave out the rows
+//! that come out alike (`delta/mod.rs`). These are all rows for which a condition that is the same in both halves fails, provided
+//! it holds of every row that a change of the input can reach. **Any superset of what is reached is right.**
+//!
+//! A *skeleton* of a query for an input is a query such that for each row of FROM and WHERE that comes, goes or changes with the
+//! input there is a row of the skeleton with the same values in the columns that the skeleton keeps. It is made like this:
+//!
+//! 1. The input's own entry reads its delta. A row changes only with a row of that, be it one added or one removed.
+//! 2. Of the joins around the input, an outer join that has it on the side which may be missing becomes an inner one: a row of the
+//!    other side is reached only if some changed row, past or present, joins it.
+//! 3. What else is optional is left out, as it removes no row: the far sides of outer joins that have the input, or nothing
+//!    of it, on the side that is preserved.
+//! 4. Of the conditions, those stay which look only at what is kept and is not replaced by NULL at their place. Leaving
+//!    conditions out makes the skeleton larger, which is right. Grouping, DISTINCT, ORDER BY and LIMIT depend on the rows below
+//!    them alone, so they are left out, and so are the columns they compute.
+//! 5. If the input is in a subquery of an expression, rows are kept whose expression a change can reach: those for which the
+//!    skeleton of the subquery has a row or, for ANY and ALL, a row that decides: `(x = y) IS NOT FALSE`, `IS NOT TRUE`.
+//!
+//! The condition is EXISTS over a skeleton, added to the WHERE of the level at which the query stops being linear.
+
+use crate::circuit::{legs, tag};
+use crate::delta::Reading;
+use crate::pg::handle::{Any, Node};
+use crate::pg::query::{self, Entry, Query, Target};
+use crate::pg::stack;
+use crate::pg::walk::{self, Scope, Visit};
+use pgrx::pg_sys;
+
+type Join = Node<pg_sys::JoinExpr>;
+type SubLink = Node<pg_sys::SubLink>;
+
+/// Adds the condition, as far as one can be derived, to a private query that was cut down to the legs of the input.
+pub fn restrict(query: Query, input: usize) {
+    stack::check();
+    let Some(place) = Place::find(query, input) else { return };
+    if let Some(inner) = place.linear_level(query) {
+        return restrict(inner, input);
+    }
+    let everything = Level { usable: &|_| true, above: None };
+    let condition = match (place, outer_join(query.from().any(), place)) {
+        (_, Some((join, missing))) => within_join(query, join, missing, place, input),
+        (Place::Leaf(leaf), None) => {
+            let inner = query.entry(leaf).child(|entry| entry.subquery);
+            inner.and_then(|inner| skeleton(inner, input, &everything)).map(|skeleton| exists(skeleton.query))
+        }
+        (Place::SubLink(sublink), None) => reached(sublink, is_conjunct(query, sublink), input, &everything),
+    };
+    if condition.is_some() {
+        add_conditions(query, condition.as_slice());
+    }
+}
+
+/// Where an input is within a query level.
+#[derive(Clone, Copy, PartialEq)]
+enum Place {
+    /// It is, or is in, this entry of the join tree.
+    Leaf(i32),
+    /// In a subquery of an expression.
+    SubLink(SubLink),
+}
+
+impl Place {
+    /// None where it is in an expression of a FROM item or of LIMIT, of which no restriction is derived.
+    fn find(query: Query, input: usize) -> Option<Self> {
+        let holds = |&leaf: &i32| legs::holds(query.entry(leaf), input);
+        let leaf = leaves(query.from().any()).into_iter().find(holds).map(Self::Leaf);
+        leaf.or_else(|| {
+            let targets = query.targets().into_iter().map(Node::any);
+            let trees = targets.chain([query.from().any()]).chain(query.child(|query| query.havingQual));
+            let subselect = |sublink: &SubLink| subselect(*sublink).is_some_and(|inner| legs::reads(inner, input));
+            trees.flat_map(sublinks).find(subselect).map(Self::SubLink)
+        })
+    }
+
+    /// The subquery in FROM that has the input, if the level is linear in it.
+    fn linear_level(self, query: Query) -> Option<Query> {
+        let Self::Leaf(leaf) = self else { return None };
+        let is_linear = outer_join(query.from().any(), self).is_none();
+        let inner = query.entry(leaf).child(|entry| entry.subquery).filter(|_| is_linear)?;
+        legs::is_linear(inner).then_some(inner)
+    }
+
+    /// Whether it is below an item of the join tree, conditions included.
+    fn is_below(self, item: Any) -> bool {
+        match self {
+            Self::Leaf(leaf) => leaves(item).contains(&leaf),
+            Self::SubLink(sublink) => sublinks(item).contains(&sublink),
+        }
+    }
+}
+
+/// The leaves of a join tree that are not joins.
+fn leaves(item: Any) -> Vec<i32> {
+    stack::check();
+    if let Some(from) = item.cast::<pg_sys::FromExpr>() {
+        return from.nodes(|from| from.fromlist).into_iter().flat_map(leaves).collect();
+    }
+    if let Some(join) = item.cast::<pg_sys::JoinExpr>() {
+        return sides(join).into_iter().flat_map(leaves).collect();
+    }
+    item.cast::<pg_sys::RangeTblRef>().into_iter().map(|leaf| leaf.get().rtindex).collect()
+}
+
+fn sides(join: Join) -> [Any; 2] {
+    [join.child(|join| join.larg), join.child(|join| join.rarg)].map(|side| side.expect("a join has two sides"))
+}
+
+/// The sublinks in an expression or join tree, not those inside their queries.
+fn sublinks(tree: Any) -> Vec<SubLink> {
+    let mut found = vec![];
+    walk::walk(tree, Scope::EXPRESSIONS, &mut |node, _| {
+        found.extend(node.cast::<pg_sys::SubLink>());
+        if node.is::<pg_sys::Query>() { Visit::Over } else { Visit::Into }
+    });
+    found
+}
+
+fn subselect(sublink: SubLink) -> Option<Query> {
+    sublink.child(|sublink| sublink.subselect)?.cast()
+}
+
+/// The uppermost outer join that has the place on the side which may be missing, or in its condition; and that side.
+fn outer_join(item: Any, place: Place) -> Option<(Join, Any)> {
+    stack::check();
+    if let Some(from) = item.cast::<pg_sys::FromExpr>() {
+        return from.nodes(|from| from.fromlist).into_iter().find_map(|item| outer_join(item, place));
+    }
+    let join: Join = item.cast().filter(|_| place.is_below(item))?;
+    let [left, right] = sides(join);
+    let (preserved, missing) = match join.get().jointype {
+        pg_sys::JoinType::JOIN_LEFT => (left, right),
+        pg_sys::JoinType::JOIN_RIGHT => (right, left),
+        _ => return [left, right].into_iter().find_map(|side| outer_join(side, place)),
+    };
+    if place.is_below(preserved) { outer_join(preserved, place) } else { Some((join, missing)) }
+}
+
+/// Whether only the truth of a sublink matters: its being FALSE or NULL comes to the same.
+fn is_conjunct(query: Query, sublink: SubLink) -> bool {
+    conditions(query.from().any()).contains(&sublink.any())
+}
+
+/// The parts of all conditions in a join tree.
+fn conditions(item: Any) -> Vec<Any> {
+    stack::check();
+    let (items, quals) = match (item.cast::<pg_sys::FromExpr>(), item.cast::<pg_sys::JoinExpr>()) {
+        (Some(from), _) => (from.nodes(|from| from.fromlist), from.child(|from| from.quals)),
+        (_, Some(join)) => (sides(join).to_vec(), join.child(|join| join.quals)),
+        _ => return vec![],
+    };
+    let mut found: Vec<Any> = items.into_iter().flat_map(conditions).collect();
+    quals.into_iter().for_each(|quals| conjuncts(quals, &mut found));
+    found
+}
+
+fn conjuncts(condition: Any, found: &mut Vec<Any>) {
+    stack::check();
+    match condition.cast::<pg_sys::BoolExpr>().filter(|b| b.get().boolop == pg_sys::BoolExprType::AND_EXPR) {
+        Some(and) => and.nodes(|and| and.args).into_iter().for_each(|part| conjuncts(part, found)),
+        None => found.push(condition),
+    }
+}
+
+/// Which columns of a query level a skeleton may look at, and of the levels above.
+#[derive(Clone, Copy)]
+struct Level<'a> {
+    usable: &'a dyn Fn(&pg_sys::Var) -> bool,
+    above: Option<&'a Level<'a>>,
+}
+
+impl Level<'_> {
+    /// Of a column so many levels up. Nothing is wrong with columns beyond the level that is restricted.
+    fn has(&self, var: &pg_sys::Var, up: u32) -> bool {
+        match (up, self.above) {
+            (0, _) => (self.usable)(var),
+            (_, Some(above)) => above.has(var, up - 1),
+            (_, None) => true,
+        }
+    }
+
+    /// A tree, of `below` levels under this one, looks at nothing else.
+    fn has_all_of(&self, tree: Any, below: u32) -> bool {
+        !walk::any(tree, Scope::EXPRESSIONS, |node, depth| {
+            let var = node.cast::<pg_sys::Var>().map(Node::get);
+            var.is_some_and(|var| var.varlevelsup >= depth + below && !self.has(&var, var.varlevelsup - depth - below))
+        })
+    }
+
+    /// A row alone decides the expression.
+    fn decides(&self, expression: Any) -> bool {
+        let depends = |node: Any, _| {
+            node.is::<pg_sys::SubLink>()
+                || node.is::<pg_sys::Aggref>()
+                || node.is::<pg_sys::GroupingFunc>()
+                || node.is::<pg_sys::WindowFunc>()
+        };
+        !walk::any(expression, Scope::EXPRESSIONS, depends)
+            && !query::returns_set(expression)
+            && self.has_all_of(expression, 0)
+    }
+
+    fn has_all_of_entry(&self, entry: Entry) -> bool {
+        query::expressions_of(entry).into_iter().all(|tree| self.has_all_of(tree, 0))
+            && entry.child(|entry| entry.subquery).is_none_or(|inner| self.has_all_of(inner.any(), 1))
+    }
+}
+
+/// A skeleton, and which of the query's columns it has (numbered from 1).
+struct Skeleton {
+    query: Query,
+    columns: Vec<i16>,
+}
+
+/// None if none can be derived. The query stays as it is.
+fn skeleton(query: Query, input: usize, above: &Level) -> Option<Skeleton> {
+    stack::check();
+    if let Some(top) = query.set_operation() {
+        let leg = query.entries()[legs::leg_of(query, input)?];
+        let own = Level { usable: &|_| true, above: Some(above) };
+        let mut of_leg = skeleton(leg.child(|leg| leg.subquery)?, input, &own)?;
+        query::lift_levels(of_leg.query);
+        if !legs::is_union_all(top.any()) || is_cut(query) {
+            of_leg.columns.clear();
+        }
+        return Some(of_leg);
+    }
+    let place = Place::find(query, input)?;
+    let mut parts = Parts::default();
+    parts.gather(query.from().any(), Some(place));
+    let is_inside = |_: &pg_sys::Var| true;
+    let draft = Draft::make(query, parts, &is_inside, place, input, above)?;
+    let own = |var: &pg_sys::Var| draft.keeps(var);
+    let level = Level { usable: &own, above: Some(above) };
+    let looks_at_several = query.is_grouped() || is_cut(query) || !query.get().windowClause.is_null();
+    let (mut columns, mut targets) = (vec![], vec![]);
+    for output in query.outputs() {
+        let number = output.get().resno;
+        let is_kept = !looks_at_several && level.decides(output.expression());
+        let expression =
+            if is_kept { output.expression().copy() } else { query::null(query::type_of(output.expression())) };
+        columns.extend(is_kept.then_some(number));
+        targets.push(query::target(expression, number, &query::name_of(output)));
+    }
+    Some(Skeleton { query: draft.query(query, &targets), columns })
+}
+
+/// Which rows there are depends on others.
+fn is_cut(query: Query) -> bool {
+    let fields = query.get();
+    !fields.limitCount.is_null() || !fields.limitOffset.is_null() || fields.hasDistinctOn
+}
+
+/// The condition that some changed row of the side of an outer join which may be missing joins the row.
+fn within_join(query: Query, join: Join, missing: Any, place: Place, input: usize) -> Option<Any> {
+    let inside = leaves(missing);
+    let mut parts = Parts::default();
+    parts.gather(missing, place.is_below(missing).then_some(place));
+    join.child(|join| join.quals).into_iter().for_each(|quals| conjuncts(quals, &mut parts.conditions));
+    parts.keep_only_the_linked(place, &inside);
+    let is_inside = |var: &pg_sys::Var| inside.contains(&var.varno);
+    let above = Level { usable: &|_| true, above: None };
+    let draft = Draft::make(query, parts, &is_inside, place, input, &above)?;
+    draft.sink();
+    Some(exists(draft.query(query, &[])))
+}
+
+/// What of a join tree makes a skeleton.
+#[derive(Default)]
+struct Parts {
+    leaves: Vec<i32>,
+    conditions: Vec<Any>,
+}
+
+impl Parts {
+    /// Leaves without which the rows at hand are not there, the place's own included, and conditions they satisfy.
+    fn gather(&mut self, item: Any, place: Option<Place>) {
+        stack::check();
+        let place = place.filter(|place| place.is_below(item));
+        if let Some(from) = item.cast::<pg_sys::FromExpr>() {
+            from.nodes(|from| from.fromlist).into_iter().for_each(|item| self.gather(item, place));
+            from.child(|from| from.quals).into_iter().for_each(|quals| conjuncts(quals, &mut self.conditions));
+        } else if let Some(join) = item.cast::<pg_sys::JoinExpr>() {
+            let [left, right] = sides(join);
+            let preserved = match join.get().jointype {
+                pg_sys::JoinType::JOIN_LEFT => left,
+                pg_sys::JoinType::JOIN_RIGHT => right,
+                pg_sys::JoinType::JOIN_INNER => return self.gather_joined(join, place),
+                // Either side may be missing: only the one with the place is certain to take part in a change.
+                _ => {
+                    let side = [left, right].into_iter().find(|&side| place.is_some_and(|place| place.is_below(side)));
+                    return side.into_iter().for_each(|side| self.gather(side, place));
+                }
+            };
+            match place {
+                Some(place) if !place.is_below(preserved) => self.gather_joined(join, Some(place)),
+                _ => self.gather(preserved, place),
+            }
+        } else {
+            self.leaves.extend(leaves(item));
+        }
+    }
+
+    fn gather_joined(&mut self, join: Join, place: Option<Place>) {
+        sides(join).into_iter().for_each(|side| self.gather(side, place));
+        join.child(|join| join.quals).into_iter().for_each(|quals| conjuncts(quals, &mut self.conditions));
+    }
+
+    /// If a condition links the place with what is outside, the other leaves do not help to find the rows that are reached.
+    fn keep_only_the_linked(&mut self, place: Place, inside: &[i32]) {
+        let Place::Leaf(leaf) = place else { return };
+        let links = |condition: &Any| {
+            let (mut within, mut outside, mut others) = (false, false, false);
+            walk::walk(*condition, Scope::EXPRESSIONS, &mut |node, depth| {
+                if let Some(var) = node.cast::<pg_sys::Var>().map(Node::get).filter(|var| var.varlevelsup == depth) {
+                    match () {
+                        _ if var.varno == leaf => within = true,
+                        _ if inside.contains(&var.varno) => others = true,
+                        _ => outside = true,
+                    }
+                }
+                others |= node.is::<pg_sys::SubLink>();
+                Visit::Into
+            });
+            within && outside && !others && condition.is::<pg_sys::OpExpr>()
+        };
+        if self.conditions.iter().any(links) {
+            self.leaves.retain(|&kept| kept == leaf);
+        }
+    }
+}
+
+/// A skeleton in the making: entries keep their numbers.
+struct Draft {
+    entries: Vec<Entry>,
+    leaves: Vec<i32>,
+    conditions: Vec<Any>,
+    /// The input's subquery, which has become a skeleton with these columns.
+    cut: Option<(i32, Vec<i16>)>,
+}
+
+impl Draft {
+    /// `is_inside` tells columns of the level that may be dropped from those that stay in reach, outside the skeleton.
+    fn make(
+        query: Query,
+        parts: Parts,
+        is_inside: &dyn Fn(&pg_sys::Var) -> bool,
+        place: Place,
+        input: usize,
+        above: &Level,
+    ) -> Option<Self> {
+        let mut draft = Self { entries: query.entries(), leaves: parts.leaves, conditions: vec![], cut: None };
+        draft.drop_dependent(place, is_inside, above);
+        for (entry, number) in draft.entries.iter_mut().zip(1..) {
+            *entry = if draft.leaves.contains(&number) { entry.copy() } else { query::no_entry() };
+        }
+        if let Place::Leaf(leaf) = place {
+            draft.cut = draft.read_delta(leaf, input, is_inside, above)?;
+        }
+        let own = |var: &pg_sys::Var| !is_inside(var) || draft.keeps(var);
+        let level = Level { usable: &own, above: Some(above) };
+        let mut conditions: Vec<Any> =
+            parts.conditions.iter().filter(|&&part| level.decides(part)).map(|part| part.copy()).collect();
+        if let Place::SubLink(sublink) = place {
+            conditions.extend(reached(sublink, parts.conditions.contains(&sublink.any()), input, &level));
+        }
+        draft.conditions = conditions;
+        Some(draft)
+    }
+
+    /// Leaves out what depends on something that is left out.
+    fn drop_dependent(&mut self, place: Place, is_inside: &dyn Fn(&pg_sys::Var) -> bool, above: &Level) {
+        loop {
+            let own = |var: &pg_sys::Var| !is_inside(var) || self.keeps(var);
+            let level = Level { usable: &own, above: Some(above) };
+            let is_kept =
+                |&leaf: &i32| place == Place::Leaf(leaf) || level.has_all_of_entry(self.entries[leaf as usize - 1]);
+            let kept: Vec<i32> = self.leaves.iter().copied().filter(is_kept).collect();
+            if kept.len() == self.leaves.len() {
+                return;
+            }
+            self.leaves = kept;
+        }
+    }
+
+    /// The leaf with the input reads what changes; gives the columns that a subquery still has.
+    #[expect(clippy::type_complexity, reason = "no cut, or one")]
+    fn read_delta(
+        &self,
+        leaf: i32,
+        input: usize,
+        is_inside: &dyn Fn(&pg_sys::Var) -> bool,
+        above: &Level,
+    ) -> Option<Option<(i32, Vec<i16>)>> {
+        let entry = self.entries[leaf as usize - 1];
+        let Some(inner) = entry.child(|entry| entry.subquery) else {
+            tag::write(entry, input, Reading::Delta);
+            return Some(None);
+        };
+        let own = |var: &pg_sys::Var| !is_inside(var) || self.keeps(var);
+        let level = Level { usable: &own, above: Some(above) };
+        let skeleton = skeleton(inner, input, &level)?;
+        entry.set(|entry| entry.subquery = skeleton.query.as_ptr());
+        Some(Some((leaf, skeleton.columns)))
+    }
+
+    /// Whether the skeleton has a column of its level, with the value it has at its place.
+    fn keeps(&self, var: &pg_sys::Var) -> bool {
+        let is_cut = |(leaf, columns): &(i32, Vec<i16>)| *leaf == var.varno && !columns.contains(&var.varattno);
+        self.leaves.contains(&var.varno) && var.varnullingrels.is_null() && !self.cut.as_ref().is_some_and(is_cut)
+    }
+
+    /// Brings the parts one level down, from where what is not kept is outside.
+    fn sink(&self) {
+        for &leaf in &self.leaves {
+            let entry = self.entries[leaf as usize - 1];
+            entry.child(|entry| entry.subquery).into_iter().for_each(|inner| self.sink_tree(inner.any(), 1));
+            query::expressions_of(entry).into_iter().for_each(|tree| self.sink_tree(tree, 0));
+        }
+        self.conditions.iter().for_each(|&condition| self.sink_tree(condition, 0));
+    }
+
+    fn sink_tree(&self, tree: Any, below: u32) {
+        walk::walk(tree, Scope::EXPRESSIONS, &mut |node, depth| {
+            if let Some(node) = node.cast::<pg_sys::Var>() {
+                let var = node.get();
+                let own = var.varlevelsup == depth + below && self.leaves.contains(&var.varno);
+                if var.varlevelsup >= depth + below && !own {
+                    node.set(|var| var.varlevelsup += 1);
+                }
+            }
+            Visit::Into
+        });
+    }
+
+    fn query(&self, of: Query, targets: &[Target]) -> Query {
+        let skeleton = query::nothing();
+        skeleton.set_entries(&self.entries);
+        skeleton.set_targets(targets);
+        let from = query::from_all(&self.leaves);
+        skeleton.set(|skeleton| {
+            skeleton.jointree = from.as_ptr();
+            skeleton.rteperminfos = of.copied_permissions();
+            skeleton.hasRowSecurity = of.get().hasRowSecurity;
+        });
+        add_conditions(skeleton, &self.conditions);
+        skeleton
+    }
+}
+
+fn add_conditions(query: Query, conditions: &[Any]) {
+    let from = query.from();
+    let all = conditions.iter().fold(from.child(|from| from.quals), |all, &part| query::and(all, Some(part)));
+    from.set(|from| from.quals = all.map_or(std::ptr::null_mut(), Node::as_ptr));
+    let has_sublinks = conditions.iter().any(|&condition| !sublinks(condition).is_empty());
+    query.set(|query| query.hasSubLinks |= has_sublinks);
+}
+
+/// The condition that a change can reach the value of a sublink or, of a condition, whether it is true.
+fn reached(sublink: SubLink, is_condition: bool, input: usize, level: &Level) -> Option<Any> {
+    let of = subselect(sublink)?;
+    let skeleton = skeleton(of, input, level)?;
+    let kind = sublink.get().subLinkType;
+    let is_comparison = [pg_sys::SubLinkType::ANY_SUBLINK, pg_sys::SubLinkType::ALL_SUBLINK].contains(&kind);
+    let test = sublink
+        .child(|sublink| sublink.testexpr)
+        .filter(|&test| is_comparison && level.decides(test) && skeleton.columns.len() == of.outputs().len());
+    let Some(test) = test else { return Some(exists(skeleton.query)) };
+    let compared = Node::<pg_sys::SubLink>::make();
+    compared.set(|compared| {
+        *compared = sublink.get();
+        compared.testexpr = test.copy().as_ptr();
+        compared.subselect = skeleton.query.any().as_ptr();
+    });
+    Some(match kind {
+        pg_sys::SubLinkType::ANY_SUBLINK if is_condition => compared.any(),
+        pg_sys::SubLinkType::ANY_SUBLINK => query::boolean_test(compared.any(), pg_sys::BoolTestType::IS_NOT_FALSE),
+        _ => query::boolean_test(compared.any(), pg_sys::BoolTestType::IS_NOT_TRUE),
+    })
+}
+
+fn exists(skeleton: Query) -> Any {
+    skeleton.set_targets(&[]);
+    query::exists(skeleton)
+}
