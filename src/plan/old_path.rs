@@ -43,8 +43,12 @@ pub unsafe fn wrap_paths(root: *mut pg_sys::PlannerInfo, rel: *mut pg_sys::RelOp
         (*rel).pathlist = std::ptr::null_mut();
         (*rel).partial_pathlist = std::ptr::null_mut();
         (*rel).consider_parallel = false;
-        // Partitions joined one by one would be read as they are.
+        // Partitions joined one by one would be read as they are. So they would be where the table is all that a query reads: then
+        // the planner makes the paths of a partitioned table once more, with the query's target list in each partition.
         (*rel).consider_partitionwise_join = false;
+        if pg_sys::bms_membership((*root).all_baserels) == pg_sys::BMS_Membership::BMS_SINGLETON {
+            (*rel).part_scheme = std::ptr::null_mut();
+        }
         for path in paths {
             pg_sys::add_path(rel, wrapped(root, rel, path, columns, pending).cast());
         }
@@ -56,8 +60,7 @@ pub unsafe fn wrap_paths(root: *mut pg_sys::PlannerInfo, rel: *mut pg_sys::RelOp
 unsafe fn columns(rel: *mut pg_sys::RelOptInfo, paths: &[*mut pg_sys::Path]) -> *mut pg_sys::List {
     // SAFETY: a relation with its paths; only copies are changed.
     unsafe {
-        let mut vars: Vec<*mut pg_sys::Var> =
-            list::iter(vars_in((*(*rel).reltarget).exprs.cast())).collect();
+        let mut vars: Vec<*mut pg_sys::Var> = list::iter(vars_in((*(*rel).reltarget).exprs.cast())).collect();
         let pushed = paths.iter().map(|&path| (*path).param_info).filter(|info| !info.is_null());
         let clauses = pushed.map(|info| (*info).ppi_clauses).chain([(*rel).baserestrictinfo]);
         for clause in clauses.flat_map(|clauses| list::iter::<pg_sys::RestrictInfo>(clauses)) {
