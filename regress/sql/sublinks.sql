@@ -141,6 +141,43 @@ EXPLAIN (COSTS OFF) REFRESH MATERIALIZED VIEW scalar;
 EXPLAIN (COSTS OFF) REFRESH MATERIALIZED VIEW not_in;
 SELECT * FROM refresh_all();
 
+-- Partitions and parents with children, alone in a subquery.
+RESET enable_hashjoin;
+RESET enable_mergejoin;
+RESET enable_bitmapscan;
+CREATE TABLE parts (k int, v int) PARTITION BY RANGE (k);
+CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (MINVALUE) TO (5) PARTITION BY HASH (v);
+CREATE TABLE parts_11 (gone int, v int, k int);
+ALTER TABLE parts_11 DROP gone;
+ALTER TABLE parts_1 ATTACH PARTITION parts_11 FOR VALUES WITH (MODULUS 1, REMAINDER 0);
+CREATE TABLE one_part (k int, v int) PARTITION BY RANGE (k);
+CREATE TABLE one_part_1 PARTITION OF one_part DEFAULT;
+CREATE TABLE parent (k int, v int);
+CREATE TABLE child (more int) INHERITS (parent);
+INSERT INTO parts SELECT i % 5, i FROM generate_series(1, 12) i;
+INSERT INTO one_part SELECT i % 5, i FROM generate_series(1, 12) i;
+INSERT INTO child SELECT i % 5, i, i FROM generate_series(1, 12) i;
+TRUNCATE a;
+INSERT INTO a SELECT i % 8, i % 3 FROM generate_series(1, 20) i;
+CALL maintain('parts_exist', 'SELECT a.k, a.v FROM a WHERE EXISTS (SELECT FROM parts p WHERE p.k = a.k AND p.v > a.v)');
+CALL maintain('parts_shown', 'SELECT a.k, EXISTS (SELECT FROM parts p WHERE a.v < p.v AND p.k = a.k) AS found, (SELECT count(*) FROM parts p WHERE p.k = a.v) AS n FROM a');
+CALL maintain('parts_in', 'SELECT a.k FROM a WHERE a.k NOT IN (SELECT k FROM parts)');
+CALL maintain('part_shown', 'SELECT a.k, EXISTS (SELECT FROM one_part p WHERE a.v < p.v AND p.k = a.k) AS found, (SELECT sum(v) FROM one_part) AS s FROM a');
+CALL maintain('parent_shown', 'SELECT a.k, (SELECT max(p.v) FROM parent p WHERE p.k = a.k) AS m FROM a');
+DELETE FROM parts WHERE v < 6;
+DELETE FROM one_part WHERE v < 6;
+DELETE FROM parent WHERE v > 6;
+SELECT * FROM refresh_all();
+CREATE TABLE parts_2 PARTITION OF parts DEFAULT;
+INSERT INTO parts VALUES (7, 7), (7, 7), (NULL, 1);
+UPDATE one_part SET k = k + 1;
+INSERT INTO parent VALUES (1, 1), (2, NULL);
+SELECT * FROM refresh_all();
+DELETE FROM parts;
+DELETE FROM one_part;
+DELETE FROM parent;
+SELECT * FROM refresh_all();
+
 -- What cannot be computed again as it was: order, or which of several equal values, decides.
 SET client_min_messages = notice;
 CREATE TABLE f (k int, x float8, n numeric, t text);
@@ -157,6 +194,14 @@ CALL maintain('output_sublink', 'SELECT k, (SELECT count(*) FROM f WHERE f.k = a
 CALL maintain('sum_of_integers', 'SELECT k, (SELECT sum(n) FROM f WHERE f.k = a.k) AS s, (SELECT string_agg(t, '','' ORDER BY t) FROM f WHERE f.k = a.k) AS t FROM a');
 INSERT INTO f VALUES (1, 0.1, 1.00, 'a'), (1, 0.2, 1, 'b'), (2, 1e20, 3, NULL);
 SELECT * FROM refresh_all();
+
+-- The columns by which a change of the inner table finds the rows it reaches.
+CREATE TABLE outside (id int PRIMARY KEY, k int, v int);
+CREATE TABLE inside (k int, v int);
+SELECT * FROM pgtrickle.validate_query('SELECT id FROM outside o WHERE NOT EXISTS (SELECT FROM inside i WHERE i.k = o.k)') WHERE check_name = 'index';
+SELECT * FROM pgtrickle.validate_query('SELECT id FROM outside o WHERE v IN (SELECT v FROM inside)') WHERE check_name = 'index';
+CREATE INDEX ON outside (k);
+SELECT * FROM pgtrickle.validate_query('SELECT id, (SELECT max(v) FROM inside i WHERE i.k = o.k) AS m FROM outside o') WHERE check_name = 'index';
 
 -- A subquery in a policy.
 CREATE ROLE regress_sublinks;

@@ -19,6 +19,10 @@
 //!   row of delta_i can affect. Rows outside the restriction are in both halves and cancel, so any superset of the
 //!   affected rows is right.
 //!
+//! A pair computes old contents again, so what stands in such a place must be a function of the bags it reads: nothing that the order
+//! of rows decides (P1 of the theory: *stored or determined*). Both halves read each input as a bag, whose rows are never
+//! there a negative number of times.
+//!
 //! **Lemma (UNION ALL).** When a UNION ALL stands in a linear place and the input inside one of its legs, the sibling
 //! legs add the same rows to both halves of the bracket. They cancel, so the input's terms are taken over the query
 //! without the sibling legs. They must be left out of a term for a delta, and must stay where the union as a whole is

@@ -8,6 +8,7 @@ use crate::circuit::{Ability, Accumulate, Circuit, Operator};
 use crate::pg::handle::{Any, Node};
 use crate::pg::query::{Entry, Query};
 use crate::pg::relation::Relation;
+use crate::pg::stack;
 use crate::pg::walk::{self, Scope, Visit};
 use crate::pg::{facts, indexes, names, query, unique};
 use pgrx::pg_sys;
@@ -27,37 +28,49 @@ pub fn of(circuit: &Circuit) -> Vec<Finding> {
         .collect()
 }
 
+/// Also of subqueries in expressions and LATERAL, by what links them with the rows around them.
 fn joined_columns(query: Query, lookups: &mut Lookups) {
-    for level in query.nest() {
-        let entries = level.entries();
-        walk::walk(level, Scope::EXPRESSIONS, &mut |node, depth| {
-            if depth == 0 {
-                equated(node, &entries).into_iter().for_each(|(relid, column)| {
-                    lookups.entry(relid.to_u32()).or_default().insert(column);
-                });
-            }
-            Visit::Into
-        });
-    }
+    collect(query, &mut vec![], lookups);
 }
 
-/// Both sides of an equality between columns of different relations.
-fn equated(node: Any, entries: &[Entry]) -> Vec<(pg_sys::Oid, i16)> {
+/// `levels` are the entries of the queries around this one, the innermost last.
+fn collect(query: Query, levels: &mut Vec<Vec<Entry>>, lookups: &mut Lookups) {
+    stack::check();
+    levels.push(query.entries());
+    let mut inner: Vec<Query> = vec![];
+    walk::walk(query, Scope::EXPRESSIONS, &mut |node, _| {
+        if let Some(query) = node.cast() {
+            inner.push(query);
+            return Visit::Over;
+        }
+        equated(node, levels).into_iter().for_each(|(relid, column)| {
+            lookups.entry(relid.to_u32()).or_default().insert(column);
+        });
+        Visit::Into
+    });
+    inner.into_iter().for_each(|query| collect(query, levels, lookups));
+    levels.pop();
+}
+
+/// Both sides of an equality between columns of different relations; the column of `column IN (SELECT ...)`.
+fn equated(node: Any, levels: &[Vec<Entry>]) -> Vec<(pg_sys::Oid, i16)> {
     let Some(operator) = node.cast::<pg_sys::OpExpr>() else { return vec![] };
-    let vars: Vec<Option<Node<pg_sys::Var>>> =
-        operator.nodes(|operator| operator.args).into_iter().map(Node::cast).collect();
-    let column = |var: &Node<pg_sys::Var>| {
-        let entry = entries.get(var.get().varno as usize - 1)?;
-        let base = entry.get().rtekind == pg_sys::RTEKind::RTE_RELATION
-            && var.get().varlevelsup == 0
-            && var.get().varattno > 0;
-        base.then_some((entry.get().relid, var.get().varattno))
+    let column = |var: &pg_sys::Var| {
+        let level = levels.len().checked_sub(1 + var.varlevelsup as usize)?;
+        let entry = levels[level].get(var.varno as usize - 1)?.get();
+        let is_base = entry.rtekind == pg_sys::RTEKind::RTE_RELATION && var.varattno > 0;
+        is_base.then_some((entry.relid, var.varattno))
     };
-    match vars[..] {
-        [Some(a), Some(b)]
-            if a.get().varno != b.get().varno && facts::is_equality(operator.get().opno, a.get().vartype) =>
-        {
+    let var = |operand: Any| operand.cast::<pg_sys::Var>().map(Node::get);
+    let is_equality = |var: &pg_sys::Var| facts::is_equality(operator.get().opno, var.vartype);
+    let [left, right] = operator.nodes(|operator| operator.args)[..] else { return vec![] };
+    match (var(left), var(right)) {
+        (Some(a), Some(b)) if (a.varno, a.varlevelsup) != (b.varno, b.varlevelsup) && is_equality(&a) => {
             [a, b].iter().filter_map(column).collect()
+        }
+        // Of a subquery's column there is a parameter.
+        (Some(a), None) if right.tag() == pg_sys::NodeTag::T_Param && is_equality(&a) => {
+            column(&a).into_iter().collect()
         }
         _ => vec![],
     }

@@ -44,8 +44,12 @@ pub unsafe fn wrap_paths(root: *mut pg_sys::PlannerInfo, rel: *mut pg_sys::RelOp
         (*rel).pathlist = std::ptr::null_mut();
         (*rel).partial_pathlist = std::ptr::null_mut();
         (*rel).consider_parallel = false;
-        // Partitions joined one by one would be read as they are.
+        // Partitions joined one by one would be read as they are. So they would be where the table is all that a query reads: then
+        // the planner makes the paths of a partitioned table once more, with the query's target list in each partition.
         (*rel).consider_partitionwise_join = false;
+        if pg_sys::bms_membership((*root).all_baserels) == pg_sys::BMS_Membership::BMS_SINGLETON {
+            (*rel).part_scheme = std::ptr::null_mut();
+        }
         for path in paths {
             pg_sys::add_path(rel, wrapped(root, rel, path, columns, pending).cast());
         }

@@ -22,7 +22,7 @@
 
 use crate::circuit::{legs, tag};
 use crate::delta::Reading;
-use crate::pg::handle::{Any, Node};
+use crate::pg::handle::{Any, Node, to_list};
 use crate::pg::query::{self, Entry, Query, Target};
 use crate::pg::stack;
 use crate::pg::walk::{self, Scope, Visit};
@@ -238,12 +238,14 @@ fn skeleton(query: Query, input: usize, above: &Level) -> Option<Skeleton> {
     for output in query.outputs() {
         let number = output.get().resno;
         let is_kept = !looks_at_several && level.decides(output.expression());
-        let expression =
-            if is_kept { output.expression().copy() } else { query::null(query::type_of(output.expression())) };
+        let expression = match is_kept {
+            true => draft.substituted(output.expression()),
+            false => query::null(query::type_of(output.expression())),
+        };
         columns.extend(is_kept.then_some(number));
         targets.push(query::target(expression, number, &query::name_of(output)));
     }
-    Some(Skeleton { query: draft.query(query, &targets), columns })
+    Some(Skeleton { query: draft.query(&targets), columns })
 }
 
 /// Which rows there are depends on others.
@@ -263,7 +265,7 @@ fn within_join(query: Query, join: Join, missing: Any, place: Place, input: usiz
     let above = Level { usable: &|_| true, above: None };
     let draft = Draft::make(query, parts, &is_inside, place, input, &above)?;
     draft.sink();
-    Some(exists(draft.query(query, &[])))
+    Some(exists(draft.query(&[])))
 }
 
 /// What of a join tree makes a skeleton.
@@ -334,10 +336,11 @@ impl Parts {
 /// A skeleton in the making: entries keep their numbers.
 struct Draft {
     entries: Vec<Entry>,
+    permissions: Vec<Node<pg_sys::RTEPermissionInfo>>,
     leaves: Vec<i32>,
     conditions: Vec<Any>,
-    /// The input's subquery, which has become a skeleton with these columns.
-    cut: Option<(i32, Vec<i16>)>,
+    /// The input's subquery, whose skeleton became part of this one, and what its columns are there.
+    absorbed: Option<(i32, Vec<(i16, Any)>)>,
 }
 
 impl Draft {
@@ -350,65 +353,118 @@ impl Draft {
         input: usize,
         above: &Level,
     ) -> Option<Self> {
-        let mut draft = Self { entries: query.entries(), leaves: parts.leaves, conditions: vec![], cut: None };
+        let permissions: Vec<Node<pg_sys::RTEPermissionInfo>> = query.list(|query| query.rteperminfos);
+        let permissions = permissions.into_iter().map(Node::copy).collect();
+        let (entries, leaves) = (query.entries(), parts.leaves);
+        let mut draft = Self { entries, permissions, leaves, conditions: vec![], absorbed: None };
         draft.drop_dependent(place, is_inside, above);
         for (entry, number) in draft.entries.iter_mut().zip(1..) {
             *entry = if draft.leaves.contains(&number) { entry.copy() } else { query::no_entry() };
         }
         if let Place::Leaf(leaf) = place {
-            draft.cut = draft.read_delta(leaf, input, is_inside, above)?;
+            draft.read_delta(leaf, input, is_inside, above)?;
         }
         let own = |var: &pg_sys::Var| !is_inside(var) || draft.keeps(var);
         let level = Level { usable: &own, above: Some(above) };
-        let mut conditions: Vec<Any> =
-            parts.conditions.iter().filter(|&&part| level.decides(part)).map(|part| part.copy()).collect();
+        let decided = parts.conditions.iter().filter(|&&part| level.decides(part)).copied();
+        let mut conditions: Vec<Any> = decided.map(|part| draft.substituted(part)).collect();
         if let Place::SubLink(sublink) = place {
             conditions.extend(reached(sublink, parts.conditions.contains(&sublink.any()), input, &level));
         }
-        draft.conditions = conditions;
+        draft.conditions.extend(conditions);
         Some(draft)
     }
 
-    /// Leaves out what depends on something that is left out.
+    /// Leaves out what depends on something that is left out, or on the input's subquery, which is taken apart.
     fn drop_dependent(&mut self, place: Place, is_inside: &dyn Fn(&pg_sys::Var) -> bool, above: &Level) {
+        let is_taken_apart = |var: &pg_sys::Var| place == Place::Leaf(var.varno) && self.subquery(var.varno).is_some();
+        let mut kept = self.leaves.clone();
         loop {
-            let own = |var: &pg_sys::Var| !is_inside(var) || self.keeps(var);
+            let is_there = |var: &pg_sys::Var| kept.contains(&var.varno) && var.varnullingrels.is_null();
+            let own = |var: &pg_sys::Var| !is_inside(var) || is_there(var) && !is_taken_apart(var);
             let level = Level { usable: &own, above: Some(above) };
             let is_kept =
                 |&leaf: &i32| place == Place::Leaf(leaf) || level.has_all_of_entry(self.entries[leaf as usize - 1]);
-            let kept: Vec<i32> = self.leaves.iter().copied().filter(is_kept).collect();
-            if kept.len() == self.leaves.len() {
-                return;
+            let fewer: Vec<i32> = kept.iter().copied().filter(is_kept).collect();
+            if fewer.len() == kept.len() {
+                break;
             }
-            self.leaves = kept;
+            kept = fewer;
         }
+        self.leaves = kept;
     }
 
-    /// The leaf with the input reads what changes; gives the columns that a subquery still has.
-    #[expect(clippy::type_complexity, reason = "no cut, or one")]
+    fn subquery(&self, leaf: i32) -> Option<Query> {
+        self.entries[leaf as usize - 1].child(|entry| entry.subquery)
+    }
+
+    /// The leaf with the input reads what changes. None if that cannot be told of a subquery.
     fn read_delta(
-        &self,
+        &mut self,
         leaf: i32,
         input: usize,
         is_inside: &dyn Fn(&pg_sys::Var) -> bool,
         above: &Level,
-    ) -> Option<Option<(i32, Vec<i16>)>> {
-        let entry = self.entries[leaf as usize - 1];
-        let Some(inner) = entry.child(|entry| entry.subquery) else {
-            tag::write(entry, input, Reading::Delta);
-            return Some(None);
+    ) -> Option<()> {
+        let Some(inner) = self.subquery(leaf) else {
+            tag::write(self.entries[leaf as usize - 1], input, Reading::Delta);
+            return Some(());
         };
         let own = |var: &pg_sys::Var| !is_inside(var) || self.keeps(var);
         let level = Level { usable: &own, above: Some(above) };
         let skeleton = skeleton(inner, input, &level)?;
-        entry.set(|entry| entry.subquery = skeleton.query.as_ptr());
-        Some(Some((leaf, skeleton.columns)))
+        self.absorb(leaf, skeleton);
+        Some(())
+    }
+
+    /// Puts the skeleton of a subquery in its place, without a level between: the planner makes a semijoin of EXISTS only where
+    /// what is outside is mentioned in its own WHERE.
+    fn absorb(&mut self, leaf: i32, skeleton: Skeleton) {
+        let (by, permissions) = (self.entries.len() as i32, self.permissions.len() as u32);
+        let inner = skeleton.query;
+        for entry in inner.entries() {
+            entry.child(|entry| entry.subquery).into_iter().for_each(|query| renumber(query.any(), 1, by));
+            query::expressions_of(entry).into_iter().for_each(|tree| renumber(tree, 0, by));
+            if entry.get().perminfoindex > 0 {
+                entry.set(|entry| entry.perminfoindex += permissions);
+            }
+            self.entries.push(entry);
+        }
+        self.permissions.extend(inner.list::<pg_sys::RTEPermissionInfo>(|query| query.rteperminfos));
+        self.entries[leaf as usize - 1] = query::no_entry();
+        self.leaves.retain(|&kept| kept != leaf);
+        self.leaves.extend(leaves(inner.from().any()).into_iter().map(|leaf| leaf + by));
+        let conditions = conditions(inner.from().any());
+        conditions.iter().for_each(|&condition| renumber(condition, 0, by));
+        self.conditions.extend(conditions);
+        let columns = inner.targets().into_iter().filter(|target| skeleton.columns.contains(&target.get().resno));
+        let column = |target: Target| {
+            renumber(target.expression(), 0, by);
+            (target.get().resno, target.expression())
+        };
+        self.absorbed = Some((leaf, columns.map(column).collect()));
+    }
+
+    /// The expression over what the skeleton has.
+    fn substituted(&self, expression: Any) -> Any {
+        let Some((leaf, columns)) = &self.absorbed else { return expression.copy() };
+        walk::mutate(expression, &mut |node, depth| {
+            let var = node.cast::<pg_sys::Var>().map(Node::get);
+            let var = var.filter(|var| var.varlevelsup == depth && var.varno == *leaf)?;
+            let (_, column) = columns.iter().find(|(number, _)| *number == var.varattno)?;
+            let column = column.copy();
+            query::raise_levels(column, depth, 0);
+            Some(column)
+        })
     }
 
     /// Whether the skeleton has a column of its level, with the value it has at its place.
     fn keeps(&self, var: &pg_sys::Var) -> bool {
-        let is_cut = |(leaf, columns): &(i32, Vec<i16>)| *leaf == var.varno && !columns.contains(&var.varattno);
-        self.leaves.contains(&var.varno) && var.varnullingrels.is_null() && !self.cut.as_ref().is_some_and(is_cut)
+        let is_there = match &self.absorbed {
+            Some((leaf, columns)) if *leaf == var.varno => columns.iter().any(|(number, _)| *number == var.varattno),
+            _ => self.leaves.contains(&var.varno),
+        };
+        is_there && var.varnullingrels.is_null()
     }
 
     /// Brings the parts one level down, from where what is not kept is outside.
@@ -434,19 +490,37 @@ impl Draft {
         });
     }
 
-    fn query(&self, of: Query, targets: &[Target]) -> Query {
+    fn query(&self, targets: &[Target]) -> Query {
         let skeleton = query::nothing();
         skeleton.set_entries(&self.entries);
         skeleton.set_targets(targets);
         let from = query::from_all(&self.leaves);
+        let has_row_security = self.entries.iter().any(|entry| !entry.get().securityQuals.is_null());
         skeleton.set(|skeleton| {
             skeleton.jointree = from.as_ptr();
-            skeleton.rteperminfos = of.copied_permissions();
-            skeleton.hasRowSecurity = of.get().hasRowSecurity;
+            skeleton.rteperminfos = to_list(&self.permissions);
+            skeleton.hasRowSecurity = has_row_security;
         });
         add_conditions(skeleton, &self.conditions);
         skeleton
     }
+}
+
+/// Trees of an absorbed query: its entries have higher numbers, and it is no level any more.
+fn renumber(tree: Any, below: u32, by: i32) {
+    walk::walk(tree, Scope::EXPRESSIONS, &mut |node, depth| {
+        if let Some(node) = node.cast::<pg_sys::Var>() {
+            node.set(|var| match var.varlevelsup.cmp(&(depth + below)) {
+                std::cmp::Ordering::Equal => {
+                    var.varno += by;
+                    var.varnosyn = 0;
+                }
+                std::cmp::Ordering::Greater => var.varlevelsup -= 1,
+                std::cmp::Ordering::Less => (),
+            });
+        }
+        Visit::Into
+    });
 }
 
 fn add_conditions(query: Query, conditions: &[Any]) {
@@ -463,9 +537,11 @@ fn reached(sublink: SubLink, is_condition: bool, input: usize, level: &Level) ->
     let skeleton = skeleton(of, input, level)?;
     let kind = sublink.get().subLinkType;
     let is_comparison = [pg_sys::SubLinkType::ANY_SUBLINK, pg_sys::SubLinkType::ALL_SUBLINK].contains(&kind);
-    let test = sublink
-        .child(|sublink| sublink.testexpr)
-        .filter(|&test| is_comparison && level.decides(test) && skeleton.columns.len() == of.outputs().len());
+    // A correlation links rows to changes by itself, and can be searched for.
+    let is_searched = is_condition && kind == pg_sys::SubLinkType::ANY_SUBLINK;
+    let is_useful = is_comparison && (is_searched || !is_correlated(skeleton.query));
+    let is_whole = skeleton.columns.len() == of.outputs().len();
+    let test = sublink.child(|sublink| sublink.testexpr).filter(|&test| is_useful && is_whole && level.decides(test));
     let Some(test) = test else { return Some(exists(skeleton.query)) };
     let compared = Node::<pg_sys::SubLink>::make();
     compared.set(|compared| {
@@ -477,6 +553,12 @@ fn reached(sublink: SubLink, is_condition: bool, input: usize, level: &Level) ->
         pg_sys::SubLinkType::ANY_SUBLINK if is_condition => compared.any(),
         pg_sys::SubLinkType::ANY_SUBLINK => query::boolean_test(compared.any(), pg_sys::BoolTestType::IS_NOT_FALSE),
         _ => query::boolean_test(compared.any(), pg_sys::BoolTestType::IS_NOT_TRUE),
+    })
+}
+
+fn is_correlated(query: Query) -> bool {
+    walk::any(query, Scope::EXPRESSIONS, |node, depth| {
+        node.cast::<pg_sys::Var>().is_some_and(|var| var.get().varlevelsup > depth)
     })
 }
 
