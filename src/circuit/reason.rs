@@ -41,14 +41,14 @@ reasons! {
     SUBLINK Recompute "Write the subquery as a join where that gives the same rows.";
     UNDETERMINED_SUBQUERY Recompute "Order by all columns of the subquery, group by types whose equal values are identical, and use aggregates that do not look at the order of rows.";
     WINDOW_FUNCTION Recompute "Compute window functions in a query over the view.";
-    DISTINCT Recompute "SELECT DISTINCT at the top of the view, without GROUP BY, is maintained incrementally.";
+    DISTINCT Recompute "Put what else the query does into a subquery in FROM and select DISTINCT from that, where that gives the same rows.";
     DISTINCT_ON Recompute "Compute DISTINCT ON in a query over the view.";
-    SET_OPERATION Recompute "UNION ALL anywhere and UNION at the top of the view are maintained incrementally.";
+    SET_OPERATION Recompute "Combine columns of types with a default btree operator class and, for EXCEPT, whose equal values are identical; leave LIMIT to queries over the view.";
     LIMIT Recompute "Leave LIMIT and OFFSET to queries over the view.";
     RECURSIVE_CTE Recompute "Only WITH without RECURSIVE terms is maintained incrementally.";
-    GROUPING_SETS Recompute "Make one view for each grouping set.";
+    GROUPING_SETS Recompute "Group in a subquery in FROM, and put window functions, LIMIT or DISTINCT ON into the query around it.";
     SET_RETURNING_FUNCTION Recompute "Call the function in queries over the view.";
-    NESTED_AGGREGATE Recompute "Make the inner query a stream table of its own and read that.";
+    NESTED_AGGREGATE Recompute "Select values of a type that a table can have a column of.";
     ORDERED_INPUT Recompute "Put ORDER BY inside the aggregate call, or leave it out.";
     NO_COLUMNS Recompute "Select a column, if only a constant.";
     UNSORTABLE_KEY Recompute "Group by an expression of a type with a default btree operator class, and a hash operator class if values may be long.";

@@ -122,7 +122,7 @@ fn level(query: Query, found: &mut Found) {
     refuse(
         distinct,
         &reason::DISTINCT,
-        "The query uses DISTINCT together with GROUP BY, below the top, or with set-returning functions.",
+        "The query uses DISTINCT together with window functions, set-returning functions, LIMIT or an order that is seen.",
     );
     let is_ordered = !query.get().sortClause.is_null() || !query.get().distinctClause.is_null();
     refuse(
