@@ -774,11 +774,6 @@ COMMENT ON FUNCTION pgtrickle.repair_capture() IS 'puts capture triggers in orde
 
 -- Who may read or write all tables of a database (pg_read_all_data, pg_write_all_data) may not these: they hold copies of rows
 -- that row security hides, and the library relies on what they say.
-DO $$
-DECLARE internal regclass;
-BEGIN
-    FOR internal IN SELECT oid FROM pg_catalog.pg_class
-                     WHERE relnamespace = 'pgtrickle_internal'::pg_catalog.regnamespace AND relkind = 'r' LOOP
-        EXECUTE pg_catalog.format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', internal);
-    END LOOP;
-END $$;
+-- As ALTER TABLE ... ENABLE ROW LEVEL SECURITY, which would wait for writers.
+UPDATE pg_catalog.pg_class SET relrowsecurity = true
+ WHERE relnamespace = 'pgtrickle_internal'::pg_catalog.regnamespace AND relkind = 'r';

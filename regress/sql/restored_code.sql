@@ -62,11 +62,9 @@ REFRESH MATERIALIZED VIEW restored.bodies;
 RESET pg_trickle.refresh_strategy;
 SELECT action FROM pgtrickle.get_refresh_history('restored.bodies', 1);
 SET ROLE regress_author;
-SELECT count(*), sum(x) = (SELECT sum(restored.body(a)) FROM restored.src) AS x,
-       sum(y) = (SELECT sum(restored.parsed(restored.sum(a, 9))) FROM restored.src) AS y,
-       sum(g) = (SELECT sum(restored.given(a)) FROM restored.src) AS g, sum(h) = (SELECT sum(restored.given(2, 5, a)) FROM restored.src) AS h,
-       sum(t) = (SELECT sum(restored.twice(a + 4)) FROM restored.src) AS t
-  FROM restored.bodies;
+SELECT count(*) FROM restored.bodies;
+SELECT count(*) FROM (SELECT a, restored.body(a), restored.parsed(a + 9), restored.given(a), restored.given(2, 5, a), restored.twice(a + 4)
+                        FROM restored.src WHERE restored.body(b) <> 7 EXCEPT TABLE restored.bodies) d;
 RESET ROLE;
 
 -- The statements of export_definition() give the view to its owner before they make the owner's indexes.

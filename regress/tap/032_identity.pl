@@ -40,7 +40,8 @@ $node->command_ok([ 'pg_dump', '--file' => $dump, 'postgres' ], 'pg_dump');
 $node->safe_psql('postgres', 'CREATE DATABASE restored OWNER author');
 $node->command_ok([ 'psql', '--no-psqlrc', '--set' => 'ON_ERROR_STOP=1', '--quiet', '--file' => $dump, 'restored' ], 'a superuser restores it');
 is($node->safe_psql('postgres', q{SELECT rolsuper FROM pg_roles WHERE rolname = 'author'}), 'f', 'whose code was not run as superuser');
-is($node->safe_psql('restored', 'SELECT count(*) FROM work.sums'), '50', 'the contents are there');
+# A superuser who reads the view has the planner compute what its index is over.
+is($node->safe_psql('restored', 'SET ROLE author; SELECT count(*) FROM work.sums'), '50', 'the contents are there');
 
 $node->safe_psql('restored', q{
 	SET ROLE author;
@@ -58,7 +59,7 @@ $node->restart;
 my $change = q{
 	SET transaction_timeout = 0; SET statement_timeout = 0; SET transaction_read_only = off;
 	INSERT INTO work.items SELECT g, g FROM generate_series(51, 5000) g};
-local $ENV{PGOPTIONS} = '-c transaction_timeout=0 -c statement_timeout=0 -c default_transaction_read_only=off';
+local $ENV{PGOPTIONS} = '-c role=author -c transaction_timeout=0 -c statement_timeout=0 -c default_transaction_read_only=off';
 $node->safe_psql('restored', $change);
 ok($node->poll_query_until('restored', 'SELECT count(*) = 5000 FROM work.sums'), 'views are refreshed by schedule');
 is($node->safe_psql('postgres', q{SELECT rolsuper FROM pg_roles WHERE rolname = 'author'}), 'f', 'as their owner');

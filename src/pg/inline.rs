@@ -7,7 +7,7 @@
 use super::handle::{Any, Node, to_list};
 use super::identity::AsOwner;
 use super::walk::{self, Scope, Visit};
-use super::{facts, list, server, stack, xact};
+use super::{facts, list, query, server, stack, xact};
 use crate::error::error;
 use pgrx::{PgSqlErrorCode, pg_guard, pg_sys};
 use std::cell::Cell;
@@ -328,10 +328,30 @@ fn is_cheap(argument: Any) -> bool {
             return false;
         }
         let mut cost = pg_sys::QualCost::default();
-        pg_sys::cost_qual_eval(&mut cost, to_list(&[argument]), null_mut());
+        // What the planner will have computed by then costs nothing.
+        let rest = walk::mutate(argument, &mut |node, _| is_constant(node).then(|| query::null(query::type_of(node))));
+        pg_sys::cost_qual_eval(&mut cost, to_list(&[rest]), null_mut());
         cost.startup + cost.per_tuple <= 10.0 * pg_sys::cpu_operator_cost
             && !pg_sys::contain_volatile_functions(argument.as_ptr())
     }
+}
+
+/// The planner folds it.
+fn is_constant(expression: Any) -> bool {
+    let is_call = expression.is::<pg_sys::FuncExpr>() || expression.is::<pg_sys::OpExpr>();
+    let varies = |node: Any, _| {
+        node.is::<pg_sys::Var>()
+            || node.is::<pg_sys::Param>()
+            || node.is::<pg_sys::CaseTestExpr>()
+            || node.is::<pg_sys::Aggref>()
+            || node.is::<pg_sys::WindowFunc>()
+            || node.is::<pg_sys::GroupingFunc>()
+            || node.is::<pg_sys::Query>()
+    };
+    is_call
+        && !walk::any(expression, Scope::EXPRESSIONS, varies)
+        // SAFETY: a live expression.
+        && unsafe { !pg_sys::contain_mutable_functions(expression.as_ptr()) }
 }
 
 /// It means something only in the place where it stands (`contain_context_dependent_node`).
