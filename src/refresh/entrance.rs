@@ -41,6 +41,20 @@ pub fn check_order(view: pg_sys::Oid, row: &StreamTable, new: &Frontier) {
     }
 }
 
+/// At a snapshot older than the file that a table has now, the table is empty, or has rows that are not there yet.
+pub fn refuse_rewritten(entry: &Entry) {
+    let rewritten = || entry.relations().find(|&relid| capture::is_rewritten(relid));
+    if let Some(table) = snapshot::is_kept().then(rewritten).flatten() {
+        error(
+            PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE,
+            format!("could not refresh materialized view \"{}\" due to a concurrent change", name(entry.circuit.view)),
+        )
+        .detail(format!("\"{}\" was truncated or rewritten after the snapshot of this transaction was taken.", name(table)))
+        .hint("Retry the transaction.")
+        .raise()
+    }
+}
+
 /// Changes of a statement still running are in its table but not yet captured.
 pub fn refuse_if_in_use(entry: &Entry) {
     for source in entry.circuit.sources.iter().filter(|source| source.capturable) {

@@ -15,7 +15,7 @@ use crate::catalog::{moved, stream_table};
 use crate::exec::apply::ApplyIndex;
 use crate::identity::{AsOwner, as_owner_with};
 use crate::pg::clock;
-use crate::pg::snapshot::{self, WaveSnapshot};
+use crate::pg::snapshot::WaveSnapshot;
 use crate::plan::cache::Entry;
 use pgrx::pg_sys;
 use std::rc::Rc;
@@ -52,6 +52,7 @@ fn refresh(member: &Member, scope: Scope, taken: pg_sys::TimestampTz, probe: Opt
     if matches!(work, Work::Nothing) {
         return step(Outcome::nothing(), clock::now());
     }
+    entrance::refuse_rewritten(&entry);
     // Of a recompute as well: where its buffers begin is part of the frontier.
     let pending = pending.or_else(|| row.captured.then(|| PendingChanges::since(&new, &entry, scope.snapshot)));
 
@@ -87,15 +88,11 @@ fn refresh(member: &Member, scope: Scope, taken: pg_sys::TimestampTz, probe: Opt
 
 /// What was read of the sources is not what the snapshot knows of them: why it must be read once more.
 fn overtaken(member: &Member) -> Option<RecomputeReason> {
+    if !member.row.captured {
+        return None;
+    }
     let planned = |relid| member.entry.reads(relid);
-    let of_members = || member.sources().find_map(|source| capture::overtaken(source, planned));
-    let members = if member.row.captured { of_members() } else { None };
-    // A table that was truncated is empty at every snapshot. Only one that the transaction keeps is older than our locks.
-    let truncated = || {
-        let unseen = snapshot::is_kept() && moved::is_overlooked(member.view);
-        unseen.then_some(RecomputeReason::SourceTruncated)
-    };
-    members.or_else(truncated)
+    member.sources().find_map(|source| capture::overtaken(source, planned))
 }
 
 /// Stored rows are found by an index, which may have been dropped.
