@@ -144,16 +144,17 @@ pub(super) fn recompute(source: &Source, reason: RecomputeReason) {
     }
 }
 
-/// Marks the views for which changes of `source` are pending.
+/// Marks the views for which changes of `source` are pending, or were until this transaction refreshed the view: that may have
+/// been in the middle of the statement, by an event trigger.
 fn recompute_pending(source: &Source, reason: RecomputeReason) {
     for view in dependency::dependants_of(source.relid) {
-        if stream_table::frontier(view).is_some_and(|frontier| is_pending(source, &frontier)) {
+        let frontier = stream_table::frontier(view).map(|frontier| Frontier::stored(&frontier));
+        if frontier.is_some_and(|frontier| frontier.is_of_this_transaction() || is_pending(source, &frontier)) {
             stream_table::set_reinit(view, reason);
         }
     }
 }
 
-fn is_pending(source: &Source, frontier: &[u8]) -> bool {
-    let frontier = Frontier::stored(frontier);
-    !Pending::now(source.relid, &frontier).is_empty()
+fn is_pending(source: &Source, frontier: &Frontier) -> bool {
+    !Pending::now(source.relid, frontier).is_empty()
 }

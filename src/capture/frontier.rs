@@ -79,6 +79,10 @@ impl Frontier {
         Self { own: None, ..self }
     }
 
+    pub fn own_xid(&self) -> Option<u64> {
+        self.own.map(|(xid, _)| xid)
+    }
+
     pub fn horizon(&self) -> u64 {
         self.horizon
     }

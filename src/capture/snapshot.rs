@@ -12,6 +12,13 @@ impl Frontier {
         unsafe { Self::of(snapshot.as_ptr()) }
     }
 
+    /// It was taken in the current transaction, after that had written something.
+    pub fn is_of_this_transaction(&self) -> bool {
+        // SAFETY: asks for this transaction's id.
+        let xid = unsafe { pg_sys::GetTopFullTransactionIdIfAny() }.value;
+        xid != 0 && self.own_xid() == Some(xid)
+    }
+
     /// Whether a snapshot taken now might see more: REPEATABLE READ and above keep the transaction's first.
     pub fn is_outdated(&self) -> bool {
         // SAFETY: a backend variable; a valid MVCC snapshot, used at once.

@@ -10,6 +10,7 @@ use super::wave::Member;
 use super::{Action, Outcome, Step, entrance, entry, progress};
 use crate::capture;
 use crate::capture::frontier::Frontier;
+use crate::capture::repair;
 use crate::catalog::recompute_reason::RecomputeReason;
 use crate::catalog::{moved, stream_table};
 use crate::exec::apply::ApplyIndex;
@@ -91,8 +92,12 @@ fn overtaken(member: &Member) -> Option<RecomputeReason> {
     if !member.row.captured {
         return None;
     }
+    // In the middle of a statement that changes what its members are (an event trigger refreshes), rows that were read
+    // have still to be captured.
+    let certain = member.captured_sources().all(repair::is_complete);
+    let doubt = (!certain).then_some(RecomputeReason::CaptureIncomplete);
     let planned = |relid| member.entry.reads(relid);
-    member.sources().find_map(|source| capture::overtaken(source, planned))
+    doubt.or_else(|| member.sources().find_map(|source| capture::overtaken(source, planned)))
 }
 
 /// Stored rows are found by an index, which may have been dropped.
