@@ -61,6 +61,11 @@ pub(super) fn is_outdated(relid: pg_sys::Oid) -> bool {
     compare(relid).is_some_and(|(before, now)| before != now)
 }
 
+/// The fingerprints of a source, which is locked, are no longer those that the catalog has.
+pub(super) fn has_other_fingerprints(relid: pg_sys::Oid) -> bool {
+    compare(relid).is_some_and(|(before, now)| (before.shape, before.proofs) != (now.shape, now.proofs))
+}
+
 /// A source as we remember it and as it is; None when the table or its capture is gone.
 fn compare(relid: pg_sys::Oid) -> Option<(Source, Source)> {
     Relation::try_open(relid, pg_sys::AccessShareLock)?;
