@@ -31,7 +31,9 @@ pub fn overtaken(relid: pg_sys::Oid, planned: impl Fn(pg_sys::Oid) -> bool) -> O
     let mut came = now.members.iter().filter(|member| !seen.members.contains(member));
     if went {
         Some(RecomputeReason::MemberDetached)
-    } else if came.any(|&member| is_known(member) || planned(member) && has_rows(member)) || seen.members.iter().any(|&member| !planned(member)) {
+    } else if came.any(|&member| is_known(member) || planned(member) && has_rows(member))
+        || seen.members.iter().any(|&member| !planned(member))
+    {
         Some(RecomputeReason::MemberAttached)
     } else {
         None

@@ -63,7 +63,10 @@ pub fn refuse_rewritten(entry: &Entry) {
             PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE,
             format!("could not refresh materialized view \"{}\" due to a concurrent change", name(entry.circuit.view)),
         )
-        .detail(format!("\"{}\" was truncated or rewritten after the snapshot of this transaction was taken.", name(table)))
+        .detail(format!(
+            "\"{}\" was truncated or rewritten after the snapshot of this transaction was taken.",
+            name(table)
+        ))
         .hint("Retry the transaction.")
         .raise()
     }
