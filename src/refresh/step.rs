@@ -66,7 +66,7 @@ fn refresh(member: &Member, scope: Scope, taken: pg_sys::TimestampTz, probe: Opt
     }
 
     scope.snapshot.advance();
-    let again = again.then_some(RecomputeReason::OldSnapshot).or_else(|| overtaken(member));
+    let again = again.then_some(RecomputeReason::OldSnapshot).or_else(|| overtaken(member, scope.asked));
     moved::clear(*view);
     let new = match pending {
         Some(pending) => pending.behind(new),
@@ -88,13 +88,13 @@ fn refresh(member: &Member, scope: Scope, taken: pg_sys::TimestampTz, probe: Opt
 }
 
 /// What was read of the sources is not what the snapshot knows of them: why it must be read once more.
-fn overtaken(member: &Member) -> Option<RecomputeReason> {
+fn overtaken(member: &Member, asked: Asked) -> Option<RecomputeReason> {
     if !member.row.captured {
         return None;
     }
     // In the middle of a statement that changes what its members are (an event trigger refreshes), rows that were read
-    // have still to be captured.
-    let certain = member.captured_sources().all(repair::is_complete);
+    // have still to be captured. The scheduler is never there: while it waits for a repair it would recompute without an end.
+    let certain = asked == Asked::BySchedule || member.captured_sources().all(repair::is_complete);
     let doubt = (!certain).then_some(RecomputeReason::CaptureIncomplete);
     let planned = |relid| member.entry.reads(relid);
     doubt.or_else(|| member.sources().find_map(|source| capture::overtaken(source, planned)))
