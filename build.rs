@@ -13,6 +13,9 @@ const FUNCTIONS: &[&str] = &[
     "build_aggregate_transfn_expr",
     "datumCopy",
     "resolve_aggregate_transtype",
+    "check_sql_fn_retval",
+    "prepare_sql_fn_parse_info",
+    "sql_fn_parser_setup",
     "interval_in",
     "nextval_internal",
     "Async_Notify",
@@ -116,6 +119,7 @@ fn main() {
     builder = builder
         .allowlist_type("BulkInsertState(Data)?")
         .allowlist_type("FormData_pg_aggregate")
+        .allowlist_type("SQLFunctionParseInfo(Ptr)?")
         .allowlist_var("AggregateRelationId|Anum_pg_aggregate_.*");
     for function in FUNCTIONS {
         builder = builder.allowlist_function(function);

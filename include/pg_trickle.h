@@ -22,6 +22,7 @@
 #include "commands/sequence.h"
 #include "commands/view.h"
 #include "common/hashfn.h"
+#include "executor/functions.h"
 #include "executor/nodeAgg.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"

@@ -24,7 +24,8 @@ ALTER TABLE pgtrickle_internal.stream_table
     ADD COLUMN rows_deleted  bigint           NOT NULL DEFAULT 0,
     ADD COLUMN total_ms      double precision NOT NULL DEFAULT 0,
     ADD COLUMN max_ms        double precision,
-    ADD COLUMN stats_reset   timestamptz;
+    ADD COLUMN stats_reset   timestamptz,
+    ADD COLUMN class_xmin    xid;
 UPDATE pgtrickle_internal.stream_table st
    SET updated_at = greatest(st.created_at, st.last_refresh_at, st.last_error_at),
        refreshes = coalesce(h.refreshes, 0), recomputes = coalesce(h.recomputes, 0), failures = coalesce(h.failures, 0),
@@ -602,6 +603,9 @@ BEGIN ATOMIC
                    rtrim(pg_get_viewdef(view), ';'))
           FROM options, v JOIN pg_am am ON am.oid = v.relam LEFT JOIN pg_tablespace s ON s.oid = v.reltablespace
          UNION ALL
+        -- Before anything that evaluates an expression of the owner's, such as that of an index.
+        SELECT 1, 1, '', format('ALTER MATERIALIZED VIEW %s OWNER TO %I;', name, pg_get_userbyid(relowner)) FROM v
+         UNION ALL
         SELECT 2, attnum, setting, format('ALTER MATERIALIZED VIEW %s ALTER COLUMN %I SET %s;', v.name, attname, setting)
           FROM v, attribute,
                LATERAL (VALUES ('STATISTICS ' || attstattarget),
@@ -638,8 +642,6 @@ BEGIN ATOMIC
           FROM statistics WHERE obj_description(oid, 'pg_statistic_ext') IS NOT NULL
          UNION ALL
         SELECT 12, oid::bigint, '', format('ALTER STATISTICS %s OWNER TO %I;', name, pg_get_userbyid(stxowner)) FROM statistics
-         UNION ALL
-        SELECT 13, 0, '', format('ALTER MATERIALIZED VIEW %s OWNER TO %I;', name, pg_get_userbyid(relowner)) FROM v
          UNION ALL
         SELECT 14, 0, '', format('REVOKE ALL ON %s FROM %I;', name, pg_get_userbyid(relowner)) FROM v WHERE deprived
          UNION ALL
@@ -773,3 +775,9 @@ CREATE FUNCTION pgtrickle.repair_capture() RETURNS integer
     LANGUAGE c AS 'MODULE_PATHNAME', 'repair_capture_wrapper';
 REVOKE EXECUTE ON FUNCTION pgtrickle.repair_capture() FROM PUBLIC;
 COMMENT ON FUNCTION pgtrickle.repair_capture() IS 'puts capture triggers in order; how many tables may have lost changes';
+
+-- Who may read or write all tables of a database (pg_read_all_data, pg_write_all_data) may not these: they hold copies of rows
+-- that row security hides, and the library relies on what they say.
+-- As ALTER TABLE ... ENABLE ROW LEVEL SECURITY, which would wait for writers.
+UPDATE pg_catalog.pg_class SET relrowsecurity = true
+ WHERE relnamespace = 'pgtrickle_internal'::pg_catalog.regnamespace AND relkind = 'r';

@@ -63,7 +63,8 @@ CREATE TABLE pgtrickle_internal.stream_table (
     rows_deleted       bigint           NOT NULL DEFAULT 0,
     total_ms           double precision NOT NULL DEFAULT 0,
     max_ms             double precision,
-    stats_reset        timestamptz
+    stats_reset        timestamptz,
+    class_xmin         xid  -- of the view's row in pg_class, after the last refresh
 ) WITH (fillfactor = 50);
 CREATE SEQUENCE pgtrickle_internal.stream_table_id;
 
@@ -155,6 +156,18 @@ CREATE TABLE pgtrickle_internal.refresh_history (
 CREATE INDEX refresh_history_refresh_id ON pgtrickle_internal.refresh_history (refresh_id);
 REVOKE ALL ON pgtrickle_internal.refresh_history FROM PUBLIC;
 CREATE SEQUENCE pgtrickle_internal.refresh_id;
+
+-- Who may read or write all tables of a database (pg_read_all_data, pg_write_all_data) may not these: they hold copies of rows
+-- that row security hides, and the library relies on what they say.
+ALTER TABLE pgtrickle_internal.installation ENABLE ROW LEVEL SECURITY;
+ALTER TABLE pgtrickle_internal.stream_table ENABLE ROW LEVEL SECURITY;
+ALTER TABLE pgtrickle_internal.reinit ENABLE ROW LEVEL SECURITY;
+ALTER TABLE pgtrickle_internal.moved ENABLE ROW LEVEL SECURITY;
+ALTER TABLE pgtrickle_internal.source ENABLE ROW LEVEL SECURITY;
+ALTER TABLE pgtrickle_internal.dependency ENABLE ROW LEVEL SECURITY;
+ALTER TABLE pgtrickle_internal.paused ENABLE ROW LEVEL SECURITY;
+ALTER TABLE pgtrickle_internal.state ENABLE ROW LEVEL SECURITY;
+ALTER TABLE pgtrickle_internal.refresh_history ENABLE ROW LEVEL SECURITY;
 
 -- Messages of failures may quote data: they are shown to those who may refresh the view themselves.
 CREATE VIEW pgtrickle.pgt_refresh_history WITH (security_barrier) AS
@@ -834,6 +847,9 @@ BEGIN ATOMIC
                    rtrim(pg_get_viewdef(view), ';'))
           FROM options, v JOIN pg_am am ON am.oid = v.relam LEFT JOIN pg_tablespace s ON s.oid = v.reltablespace
          UNION ALL
+        -- Before anything that evaluates an expression of the owner's, such as that of an index.
+        SELECT 1, 1, '', format('ALTER MATERIALIZED VIEW %s OWNER TO %I;', name, pg_get_userbyid(relowner)) FROM v
+         UNION ALL
         SELECT 2, attnum, setting, format('ALTER MATERIALIZED VIEW %s ALTER COLUMN %I SET %s;', v.name, attname, setting)
           FROM v, attribute,
                LATERAL (VALUES ('STATISTICS ' || attstattarget),
@@ -870,8 +886,6 @@ BEGIN ATOMIC
           FROM statistics WHERE obj_description(oid, 'pg_statistic_ext') IS NOT NULL
          UNION ALL
         SELECT 12, oid::bigint, '', format('ALTER STATISTICS %s OWNER TO %I;', name, pg_get_userbyid(stxowner)) FROM statistics
-         UNION ALL
-        SELECT 13, 0, '', format('ALTER MATERIALIZED VIEW %s OWNER TO %I;', name, pg_get_userbyid(relowner)) FROM v
          UNION ALL
         SELECT 14, 0, '', format('REVOKE ALL ON %s FROM %I;', name, pg_get_userbyid(relowner)) FROM v WHERE deprived
          UNION ALL

@@ -85,6 +85,7 @@ extern "C-unwind" fn _PG_init() {
     pg::elog::register();
     if pg::preloading() {
         settings::register();
+        pg::inline::register();
         wakeup::register();
         catalog::register();
         plan::register();

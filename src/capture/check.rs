@@ -21,6 +21,8 @@ struct Found {
     members: HashSet<pg_sys::Oid>,
     /// Members that were invalidated since.
     suspects: HashSet<pg_sys::Oid>,
+    /// DDL has changed it that capture has not followed yet.
+    altered: bool,
 }
 
 thread_local! {
@@ -37,6 +39,12 @@ const ATTEMPTS: usize = 3;
 pub fn is_complete(relid: pg_sys::Oid) -> bool {
     let known = COMPLETE.with_borrow(|complete| complete.get(&relid).map(|found| found.suspects.is_empty()));
     known == Some(true) || look_at_suspects(relid) || look(relid)
+}
+
+/// A source that was found complete, but that DDL in a server without the library has changed: its contents may be others, or constraints
+/// new that do not hold for pending changes (fingerprint.rs).
+pub fn is_altered(relid: pg_sys::Oid) -> bool {
+    is_complete(relid) && COMPLETE.with_borrow(|complete| complete.get(&relid).is_some_and(|found| found.altered))
 }
 
 /// Most invalidations come from VACUUM and ANALYZE of one partition of many. False: more than that may have happened.
@@ -68,7 +76,8 @@ fn look(relid: pg_sys::Oid) -> bool {
     // What arrived meanwhile may be about the source.
     if INVALIDATIONS.get() == before {
         let whole = source.segments.into_iter().chain([relid]).collect();
-        let found = Found { whole, members: source.members.into_iter().collect(), suspects: HashSet::new() };
+        let (members, suspects) = (source.members.into_iter().collect(), HashSet::new());
+        let found = Found { whole, members, suspects, altered: ddl::has_other_fingerprints(relid) };
         COMPLETE.with_borrow_mut(|complete| complete.insert(relid, found));
     }
     true

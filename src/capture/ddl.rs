@@ -61,6 +61,11 @@ pub(super) fn is_outdated(relid: pg_sys::Oid) -> bool {
     compare(relid).is_some_and(|(before, now)| before != now)
 }
 
+/// The fingerprints of a source, which is locked, are no longer those that the catalog has.
+pub(super) fn has_other_fingerprints(relid: pg_sys::Oid) -> bool {
+    compare(relid).is_some_and(|(before, now)| (before.shape, before.proofs) != (now.shape, now.proofs))
+}
+
 /// A source as we remember it and as it is; None when the table or its capture is gone.
 fn compare(relid: pg_sys::Oid) -> Option<(Source, Source)> {
     Relation::try_open(relid, pg_sys::AccessShareLock)?;
@@ -143,16 +148,17 @@ pub(super) fn recompute(source: &Source, reason: RecomputeReason) {
     }
 }
 
-/// Marks the views for which changes of `source` are pending.
+/// Marks the views for which changes of `source` are pending, or were until this transaction refreshed the view: that may have
+/// been in the middle of the statement, by an event trigger.
 fn recompute_pending(source: &Source, reason: RecomputeReason) {
     for view in dependency::dependants_of(source.relid) {
-        if stream_table::frontier(view).is_some_and(|frontier| is_pending(source, &frontier)) {
+        let frontier = stream_table::frontier(view).map(|frontier| Frontier::stored(&frontier));
+        if frontier.is_some_and(|frontier| frontier.is_of_this_transaction() || is_pending(source, &frontier)) {
             stream_table::set_reinit(view, reason);
         }
     }
 }
 
-fn is_pending(source: &Source, frontier: &[u8]) -> bool {
-    let frontier = Frontier::stored(frontier);
-    !Pending::now(source.relid, &frontier).is_empty()
+fn is_pending(source: &Source, frontier: &Frontier) -> bool {
+    !Pending::now(source.relid, frontier).is_empty()
 }

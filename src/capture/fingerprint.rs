@@ -1,7 +1,8 @@
 //! Fingerprints of what stored versions and delta plans rely on in a source's definition.
 //!
 //! *Shape*: where and what the columns of a stored version are, and what its generated columns mean. When it changes,
-//! what is in the buffer no longer says what it said, or the table's contents changed without any statement on them.
+//! what is in the buffer no longer says what it said, or the table's contents changed without any statement on them. Whether a member is
+//! logged belongs to it, since a crash may have emptied one that was not.
 //!
 //! *Proofs*: the constraints from which the planner draws conclusions. They hold for the table now, not for its old
 //! contents or pending changes.
@@ -97,11 +98,15 @@ pub fn shape(columns: &[i16], source: &Source) -> i64 {
     members.fold(facts.hash(), i64::wrapping_add)
 }
 
-/// What a member adds to the shape of `source`: nothing, unless it generates some of these columns of the source.
+/// What a member adds to the shape of `source`: nothing, unless it is unlogged, since a crash empties it unseen, or generates some
+/// of these columns of the source.
 pub fn share_of_shape(columns: &[i16], source: &Relation, member: &Relation) -> i64 {
     let names: Vec<&str> = columns.iter().map(|&attno| source.column_name(attno)).collect();
     let generated = generated(member, &names);
     let mut facts = Facts::default();
+    if member.form().relpersistence as u8 == pg_sys::RELPERSISTENCE_UNLOGGED {
+        facts.text("unlogged");
+    }
     for (name, expression) in &generated {
         facts.text(name);
         facts.text(expression);

@@ -79,6 +79,10 @@ impl Frontier {
         Self { own: None, ..self }
     }
 
+    pub fn own_xid(&self) -> Option<u64> {
+        self.own.map(|(xid, _)| xid)
+    }
+
     pub fn horizon(&self) -> u64 {
         self.horizon
     }
@@ -96,6 +100,11 @@ impl Frontier {
     /// Every transaction below has ended.
     pub fn xmin(&self) -> u64 {
         self.xmin
+    }
+
+    /// Contains transactions from `next` on.
+    pub fn ends_after(&self, next: u64) -> bool {
+        self.xmax > next || self.own.is_some_and(|(xid, _)| xid >= next)
     }
 
     /// Whether a change made by command `cid` of top-level transaction `xid` is contained. The change is known to be
@@ -242,6 +251,14 @@ mod tests {
         assert!(f.covers(16, 7));
         let f = f.with_own(15, 9);
         assert!(f.covers(15, 8));
+    }
+
+    #[test]
+    fn transactions_that_have_yet_to_begin() {
+        let f = frontier(10, 20, &[12]);
+        assert!(f.ends_after(19) && !f.ends_after(20), "20 is the first that was not given out");
+        let f = f.with_own(25, 3);
+        assert!(f.ends_after(25) && !f.ends_after(26), "25 had begun");
     }
 
     #[test]

@@ -50,7 +50,7 @@ pub use frontier::Frontier;
 pub use growth::{Grown, buffer_limit, grown_buffers};
 pub use in_use::in_use;
 pub use install::{install, pin, shrink, uninstall};
-pub use overtaken::overtaken;
+pub use overtaken::{is_rewritten, overtaken};
 pub use scan::{BufferScan, Pending};
 pub use triggers::table_of as table_of_trigger;
 pub use trim::trim;

@@ -35,7 +35,7 @@ use crate::pg::{names, server};
 use crate::wakeup;
 use pgrx::{PgSqlErrorCode, pg_sys};
 
-pub use super::check::faulty;
+pub use super::check::{faulty, is_altered, is_complete};
 
 /// Every change of these sources, which are locked, is in its buffer.
 pub fn is_certain(sources: impl IntoIterator<Item = pg_sys::Oid>) -> bool {

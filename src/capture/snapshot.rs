@@ -12,6 +12,20 @@ impl Frontier {
         unsafe { Self::of(snapshot.as_ptr()) }
     }
 
+    /// It was taken in the current transaction, after that had written something.
+    pub fn is_of_this_transaction(&self) -> bool {
+        // SAFETY: asks for this transaction's id.
+        let xid = unsafe { pg_sys::GetTopFullTransactionIdIfAny() }.value;
+        xid != 0 && self.own_xid() == Some(xid)
+    }
+
+    /// It names transactions that this server has yet to begin: pg_resetwal has set their ids back.
+    pub fn is_of_the_future(&self) -> bool {
+        // SAFETY: reads a counter.
+        let next = unsafe { pg_sys::ReadNextFullTransactionId() }.value;
+        self.ends_after(next)
+    }
+
     /// Whether a snapshot taken now might see more: REPEATABLE READ and above keep the transaction's first.
     pub fn is_outdated(&self) -> bool {
         // SAFETY: a backend variable; a valid MVCC snapshot, used at once.

@@ -41,12 +41,6 @@ pub fn seen(view: pg_sys::Oid) -> Option<String> {
     (!texts.is_empty()).then(|| texts.join(" "))
 }
 
-/// There are notes that the active snapshot does not see.
-pub fn is_overlooked(view: pg_sys::Oid) -> bool {
-    let notes = MOVED.open_for_read();
-    find(&notes, view, Rows::Latest).len() > find(&notes, view, Rows::Active).len()
-}
-
 /// A refresh at the active snapshot has read the rows of the notes that it sees.
 pub fn clear(view: pg_sys::Oid) {
     delete(view, Rows::Active);

@@ -53,6 +53,8 @@ pub struct StreamTable {
     /// The file its rows were in after the last refresh, and when the server had been started.
     storage: Option<pg_sys::Oid>,
     server_start: Option<pg_sys::TimestampTz>,
+    /// The transaction that had written its row of pg_class; None if release 0.1.0 refreshed it last.
+    class_xmin: Option<pg_sys::TransactionId>,
     pub data_timestamp: Option<pg_sys::TimestampTz>,
     pub last_refresh_at: Option<pg_sys::TimestampTz>,
     pub consecutive_errors: i32,
@@ -90,6 +92,7 @@ mod column {
     pub const TOTAL_MS: i16 = 25;
     pub const MAX_MS: i16 = 26;
     pub const STATS_RESET: i16 = 27;
+    pub const CLASS_XMIN: i16 = 28;
 }
 
 impl StreamTable {
@@ -107,6 +110,7 @@ impl StreamTable {
             frontier: row.get(column::FRONTIER),
             storage: row.get(column::STORAGE),
             server_start: row.get(column::SERVER_START),
+            class_xmin: row.get(column::CLASS_XMIN),
             data_timestamp: row.get(column::DATA_TIMESTAMP),
             last_refresh_at: row.get(column::LAST_REFRESH_AT),
             consecutive_errors: row.must(column::CONSECUTIVE_ERRORS),
@@ -116,10 +120,21 @@ impl StreamTable {
         }
     }
 
-    /// The rows may not be those of the last refresh: a server without the library takes the view for a plain one, and
-    /// its REFRESH writes another file. In a server that has it, a new file holds the same rows (VACUUM FULL, CLUSTER).
+    /// The rows may not be those of the last refresh: a server without the library takes the view for a plain one. Its
+    /// REFRESH writes another file or, with CONCURRENTLY, to the same one; the row of pg_class it writes in either case. In a server
+    /// that has the library, a new file holds the same rows (VACUUM FULL, CLUSTER), and so does what has been altered.
     pub fn may_be_replaced(&self) -> bool {
-        self.server_start != Some(clock::server_start()) && self.storage != Some(names::storage(self.relid))
+        let refreshed = || self.storage != Some(names::storage(self.relid)) || self.is_altered();
+        !self.is_of_this_start() && refreshed()
+    }
+
+    fn is_altered(&self) -> bool {
+        self.class_xmin.is_some_and(|xmin| xmin != names::class_xmin(self.relid))
+    }
+
+    /// It was last refreshed since the server was started.
+    pub fn is_of_this_start(&self) -> bool {
+        self.server_start == Some(clock::server_start())
     }
 }
 
@@ -226,6 +241,7 @@ pub fn insert(relid: pg_sys::Oid, definition: Definition, pinned: Vec<String>) {
         value(0f64),
         None,
         None,
+        None,
     ]);
 }
 
@@ -324,6 +340,7 @@ pub fn set_frontier(relid: pg_sys::Oid, frontier: &[u8], data_timestamp: pg_sys:
             (column::FRONTIER, value(frontier)),
             (column::STORAGE, value(names::storage(relid))),
             (column::SERVER_START, value(clock::server_start())),
+            (column::CLASS_XMIN, value(names::class_xmin(relid))),
             (column::DATA_TIMESTAMP, value(data_timestamp)),
             (column::LAST_REFRESH_AT, value(data_timestamp)),
             (column::CONSECUTIVE_ERRORS, value(0i32)),

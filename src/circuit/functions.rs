@@ -4,13 +4,13 @@
 //! unless they are named here as depending on the clock, the session, or the catalogs. Other STABLE functions may read
 //! tables. The results of VOLATILE functions may change by themselves. What the planner inlines is judged by the body.
 
-use super::normalise::calls;
 use super::reason::{self, Reason};
 use super::{Refusal, aggregate};
 use crate::identity;
 use crate::pg::facts::{self, Volatility};
 use crate::pg::handle::{Any, Node};
 use crate::pg::identity::AsOwner;
+use crate::pg::inline;
 use crate::pg::query::{self, Query};
 use crate::pg::stack;
 use crate::pg::walk::{self, Scope, Visit};
@@ -35,7 +35,7 @@ pub struct Findings {
 /// Looks at every function, operator and conversion of a query and everything inside it.
 pub fn survey(query: Query, owner: &AsOwner) -> Findings {
     let mut findings = Findings::default();
-    findings.survey(query, owner);
+    findings.survey(query, Some(owner));
     findings.refuse_names();
     findings
 }
@@ -90,11 +90,12 @@ fn hint(oid: pg_sys::Oid, reason: &Reason, signature: &str) -> Option<String> {
 }
 
 impl Findings {
-    fn survey<T>(&mut self, tree: Node<T>, owner: &AsOwner) {
+    /// With the owner as whom bodies of functions are looked up; without, inside a body: what could be replaced there has been.
+    fn survey<T>(&mut self, tree: Node<T>, owner: Option<&AsOwner>) {
         stack::check();
         walk::walk(tree, Scope::EXPRESSIONS, &mut |node, _| {
-            match calls::inlined(node, owner) {
-                Some(body) => self.add_inlined(node, body, owner),
+            match owner.and_then(|owner| inline::inlined(node, owner)) {
+                Some(body) => self.add_inlined(node, body),
                 None if reads_pinned_setting(node) => self.settings = true,
                 None => walk::functions(node).into_iter().for_each(|function| self.add(function)),
             }
@@ -104,10 +105,10 @@ impl Findings {
     }
 
     /// The function may be replaced, but otherwise its body speaks for it.
-    fn add_inlined(&mut self, call: Any, body: Any, owner: &AsOwner) {
+    fn add_inlined(&mut self, call: Any, body: Any) {
         self.replaceable.extend(walk::functions(call).into_iter().map(pg_sys::Oid::to_u32));
         self.inlined.push(body.text());
-        self.survey(body, owner);
+        self.survey(body, None);
     }
 
     fn add(&mut self, oid: pg_sys::Oid) {

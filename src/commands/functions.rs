@@ -11,8 +11,9 @@ use crate::error::error;
 use crate::pg::names::{Permission, RangeVar};
 use crate::pg::relation::Relation;
 use crate::pg::{execute, names, privilege, query};
-use crate::registration::named::stream_table_named;
-use crate::registration::options::{self, unsupported};
+use crate::registration;
+use crate::registration::named::{not_a_stream_table, stream_table_named};
+use crate::registration::options::{self, Stored, unsupported};
 use pgrx::{PgSqlErrorCode, pg_extern, pg_sys};
 
 /// The arguments of create_stream_table and its siblings, as they are given.
@@ -171,9 +172,10 @@ fn changed_stream_table(
     version::require();
     Accepted { diamond_consistency, diamond_schedule_policy, append_only }.check();
     let name = RangeVar::parse(required("name", name));
-    let view = stream_table_named(name);
+    stream_table_named(name);
     let options = checked(&[("schedule", schedule), ("refresh_mode", refresh_mode), ("cdc_mode", cdc_mode)]);
-    name.lock(pg_sys::ShareUpdateExclusiveLock, Permission::Owner);
+    // What the name means under the lock is what the permission is for.
+    let view = name.lock(pg_sys::ShareUpdateExclusiveLock, Permission::Owner);
     if let Some(query) = query {
         require_same_query(view, query);
     }
@@ -187,9 +189,12 @@ fn changed_stream_table(
 
 fn set_status(view: pg_sys::Oid, text: &str) {
     privilege::require_writable("alter_stream_table()");
+    if !stream_table::exists(view) {
+        not_a_stream_table(view).raise()
+    }
     match Status::parse(text) {
         Some(Status::Suspended) => stream_table::set_status(view, Status::Suspended),
-        Some(Status::Active) => stream_table::resume(view),
+        Some(Status::Active) => resume(view),
         _ => error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, format!("status cannot be set to \"{text}\""))
             .detail("INITIALIZING and ERROR follow from refreshes.")
             .hint("Use ACTIVE or SUSPENDED.")
@@ -203,7 +208,13 @@ fn resume_stream_table(name: Option<&str>) {
     privilege::require_writable("resume_stream_table()");
     let name = RangeVar::parse(required("name", name));
     stream_table_named(name);
-    stream_table::resume(name.lock(pg_sys::ShareUpdateExclusiveLock, Permission::Owner));
+    set_status(name.lock(pg_sys::ShareUpdateExclusiveLock, Permission::Owner), Status::Active.as_str());
+}
+
+/// To be called under a lock of the view.
+fn resume(view: pg_sys::Oid) {
+    registration::require_permission(view, &Stored::read(view));
+    stream_table::resume(view);
 }
 
 #[pg_extern]

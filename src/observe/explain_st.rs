@@ -28,15 +28,15 @@ fn explain_st(
 ) -> TableIterator<'static, (name!(property, &'static str), name!(value, Option<String>))> {
     version::check();
     let name = RangeVar::parse(name);
-    let view = stream_table_named(name);
-    let plan = plan(name, with_analyze);
+    stream_table_named(name);
+    let (view, plan) = plan(name, with_analyze);
     let mut properties = stream_table::get(view).map(|row| described(&row)).unwrap_or_default();
     properties.push(("plan", Some(plan.trim_end().to_owned())));
     TableIterator::new(properties)
 }
 
-/// The plan of a refresh; with `analyze` the refresh is done.
-fn plan(name: RangeVar, analyze: bool) -> String {
+/// The view, which the caller may refresh, and the plan of that; with `analyze` it is refreshed.
+fn plan(name: RangeVar, analyze: bool) -> (pg_sys::Oid, String) {
     if analyze {
         privilege::require_writable("EXPLAIN ANALYZE REFRESH MATERIALIZED VIEW");
     }
@@ -45,7 +45,7 @@ fn plan(name: RangeVar, analyze: bool) -> String {
     if analyze {
         refresh::prepare(view);
     }
-    refresh::explain(view, Explain::plain(analyze))
+    (view, refresh::explain(view, Explain::plain(analyze)))
 }
 
 fn described(row: &StreamTable) -> Properties {

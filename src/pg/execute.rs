@@ -110,12 +110,30 @@ unsafe fn select(text: *const c_char) -> *mut pg_sys::SelectStmt {
         let statements = pg_sys::raw_parser(text, pg_sys::RawParseMode::RAW_PARSE_DEFAULT);
         let statements: Vec<*mut pg_sys::RawStmt> = list::iter(statements).collect();
         match statements[..] {
-            [raw] if is_a((*raw).stmt, NodeTag::T_SelectStmt) => (*raw).stmt.cast(),
+            [raw] if is_select((*raw).stmt) => (*raw).stmt.cast(),
             _ => error(PgSqlErrorCode::ERRCODE_SYNTAX_ERROR, "query of a stream table must be one SELECT")
                 .detail(format!("The text holds {}.", described(&statements)))
                 .hint("Write a single SELECT, VALUES or WITH ... SELECT.")
                 .raise(),
         }
+    }
+}
+
+/// SELECT INTO is CREATE TABLE AS.
+///
+/// # Safety
+/// `stmt` is a raw parse tree.
+unsafe fn is_select(stmt: *mut pg_sys::Node) -> bool {
+    // SAFETY: of a set operation, the leftmost SELECT has the INTO.
+    unsafe {
+        if !is_a(stmt, NodeTag::T_SelectStmt) {
+            return false;
+        }
+        let mut select: *mut pg_sys::SelectStmt = stmt.cast();
+        while !(*select).larg.is_null() {
+            select = (*select).larg;
+        }
+        (*select).intoClause.is_null()
     }
 }
 

@@ -4,6 +4,9 @@
 //! They belong to the owner of the extension, a superuser, as whom ANALYZE and autovacuum would call what the types of their
 //! columns bring along: `subtype_diff` of a range type is a function of whoever made the type. So none of their columns
 //! is analyzed. Nothing plans a query over them.
+//!
+//! They hold copies of rows that row security hides from others, and their bytes are believed, so nobody but their owner and
+//! superusers reads or writes them.
 
 use super::catalog_table::{CatalogTable, Rows, command_counter_increment, value};
 use super::list;
@@ -64,6 +67,8 @@ pub fn create(schema: pg_sys::Oid, name: &str, columns: &[Column], option: (&str
         guarded(|| server::NewRelationCreateToastTable(relid, Datum::from(0usize)));
         command_counter_increment();
         keep_from_analyze(relid);
+        keep_from_others(relid);
+        command_counter_increment();
         relid
     }
 }
@@ -77,6 +82,15 @@ fn keep_from_analyze(table: pg_sys::Oid) {
         if row.must::<i16>(pg_sys::Anum_pg_attribute_attnum as i16) > 0 {
             attributes.update(&row, &none);
         }
+    }
+}
+
+/// As ALTER TABLE ... ENABLE ROW LEVEL SECURITY, without a policy: who may read or write all tables of the database
+/// (`pg_read_all_data`, `pg_write_all_data`) sees and makes no row of this one.
+fn keep_from_others(table: pg_sys::Oid) {
+    let classes = CatalogTable::open_for_write(pg_sys::RelationRelationId);
+    if let Some(row) = classes.get(pg_sys::ClassOidIndexId.into(), pg_sys::Anum_pg_class_oid as i16, table) {
+        classes.update(&row, &[(pg_sys::Anum_pg_class_relrowsecurity as i16, value(true))]);
     }
 }
 

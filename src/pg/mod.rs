@@ -15,6 +15,7 @@ pub mod identity;
 pub mod image;
 pub mod index_tree;
 pub mod indexes;
+pub mod inline;
 pub mod internal_table;
 pub mod interrupt;
 pub mod invalidation;

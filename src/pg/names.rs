@@ -24,6 +24,11 @@ pub fn relation_in(schema: pg_sys::Oid, name: &str) -> Option<pg_sys::Oid> {
 
 /// A field of a relation's pg_class row; None when there is no such relation.
 fn class<R>(relid: pg_sys::Oid, read: impl FnOnce(&pg_sys::FormData_pg_class) -> R) -> Option<R> {
+    // SAFETY: the row lives while it is read.
+    class_row(relid, |tuple| read(unsafe { &*pg_sys::GETSTRUCT(tuple).cast() }))
+}
+
+fn class_row<R>(relid: pg_sys::Oid, read: impl FnOnce(pg_sys::HeapTuple) -> R) -> Option<R> {
     let cache = pg_sys::SysCacheIdentifier::RELOID as i32;
     // SAFETY: the row is read before it is released.
     unsafe {
@@ -31,7 +36,7 @@ fn class<R>(relid: pg_sys::Oid, read: impl FnOnce(&pg_sys::FormData_pg_class) ->
         if tuple.is_null() {
             return None;
         }
-        let result = read(&*pg_sys::GETSTRUCT(tuple).cast());
+        let result = read(tuple);
         pg_sys::ReleaseSysCache(tuple);
         Some(result)
     }
@@ -81,6 +86,13 @@ pub fn is_temporary(relid: pg_sys::Oid) -> bool {
 /// The file number of a relation with storage.
 pub fn storage(relid: pg_sys::Oid) -> pg_sys::Oid {
     class(relid, |form| form.relfilenode).unwrap_or_else(|| gone(relid))
+}
+
+/// The transaction that has written a relation's row of pg_class, which what changes the row in place leaves.
+pub fn class_xmin(relid: pg_sys::Oid) -> pg_sys::TransactionId {
+    // SAFETY: the row lives while it is read, and has the header that it has in its table.
+    let xmin = class_row(relid, |tuple| unsafe { (*(*tuple).t_data).t_choice.t_heap.t_xmin });
+    xmin.unwrap_or_else(|| gone(relid))
 }
 
 /// Marks a materialized view as holding the result of its query.

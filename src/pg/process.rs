@@ -130,6 +130,18 @@ unsafe extern "C-unwind" fn on_exit(_code: c_int, _argument: pg_sys::Datum) {
     }
 }
 
+/// What may be set for a database, by its owner, or for the server and is meant for sessions: no process of ours is ended by it,
+/// kept from writing, or made somebody else. The processes of autovacuum do the same.
+const OWN: &[(&CStr, &CStr)] = &[
+    (c"role", c"none"),
+    (c"row_security", c"on"),
+    (c"statement_timeout", c"0"),
+    (c"transaction_timeout", c"0"),
+    (c"default_transaction_deferrable", c"off"),
+    (c"default_transaction_isolation", c"read committed"),
+    (c"default_transaction_read_only", c"off"),
+];
+
 /// Connects to a database as the bootstrap superuser; to none, for the shared catalogs only.
 pub fn connect(database: Option<pg_sys::Oid>) {
     // SAFETY: called once.
@@ -139,6 +151,7 @@ pub fn connect(database: Option<pg_sys::Oid>) {
             None => pg_sys::BackgroundWorkerInitializeConnection(std::ptr::null(), std::ptr::null(), 0),
         }
     }
+    OWN.iter().for_each(|(name, value)| set(name, value));
 }
 
 /// Sets a setting for the rest of the process.

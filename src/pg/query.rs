@@ -5,8 +5,8 @@ use super::identity::AsOwner;
 use super::relation::Relation;
 use super::tree::Tree;
 use super::walk::{self, Scope, Visit};
-use super::{list, node, server, xact};
-use pgrx::{PgSqlErrorCode, pg_sys};
+use super::{list, node, server};
+use pgrx::pg_sys;
 
 pub type Query = Node<pg_sys::Query>;
 pub type Entry = Node<pg_sys::RangeTblEntry>;
@@ -526,27 +526,6 @@ pub fn folded(expression: Any, owner: &AsOwner) -> Any {
     // SAFETY: a live expression; without a planner's root only immutable functions are called.
     let folded = unsafe { Node::from_raw(pg_sys::eval_const_expressions(std::ptr::null_mut(), expression.as_ptr())) };
     folded.expect("a folded expression is an expression")
-}
-
-/// What the planner puts in the place of a call, or an operator, of a function written in SQL, if it does: the body of the
-/// function with the arguments in it, in which the same was done. None as well for a body that means nothing now: while a
-/// dump is restored what it mentions may still be missing. Who runs the query is told.
-pub fn inlined(call: Any, owner: &AsOwner) -> Option<Any> {
-    let whole = |node: Any| (node.tag(), walk::functions(node));
-    let body = xact::attempt(is_about_a_body, || folded(call.copy(), owner)).ok()?;
-    (whole(body) != whole(call)).then_some(body)
-}
-
-/// Of SQLSTATEs as the server packs them: the class is in the lower bits.
-fn is_about_a_body(sqlstate: i32) -> bool {
-    let classes = [
-        PgSqlErrorCode::ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION,
-        PgSqlErrorCode::ERRCODE_DATA_EXCEPTION,
-        PgSqlErrorCode::ERRCODE_INVALID_SCHEMA_NAME,
-        PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
-        PgSqlErrorCode::ERRCODE_SQL_ROUTINE_EXCEPTION,
-    ];
-    classes.into_iter().any(|class| class as i32 & 0xFFF == sqlstate & 0xFFF)
 }
 
 /// The expression converted implicitly to a type, as the server converts the legs of a UNION.

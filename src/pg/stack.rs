@@ -9,3 +9,11 @@ pub fn check() {
     // SAFETY: looks at the stack pointer; raises when it is too far away.
     unsafe { pg_sys::check_stack_depth() };
 }
+
+/// As `check`, with as much to spare as undoing a subtransaction takes.
+#[inline(never)]
+pub fn check_room() {
+    let room = [0u8; 64 * 1024];
+    check();
+    std::hint::black_box(&room);
+}

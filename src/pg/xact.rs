@@ -1,6 +1,6 @@
 //! Transactions: begun by background processes, watched at their end in every backend; subtransactions.
 
-use super::{elog, server, snapshot};
+use super::{elog, server, snapshot, stack};
 use crate::error::Report;
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::{PgTryBuilder, pg_guard, pg_sys};
@@ -172,6 +172,8 @@ pub fn run<R>(work: impl FnOnce() -> R) -> Result<R, Failure> {
 ///
 /// As PL/pgSQL does it for EXCEPTION. What `work` has allocated stays until the current memory context goes.
 pub fn attempt<R>(forgiven: fn(i32) -> bool, work: impl FnOnce() -> R) -> Result<R, Failure> {
+    // To undo it after an error takes some of the stack, and must not fail.
+    stack::check_room();
     // SAFETY: plain globals.
     let (context, owner) = unsafe { (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner) };
     let restore = || {

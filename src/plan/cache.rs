@@ -196,6 +196,11 @@ impl Entry {
         }
     }
 
+    /// What the view reads.
+    pub fn relations(&self) -> impl Iterator<Item = pg_sys::Oid> {
+        self.relations.iter().copied().filter(|&relid| relid != self.circuit.view)
+    }
+
     pub fn is_valid(&self) -> bool {
         self.valid.get()
     }

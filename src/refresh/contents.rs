@@ -52,7 +52,7 @@ impl Contents {
     /// Why they are not continued, for the history.
     pub fn reason(&self) -> Option<String> {
         match self {
-            Self::Replaced(_) => Some(RecomputeReason::RowsReplaced.to_string()),
+            Self::Replaced(due) => Some(due.clone().unwrap_or_else(|| RecomputeReason::RowsReplaced.to_string())),
             Self::Due(reason) => Some(reason.clone()),
             Self::Unpopulated | Self::Adopted | Self::Current(_) => None,
         }
@@ -74,7 +74,13 @@ impl Contents {
 pub fn due_or_doubtful(row: &StreamTable, entry: &Entry) -> Option<String> {
     let sources = || entry.circuit.sources.iter().filter(|source| source.capturable).map(|source| source.relid);
     let doubt = row.captured.then(|| repair::doubt(sources())).flatten();
-    due(row).or_else(|| doubt.map(|reason| reason.to_string()))
+    due(row).or_else(|| doubt.or_else(|| altered(row, sources())).map(|reason| reason.to_string()))
+}
+
+/// A server without the library tells nobody what it does to a table: look once after each start.
+fn altered(row: &StreamTable, mut sources: impl Iterator<Item = pg_sys::Oid>) -> Option<RecomputeReason> {
+    let altered = row.captured && !row.is_of_this_start() && sources.any(repair::is_altered);
+    altered.then_some(RecomputeReason::DefinitionChanged)
 }
 
 /// Why the contents must be computed anew, if they must.

@@ -30,12 +30,43 @@ pub fn prepare(view: pg_sys::Oid) {
 /// what was computed at an older one still: then the rows to continue are not seen.
 pub fn check_order(view: pg_sys::Oid, row: &StreamTable, new: &Frontier) {
     let old = row.frontier.as_deref().map(Frontier::stored);
+    if old.as_ref().is_some_and(Frontier::is_of_the_future) {
+        ids_set_back(view)
+    }
     if old.is_some_and(|old| !old.precedes(new)) || snapshot::is_kept() && !stream_table::is_seen(view) {
         error(
             PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE,
             format!("could not refresh materialized view \"{}\" due to a concurrent refresh", name(view)),
         )
         .detail("The view already contains what this transaction's snapshot does not see.")
+        .hint("Retry the transaction.")
+        .raise()
+    }
+}
+
+/// What the buffers have of the transactions before cannot be told from what is to come.
+fn ids_set_back(view: pg_sys::Oid) -> ! {
+    error(
+        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        format!("cannot refresh materialized view \"{}\" after transaction ids have been set back", name(view)),
+    )
+    .detail("The view contains transactions that this server has yet to begin. pg_resetwal may do that.")
+    .hint("Set pg_trickle.incremental to false for all stream tables of this database, and to true again.")
+    .raise()
+}
+
+/// At a snapshot older than the file that a table has now, the table is empty, or has rows that are not there yet.
+pub fn refuse_rewritten(entry: &Entry) {
+    let rewritten = || entry.relations().find(|&relid| capture::is_rewritten(relid));
+    if let Some(table) = snapshot::is_kept().then(rewritten).flatten() {
+        error(
+            PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE,
+            format!("could not refresh materialized view \"{}\" due to a concurrent change", name(entry.circuit.view)),
+        )
+        .detail(format!(
+            "\"{}\" was truncated or rewritten after the snapshot of this transaction was taken.",
+            name(table)
+        ))
         .hint("Retry the transaction.")
         .raise()
     }

@@ -10,12 +10,13 @@ use super::wave::Member;
 use super::{Action, Outcome, Step, entrance, entry, progress};
 use crate::capture;
 use crate::capture::frontier::Frontier;
+use crate::capture::repair;
 use crate::catalog::recompute_reason::RecomputeReason;
 use crate::catalog::{moved, stream_table};
 use crate::exec::apply::ApplyIndex;
 use crate::identity::{AsOwner, as_owner_with};
 use crate::pg::clock;
-use crate::pg::snapshot::{self, WaveSnapshot};
+use crate::pg::snapshot::WaveSnapshot;
 use crate::plan::cache::Entry;
 use pgrx::pg_sys;
 use std::rc::Rc;
@@ -52,6 +53,7 @@ fn refresh(member: &Member, scope: Scope, taken: pg_sys::TimestampTz, probe: Opt
     if matches!(work, Work::Nothing) {
         return step(Outcome::nothing(), clock::now());
     }
+    entrance::refuse_rewritten(&entry);
     // Of a recompute as well: where its buffers begin is part of the frontier.
     let pending = pending.or_else(|| row.captured.then(|| PendingChanges::since(&new, &entry, scope.snapshot)));
 
@@ -64,7 +66,7 @@ fn refresh(member: &Member, scope: Scope, taken: pg_sys::TimestampTz, probe: Opt
     }
 
     scope.snapshot.advance();
-    let again = again.then_some(RecomputeReason::OldSnapshot).or_else(|| overtaken(member));
+    let again = again.then_some(RecomputeReason::OldSnapshot).or_else(|| overtaken(member, scope.asked));
     moved::clear(*view);
     let new = match pending {
         Some(pending) => pending.behind(new),
@@ -86,16 +88,16 @@ fn refresh(member: &Member, scope: Scope, taken: pg_sys::TimestampTz, probe: Opt
 }
 
 /// What was read of the sources is not what the snapshot knows of them: why it must be read once more.
-fn overtaken(member: &Member) -> Option<RecomputeReason> {
+fn overtaken(member: &Member, asked: Asked) -> Option<RecomputeReason> {
+    if !member.row.captured {
+        return None;
+    }
+    // In the middle of a statement that changes what its members are (an event trigger refreshes), rows that were read
+    // have still to be captured. The scheduler is never there: while it waits for a repair it would recompute without an end.
+    let certain = asked == Asked::BySchedule || member.captured_sources().all(repair::is_complete);
+    let doubt = (!certain).then_some(RecomputeReason::CaptureIncomplete);
     let planned = |relid| member.entry.reads(relid);
-    let of_members = || member.sources().find_map(|source| capture::overtaken(source, planned));
-    let members = if member.row.captured { of_members() } else { None };
-    // A table that was truncated is empty at every snapshot. Only one that the transaction keeps is older than our locks.
-    let truncated = || {
-        let unseen = snapshot::is_kept() && moved::is_overlooked(member.view);
-        unseen.then_some(RecomputeReason::SourceTruncated)
-    };
-    members.or_else(truncated)
+    doubt.or_else(|| member.sources().find_map(|source| capture::overtaken(source, planned)))
 }
 
 /// Stored rows are found by an index, which may have been dropped.

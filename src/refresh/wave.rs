@@ -34,6 +34,11 @@ impl Member {
         }
     }
 
+    /// What it reads whose changes are captured.
+    pub fn captured_sources(&self) -> impl Iterator<Item = pg_sys::Oid> {
+        self.entry.circuit.sources.iter().filter(|source| source.capturable).map(|source| source.relid)
+    }
+
     /// What it reads.
     pub fn sources(&self) -> impl Iterator<Item = pg_sys::Oid> {
         self.entry.circuit.sources.iter().map(|source| source.relid)

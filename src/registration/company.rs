@@ -54,12 +54,7 @@ pub fn require_permission(view: pg_sys::Oid, stored: &Stored) {
         return;
     }
     let owner = names::owner(view);
-    let ancestors = company::ancestors(view.to_u32(), &Current).into_iter().map(pg_sys::Oid::from);
-    let Some(denied) =
-        ancestors.filter(|above| !privilege::may_maintain(*above, owner)).min_by_key(|above| above.to_u32())
-    else {
-        return;
-    };
+    let Some(denied) = denied(view, owner) else { return };
     let (name, role) = (names::display(denied), names::role(owner));
     error(PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE, format!("permission denied for materialized view {name}"))
         .detail(format!(
@@ -68,4 +63,40 @@ pub fn require_permission(view: pg_sys::Oid, stored: &Stored) {
         ))
         .hint(format!("GRANT MAINTAIN ON {name} TO {role};"))
         .raise()
+}
+
+/// A stream table that `view` rests on and `owner` may not refresh.
+fn denied(view: pg_sys::Oid, owner: pg_sys::Oid) -> Option<pg_sys::Oid> {
+    let ancestors = company::ancestors(view.to_u32(), &Current).into_iter().map(pg_sys::Oid::from);
+    ancestors.filter(|above| !privilege::may_maintain(*above, owner)).min_by_key(|above| above.to_u32())
+}
+
+/// `view` may rest on other stream tables than before, because a plain view was replaced or a materialized view became a stream
+/// table: then so may what rests on it. Of these, a view with snapshot consistency whose owner may not refresh one of them
+/// is suspended; `require_permission` is asked before it goes on. That the change was somebody else's is why it is no error.
+pub fn suspend_unpermitted(view: pg_sys::Oid) {
+    let mut seen = HashSet::new();
+    let mut todo = vec![view];
+    while let Some(view) = todo.pop() {
+        if seen.insert(view) {
+            todo.extend(dependency::dependants_of(view));
+            suspend_if_unpermitted(view);
+        }
+    }
+}
+
+fn suspend_if_unpermitted(view: pg_sys::Oid) {
+    let follows = stream_table::get(view).is_some_and(|row| row.status != Status::Suspended)
+        && Stored::read(view).options().consistency == Consistency::Snapshot;
+    let Some(denied) = follows.then(|| denied(view, names::owner(view))).flatten() else { return };
+    stream_table::set_status(view, Status::Suspended);
+    let (above, role) = (names::display(denied), names::role(names::owner(view)));
+    let name = names::display(view);
+    error(PgSqlErrorCode::ERRCODE_WARNING, format!("stream table \"{name}\" has been suspended"))
+        .detail(format!(
+            "It has pg_trickle.consistency = 'snapshot' and now rests on {above}, on which its owner, {role}, lacks privilege \
+             MAINTAIN."
+        ))
+        .hint(format!("GRANT MAINTAIN ON {above} TO {role}; then call pgtrickle.resume_stream_table()."))
+        .warn()
 }

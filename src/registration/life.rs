@@ -237,6 +237,7 @@ pub fn resync(view: pg_sys::Oid) {
     apply::demote_outdated(view, circuit.key.as_deref());
     state::drop_all(view);
     dependency::replace(view, &dependencies(&circuit));
+    company::suspend_unpermitted(view);
     let populated = row.frontier.is_some();
     // A first population under way has attached the view already.
     let captured = (populated || row.captured) && attach_circuit(&circuit, &options);

@@ -53,9 +53,6 @@ fn set_up() {
     // Losing a refresh means doing it again: data and frontier go together.
     process::set(c"synchronous_commit", c"off");
     process::set(c"lock_timeout", LOCK_TIMEOUT);
-    process::set(c"default_transaction_isolation", c"read committed");
-    process::set(c"default_transaction_read_only", c"off");
-    process::set(c"statement_timeout", c"0");
     wakeup::refreshes_are_scheduled();
 }
 
