@@ -3,7 +3,7 @@
 //!
 //! They belong to the owner of the extension, a superuser, as whom ANALYZE and autovacuum would call what the types of their
 //! columns bring along: `subtype_diff` of a range type is a function of whoever made the type. So none of their columns
-//! is analyzed. Nothing plans a query over them.
+//! is analyzed. Plans read only those that hold the output of blocks, of which the planner knows the number of rows and the indexes.
 //!
 //! They hold copies of rows that row security hides from others, and their bytes are believed, so nobody but their owner and
 //! superusers reads or writes them.
