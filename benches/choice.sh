@@ -1,8 +1,8 @@
 #!/bin/sh
 # Delta or recompute: shapes of views by sizes of change, from one row to all. Each is refreshed by delta, by recompute and as the
 # refresh itself chooses. What it chooses should never take more than 1.1 of a recompute: such rows end in "!".
-# ROWS of the source, ROUNDS of which the best counts, SHAPES by number, CLOCK=cpu for the time of the refreshing process alone, on a
-# machine that does something else besides.
+# ROWS of the source, ROUNDS of which the best counts (if the delta was chosen in any, the best of these), SHAPES by number, CLOCK=cpu
+# for the time of the refreshing process alone, on a machine that does something else besides.
 set -eu
 cd "$(dirname "$0")"
 rows=${ROWS:-200000} rounds=${ROUNDS:-3} clock=${CLOCK:-wall}
