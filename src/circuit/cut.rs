@@ -37,10 +37,15 @@ pub fn blocks(query: Query) -> Result<Vec<Block>, Refusal> {
 
 /// Whether a query in FROM is a block of its own: one that groups, or that is recomputed (`Operator::Recompute`). `order_is_seen`: what stands
 /// above looks at the order of its rows, which a hidden relation does not keep.
-pub fn is_child(query: Query, order_is_seen: bool) -> bool {
-    let keeps_order = order_is_seen && !query.get().sortClause.is_null();
+fn is_child(query: Query, order_is_seen: bool) -> bool {
     let is_one = || query.is_grouped() || !shape::refusals_of_block(query, order_is_seen).is_empty();
-    !keeps_order && shape::reads_relations(query) && shape::is_self_contained(query) && is_one()
+    is_one() && may_be_child(query, order_is_seen)
+}
+
+/// Whether its rows can be kept in a relation.
+pub fn may_be_child(query: Query, order_is_seen: bool) -> bool {
+    let keeps_order = order_is_seen && !query.get().sortClause.is_null();
+    !keeps_order && shape::reads_relations(query) && shape::is_self_contained(query)
 }
 
 #[derive(Default)]

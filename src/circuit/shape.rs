@@ -73,14 +73,16 @@ fn other_equality(query: Query) -> Option<String> {
 }
 
 fn subquery(query: Query, found: &mut Found) {
-    if !is_block(query, found) {
-        fragment(query, found);
+    let may_be_block = |found: &Found| !found.enters_blocks && cut::may_be_child(query, found.order_is_seen);
+    if query.is_grouped() && may_be_block(found) {
+        return;
     }
-}
-
-/// It is looked at by itself.
-fn is_block(query: Query, found: &Found) -> bool {
-    !found.enters_blocks && cut::is_child(query, found.order_is_seen)
+    let before = found.refusals.len();
+    fragment(query, found);
+    // Then it is a block of its own, which is looked at by itself.
+    if found.refusals.len() > before && may_be_block(found) {
+        found.refusals.truncate(before);
+    }
 }
 
 fn fragment(query: Query, found: &mut Found) {
