@@ -108,7 +108,7 @@ impl Provider for Accumulate {
                 mode: spec.mode,
                 input: Rows::new(child),
                 keys: Keys::new(&spec.keys, key_desc, node),
-                state: StateTable::open(spec.state, &spec.keys, node),
+                state: StateTable::open(spec.state, spec.keys.len(), spec.found_by, node),
                 output: Output::new(spec.output, spec.having, results, group, node),
                 removals: Removals::new(child.desc(), node),
                 recomputes: spec.recompute.map(|plan| Recompute::new(plan, key_desc, node)),

@@ -5,7 +5,7 @@
 //!
 //! 1. Rows are netted by image, within work_mem or through an external sort (`net`, `spill`, `runs`).
 //! 2. Each run of net changes is written: updates, deletes and inserts, found by a scan or through the view's apply index
-//!    (`delta`, `find`, `writer`; many at once: `bulk`).
+//!    (`delta`, `find`, and `exec/store.rs`).
 //! 3. The net changes go to the change buffer of the view's own consumers.
 //!
 //! Mode Diff does the same to the whole contents: every stored row enters with weight -1. Mode Populate appends to an
@@ -13,8 +13,6 @@
 //!
 //! Output: no rows, but `counters`. Does not lock against other refreshes, nor move the frontier.
 
-mod batch;
-mod bulk;
 mod change;
 mod delta;
 mod find;
@@ -28,14 +26,14 @@ mod runs;
 #[cfg(feature = "pg_test")]
 mod server_tests;
 mod spill;
-mod writer;
 
+pub use crate::exec::store::Counters;
 pub use index::ApplyIndex;
 pub use make_index::{demote_outdated, drop_own_indexes, ensure as ensure_index, renew as renew_index};
-pub use writer::Counters;
 
 use crate::error;
 use crate::exec::node::{self, Child, Explain, Node, Provider};
+use crate::exec::store::Store;
 use crate::pg::progress::{self, Phase};
 use crate::pg::{list, node as tree};
 use change::Place;
@@ -44,7 +42,6 @@ use parallel::Reading;
 use pgrx::pg_sys;
 use runs::{Consolidation, Runs, weighted};
 use std::ffi::CStr;
-use writer::Writer;
 
 /// What the child's rows are to the view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -231,7 +228,7 @@ impl Apply {
         // SAFETY: the executor state is live; its snapshot outlives the run.
         let snapshot = unsafe { (*node.estate()).es_snapshot };
         // SAFETY: as above.
-        let mut writer = unsafe { Writer::open(self.spec.view, snapshot, self.spec.index.columns()) };
+        let mut writer = unsafe { Store::open(self.spec.view, snapshot, self.spec.index.columns()) };
         check_child(&writer, node.outer());
         let reading = Reading::begin(node, self.spec.parallel);
         progress::phase(Phase::Computing, Some(node.outer().estimated_rows()));
@@ -249,7 +246,7 @@ impl Apply {
         self.counters = writer.counters;
     }
 
-    unsafe fn apply(&self, writer: &mut Writer, child: Child, reading: Reading) {
+    unsafe fn apply(&self, writer: &mut Store, child: Child, reading: Reading) {
         let mut delta = Delta::begin(writer, &self.spec.index, self.spec.mode);
         // SAFETY: the child's rows are of the view's shape, as `run` has checked; it is not ended before this returns.
         unsafe {
@@ -267,7 +264,7 @@ impl Apply {
     }
 
     /// The runs, and how many changes there may be in them where that is known.
-    unsafe fn consolidate(&self, writer: &Writer, delta: &mut Delta, child: Child) -> (Runs, Option<u64>) {
+    unsafe fn consolidate(&self, writer: &Store, delta: &mut Delta, child: Child) -> (Runs, Option<u64>) {
         let mut rows = Consolidation::new(&delta.reader);
         let columns = delta.reader.shape.len();
         let mut shown = progress::Rows::default();
@@ -296,7 +293,7 @@ impl Apply {
 }
 
 /// Rows are copied by their layout, so it must be the view's.
-fn check_child(writer: &Writer, child: Child) {
+fn check_child(writer: &Store, child: Child) {
     let (view, rows) = (writer.desc(), child.desc());
     // SAFETY: attribute numbers are within both descriptors.
     let fits = unsafe {

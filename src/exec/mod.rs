@@ -8,6 +8,7 @@ pub mod mismatch;
 pub mod node;
 mod rebuild;
 pub mod run;
+mod store;
 
 /// Makes the nodes known to the server, once per process.
 pub fn register() {

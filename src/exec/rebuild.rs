@@ -54,7 +54,7 @@ impl Provider for Rebuild {
                 width: spec.keys.len() + 1 + counts + spec.definitions.len(),
                 keys: Keys::new(&spec.keys, key_desc(&spec.keys), node),
                 finish: Finish::new(&spec.definitions, node.plan_state()),
-                state: StateTable::open(spec.state, &spec.keys, node),
+                state: StateTable::open(spec.state, spec.keys.len(), spec.found_by, node),
                 output: Output::new(spec.output, spec.having, results, group, node),
                 columns: Vec::new(),
                 results: Vec::new(),

@@ -1,6 +1,7 @@
 //! The plan node: what a running node must know, written as nodes the server can copy.
 
 use super::Accumulate;
+use super::state::FoundBy;
 use crate::circuit;
 use crate::exec::fold::definition::Definition;
 use crate::exec::node::{self as custom, Node};
@@ -82,7 +83,7 @@ unsafe fn private(
     // SAFETY: new lists in the planner's context.
     unsafe {
         let parts: [*mut pg_sys::Node; 8] = [
-            list::make_ints([(node.mode != Mode::Delta).into()]).cast(),
+            list::make_ints([(node.mode != Mode::Delta).into(), FoundBy::of(node.spec) as i32]).cast(),
             list::make_oids([node.state].into_iter().chain(oids)).cast(),
             list::make_ints(ints).cast(),
             list::make(definitions.iter().map(|definition| definition.to_nodes(owner))).cast(),
@@ -108,6 +109,7 @@ pub struct Key {
 pub struct Spec {
     pub mode: Mode,
     pub state: pg_sys::Oid,
+    pub found_by: FoundBy,
     pub keys: Vec<Key>,
     pub definitions: Vec<Definition>,
     pub output: *mut pg_sys::List,
@@ -119,7 +121,7 @@ impl Spec {
     pub fn of(node: Node) -> Self {
         // SAFETY: the list was made by `private`; the plan lives as long as the query.
         unsafe {
-            let rebuild = list::ints(node.private(item::MODE)).any(|mode| mode != 0);
+            let modes: Vec<i32> = list::ints(node.private(item::MODE)).collect();
             let oids: Vec<_> = list::oids(node.private(item::OIDS)).collect();
             let ints: Vec<_> = list::ints(node.private(item::KEYS)).collect();
             let keys = oids[1..].chunks(3).zip(ints.chunks(2)).map(|(oids, ints)| Key {
@@ -130,8 +132,9 @@ impl Spec {
                 image_equal: ints[1] != 0,
             });
             Self {
-                mode: if rebuild { Mode::Rebuild } else { Mode::Delta },
+                mode: if modes[0] != 0 { Mode::Rebuild } else { Mode::Delta },
                 state: oids[0],
+                found_by: [FoundBy::Key, FoundBy::Hash, FoundBy::Only][modes[1] as usize],
                 keys: keys.collect(),
                 definitions: list::iter(node.private(item::AGGREGATES))
                     .map(|nodes| Definition::from_nodes(nodes))

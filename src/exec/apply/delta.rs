@@ -11,14 +11,13 @@
 //! of them are inserted after everything else, so that values may move from row to row within one refresh.
 
 use super::Mode;
-use super::bulk;
 use super::change::{Change, Grouping, KeyOrder};
 use super::find::Finder;
 use super::index::{ApplyIndex, columns_read};
 use super::runs::{Reader, Runs};
-use super::writer::Writer;
 use crate::capture::DeltaWriter;
 use crate::exec::mismatch;
+use crate::exec::store::{self, Store};
 use crate::pg::slot::Slot;
 use crate::pg::{interrupt, node, progress};
 use pgrx::pg_sys;
@@ -50,7 +49,7 @@ struct Late {
 }
 
 impl Delta {
-    pub fn begin(writer: &Writer, index: &ApplyIndex, mode: Mode) -> Self {
+    pub fn begin(writer: &Store, index: &ApplyIndex, mode: Mode) -> Self {
         let strict = mode == Mode::Delta;
         let desc = writer.desc();
         // SAFETY: an open view.
@@ -66,7 +65,7 @@ impl Delta {
         // SAFETY: the view is open until the slots are dropped.
         let slot = || unsafe { Slot::make(desc, &raw const pg_sys::TTSOpsVirtual) };
         let (old, new) = (slot(), slot());
-        let (finder, late) = (writer.finder(index), Late::begin(writer, index));
+        let (finder, late) = (Finder::new(writer, index), Late::begin(writer, index));
         let consumers = DeltaWriter::begin(writer.oid());
         // SAFETY: the view's descriptor.
         let reader = unsafe { Reader::new(desc) };
@@ -81,9 +80,9 @@ impl Delta {
     ///
     /// # Safety
     /// As `Runs::next`.
-    pub unsafe fn apply(&mut self, writer: &mut Writer, mut runs: Runs, expected: Option<u64>) {
+    pub unsafe fn apply(&mut self, writer: &mut Store, mut runs: Runs, expected: Option<u64>) {
         let mut shown = progress::Rows::default();
-        if expected.is_none_or(|expected| expected as f64 >= bulk::MANY) {
+        if expected.is_none_or(|expected| expected as f64 >= store::MANY) {
             writer.expect_many(self.key.as_deref().unwrap_or_default());
         }
         // An update is two changes.
@@ -111,7 +110,7 @@ impl Delta {
         }
     }
 
-    unsafe fn apply_bag(&mut self, writer: &mut Writer, change: &Change) {
+    unsafe fn apply_bag(&mut self, writer: &mut Store, change: &Change) {
         // SAFETY: a live change.
         unsafe {
             if change.weight < 0 {
@@ -123,7 +122,7 @@ impl Delta {
     }
 
     /// Pairs the old and new rows of each key; a run has one key, but for collisions of its hash.
-    unsafe fn apply_keyed(&mut self, writer: &mut Writer, run: &[Change]) {
+    unsafe fn apply_keyed(&mut self, writer: &mut Store, run: &[Change]) {
         let mut new: smallvec::SmallVec<[&Change; 2]> = run.iter().filter(|change| change.weight > 0).collect();
         let is_copied = |(i, change): (usize, &&Change)| {
             change.weight > 1 || new[..i].iter().any(|other| self.same_key(change, other))
@@ -163,7 +162,7 @@ impl Delta {
         columns.iter().all(|&column| unsafe { self.reader.shape.equal_at(column, a, b) })
     }
 
-    unsafe fn replace(&mut self, writer: &mut Writer, old: &Change, new: &Change) {
+    unsafe fn replace(&mut self, writer: &mut Store, old: &Change, new: &Change) {
         // SAFETY: live changes.
         unsafe {
             if self.late.as_ref().is_some_and(|late| !self.same(&late.columns, old, new)) {
@@ -180,7 +179,7 @@ impl Delta {
         }
     }
 
-    unsafe fn delete(&mut self, writer: &mut Writer, old: &Change) {
+    unsafe fn delete(&mut self, writer: &mut Store, old: &Change) {
         // SAFETY: a live change; rows were found by the writer's finder.
         unsafe { self.find(writer, old, |writer, tid| writer.delete(tid)) };
     }
@@ -188,9 +187,9 @@ impl Delta {
     /// Calls `each` for as many stored rows with the image of `old` as its weight says.
     unsafe fn find(
         &mut self,
-        writer: &mut Writer,
+        writer: &mut Store,
         old: &Change,
-        mut each: impl FnMut(&mut Writer, pg_sys::ItemPointerData),
+        mut each: impl FnMut(&mut Store, pg_sys::ItemPointerData),
     ) {
         if let (-1, Some(tid)) = (old.weight, old.place.tid()) {
             each(writer, tid);
@@ -217,7 +216,7 @@ impl Delta {
         }
     }
 
-    fn missing(&self, writer: &Writer, missing: u64, copies: u64) {
+    fn missing(&self, writer: &Store, missing: u64, copies: u64) {
         pgrx::debug1!("pg_trickle: row not found in {}: {}", writer.name(), describe(self.reader.desc, self.old));
         mismatch::note(format!("{missing} of {copies} copies of a row to be removed were not found."));
     }
@@ -227,7 +226,7 @@ impl Delta {
         self.new.store(self.reader.read(1, new), &[]);
     }
 
-    unsafe fn insert(&mut self, writer: &mut Writer, new: &Change) {
+    unsafe fn insert(&mut self, writer: &mut Store, new: &Change) {
         self.take(new);
         for _ in 0..new.weight {
             interrupt::check();
@@ -242,7 +241,7 @@ impl Delta {
         }
     }
 
-    unsafe fn insert_late(&mut self, writer: &mut Writer) {
+    unsafe fn insert_late(&mut self, writer: &mut Store) {
         let Some(late) = self.late.take() else { return };
         // SAFETY: the store holds rows of the view; each stays valid until the next is fetched.
         unsafe {
@@ -293,7 +292,7 @@ fn feed(consumers: &mut Option<DeltaWriter>, slot: Slot, weight: i64) {
 
 impl Late {
     /// None when no unique index but the key's could stand in the way.
-    fn begin(writer: &Writer, index: &ApplyIndex) -> Option<Self> {
+    fn begin(writer: &Store, index: &ApplyIndex) -> Option<Self> {
         // SAFETY: open indexes.
         let others = writer.indexes().iter().copied().filter(|&other| unsafe {
             (*(*other).rd_index).indisunique

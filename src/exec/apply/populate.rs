@@ -1,10 +1,9 @@
 //! First population: rows are appended in batches to a view nobody can see yet.
 
-use super::batch::Batch;
 use super::runs::weighted;
-use super::writer::Writer;
 use crate::error;
 use crate::exec::node::Child;
+use crate::exec::store::{Batch, Store};
 use crate::pg::{interrupt, progress};
 
 /// Writes all rows of `child`, each as often as its weight says.
@@ -13,7 +12,7 @@ use crate::pg::{interrupt, progress};
 ///
 /// # Safety
 /// The view's descriptor is that of the rows, so that they can be copied by it.
-pub unsafe fn populate(writer: &mut Writer, child: Child) {
+pub unsafe fn populate(writer: &mut Store, child: Child) {
     let mut batch = Batch::new(writer.desc());
     let mut shown = progress::Rows::default();
     // SAFETY: the view is open.
@@ -39,7 +38,7 @@ pub unsafe fn populate(writer: &mut Writer, child: Child) {
     writer.finish_append();
 }
 
-fn flush(batch: &mut Batch, writer: &mut Writer) {
+fn flush(batch: &mut Batch, writer: &mut Store) {
     if !batch.is_empty() {
         // SAFETY: the slots hold rows of the view.
         unsafe { writer.append(batch.rows()) };

@@ -13,8 +13,8 @@ use super::Mode;
 use super::change::{Change, Grouping, Place};
 use super::net::{self, Net};
 use super::spill::Spill;
-use super::writer::Writer;
 use crate::exec::node::Child;
+use crate::exec::store::Store;
 use crate::pg::image::{Row, Shape};
 use crate::pg::interrupt;
 use crate::pg::progress::{self, Phase};
@@ -116,7 +116,7 @@ impl Consolidation {
     ///
     /// # Safety
     /// The writer's view has the reader's shape.
-    pub unsafe fn locate(&mut self, reader: &Reader, writer: &Writer) {
+    pub unsafe fn locate(&mut self, reader: &Reader, writer: &Store) {
         let removed = self.net.removed() as f64;
         if self.spill.is_some() || removed < SORT_HERE as f64 || removed < writer.stored_rows() / SCAN_FROM {
             return;

@@ -1,4 +1,4 @@
-//! Rows on their way into the view together: the server stores many rows of a page at once, with one WAL record.
+//! Rows on their way into a table together: the server stores many rows of a page at once, with one WAL record.
 
 use crate::pg::image::Row;
 use crate::pg::slot::Slot;
