@@ -8,12 +8,15 @@
 //!    (`delta`, `find`, and `exec/store.rs`).
 //! 3. The net changes go to the change buffer of the view's own consumers.
 //!
-//! Mode Diff does the same to the whole contents: every stored row enters with weight -1. Mode Populate appends to an
-//! empty view nobody can see yet.
+//! Mode Diff takes the whole contents, which are compared with the stored rows (`contents`, `compare`). Where memory does not
+//! suffice for that, they are netted and written as above: every stored row enters with weight -1. Mode Populate appends
+//! to an empty view nobody can see yet.
 //!
 //! Output: no rows, but `counters`. Does not lock against other refreshes, nor move the frontier.
 
 mod change;
+mod compare;
+mod contents;
 mod delta;
 mod find;
 pub mod index;
@@ -37,6 +40,7 @@ use crate::exec::store::Store;
 use crate::pg::progress::{self, Phase};
 use crate::pg::{list, node as tree};
 use change::Place;
+use contents::Contents;
 use delta::Delta;
 use parallel::Reading;
 use pgrx::pg_sys;
@@ -250,46 +254,73 @@ impl Apply {
         let mut delta = Delta::begin(writer, &self.spec.index, self.spec.mode);
         // SAFETY: the child's rows are of the view's shape, as `run` has checked; it is not ended before this returns.
         unsafe {
-            let (runs, expected) = if self.spec.grouped && self.spec.mode == Mode::Delta && delta.keyed() {
+            if self.spec.grouped && self.spec.mode == Mode::Delta && delta.keyed() {
                 progress::phase(Phase::Writing, Some(child.estimated_rows()));
-                (Runs::grouped(child), Some(child.estimated_rows()))
+                // Grouped changes are written while they are read: delta plans are never parallel.
+                reading.end();
+                delta.apply(writer, Runs::grouped(child), Some(child.estimated_rows()));
+            } else if self.spec.mode == Mode::Delta {
+                let mut rows = consolidate(&delta, child);
+                reading.end();
+                rows.locate(&delta.reader, writer);
+                self.finish(writer, &mut delta, rows);
             } else {
-                self.consolidate(writer, &mut delta, child)
-            };
-            // Grouped changes are written while they are read: delta plans are never parallel.
-            reading.end();
-            delta.apply(writer, runs, expected);
+                let contents = contents(&delta, child);
+                reading.end();
+                if contents.are_comparable() {
+                    delta.apply_contents(writer, contents);
+                } else {
+                    let mut rows = contents.into_sorted(&delta.reader, &delta.grouping);
+                    add_stored(writer, &delta, &mut rows);
+                    self.finish(writer, &mut delta, rows);
+                }
+            }
         }
         delta.end();
     }
 
-    /// The runs, and how many changes there may be in them where that is known.
-    unsafe fn consolidate(&self, writer: &Store, delta: &mut Delta, child: Child) -> (Runs, Option<u64>) {
-        let mut rows = Consolidation::new(&delta.reader);
-        let columns = delta.reader.shape.len();
-        let mut shown = progress::Rows::default();
-        // SAFETY: rows of the child, and stored rows, have the view's shape.
-        unsafe {
-            while let Some(slot) = child.next() {
-                let (row, weight) = weighted(&slot, columns);
-                rows.add(&delta.reader, &delta.grouping, row, weight, Place::NONE);
-                shown.add(1);
-            }
-            if self.spec.mode == Mode::Diff {
-                progress::phase(Phase::Comparing, writer.estimated_rows());
-                shown = progress::Rows::default();
-                writer.scan(|slot| {
-                    let place = Place::of((*slot.as_ptr()).tts_tid);
-                    rows.add(&delta.reader, &delta.grouping, slot.row(columns), -1, place);
-                    shown.add(1);
-                });
-            } else {
-                rows.locate(&delta.reader, writer);
-            }
-        }
+    unsafe fn finish(&self, writer: &mut Store, delta: &mut Delta, rows: Consolidation) {
         let expected = rows.expected(self.spec.mode);
-        (rows.finish(&delta.reader, &mut delta.grouping), expected)
+        let runs = rows.finish(&delta.reader, &mut delta.grouping);
+        // SAFETY: the rows have the view's shape.
+        unsafe { delta.apply(writer, runs, expected) };
     }
+}
+
+/// The child's changes, consolidated as far as memory goes.
+unsafe fn consolidate(delta: &Delta, child: Child) -> Consolidation {
+    let (mut rows, mut shown) = (Consolidation::new(&delta.reader), progress::Rows::default());
+    while let Some(slot) = child.next() {
+        let (row, weight) = weighted(&slot, delta.reader.shape.len());
+        // SAFETY: rows of the child have the view's shape.
+        unsafe { rows.add(&delta.reader, &delta.grouping, row, weight, Place::NONE) };
+        shown.add(1);
+    }
+    rows
+}
+
+/// The child's rows, as the contents the view is to have.
+unsafe fn contents(delta: &Delta, child: Child) -> Contents {
+    let (mut rows, mut shown) = (Contents::new(&delta.reader, delta.key()), progress::Rows::default());
+    while let Some(slot) = child.next() {
+        let (row, weight) = weighted(&slot, delta.reader.shape.len());
+        // SAFETY: as above.
+        unsafe { rows.add(&delta.reader, row, weight) };
+        shown.add(1);
+    }
+    rows
+}
+
+/// Stored rows go, but for those that come again.
+unsafe fn add_stored(writer: &Store, delta: &Delta, rows: &mut Consolidation) {
+    progress::phase(Phase::Comparing, writer.estimated_rows());
+    let (columns, mut shown) = (delta.reader.shape.len(), progress::Rows::default());
+    // SAFETY: stored rows have the view's shape.
+    writer.scan(|slot| unsafe {
+        let place = Place::of((*slot.as_ptr()).tts_tid);
+        rows.add(&delta.reader, &delta.grouping, slot.row(columns), -1, place);
+        shown.add(1);
+    });
 }
 
 /// Rows are copied by their layout, so it must be the view's.

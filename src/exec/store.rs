@@ -267,15 +267,16 @@ impl Store {
         self.expect_ok(outcome);
     }
 
-    /// Appends rows to a table nobody can see yet.
+    /// Appends rows to a table nobody can see yet, without index entries.
     ///
     /// # Safety
     /// The slots hold rows of the table's descriptor.
-    pub unsafe fn append(&mut self, slots: &mut [*mut pg_sys::TupleTableSlot]) {
+    unsafe fn append(&mut self, slots: &mut [*mut pg_sys::TupleTableSlot]) {
         // SAFETY: an open table and rows of it. A ring buffer keeps population from flushing the cache, as in REFRESH.
         unsafe {
             if self.appending.is_null() {
-                self.appending = pg_sys::GetBulkInsertState();
+                let context = (*self.estate).es_query_cxt;
+                self.appending = memory::within(context, || pg_sys::GetBulkInsertState());
             }
             let (options, command) = (pg_sys::TABLE_INSERT_SKIP_FSM as i32, self.command());
             pg_sys::table_multi_insert(
@@ -286,12 +287,23 @@ impl Store {
                 options,
                 self.appending,
             );
-            self.index_batch(slots);
         }
-        self.counters.inserted += slots.len() as u64;
     }
 
-    /// All rows of `append` are in.
+    /// Appends rows to a table nobody can see yet.
+    ///
+    /// # Safety
+    /// As `insert`.
+    pub unsafe fn populate(&mut self, slots: &mut [*mut pg_sys::TupleTableSlot]) {
+        self.counters.inserted += slots.len() as u64;
+        // SAFETY: as the caller says.
+        unsafe {
+            self.append(slots);
+            self.index_batch(slots);
+        }
+    }
+
+    /// All rows of `populate` are in.
     pub fn finish_append(&self) {
         // SAFETY: an open table.
         unsafe { pg_sys::table_finish_bulk_insert(self.table, pg_sys::TABLE_INSERT_SKIP_FSM as i32) };

@@ -10,7 +10,7 @@ use crate::circuit::Accumulate;
 use crate::error::cannot_happen;
 use crate::exec::fold::definition::Definition;
 use crate::exec::node::Node;
-use crate::exec::store::{Search, Store};
+use crate::exec::store::{MANY, Search, Store};
 use crate::pg::identity::AsOwner;
 use crate::pg::image::{Row, Shape};
 use crate::pg::internal_table::Column;
@@ -74,6 +74,15 @@ fn columns(spec: &Accumulate, owner: &AsOwner) -> Vec<Column> {
         .collect()
 }
 
+/// What is going to be written.
+#[derive(Clone, Copy)]
+pub enum Expect {
+    /// All groups: the table is empty, and not searched.
+    AllGroups,
+    /// Changes of about so many groups.
+    Groups(f64),
+}
+
 pub struct StateTable {
     store: Store,
     search: Search,
@@ -85,13 +94,22 @@ pub struct StateTable {
 }
 
 impl StateTable {
-    pub fn open(relid: pg_sys::Oid, keys: usize, found_by: FoundBy, node: Node) -> Self {
+    pub fn open(relid: pg_sys::Oid, keys: usize, found_by: FoundBy, expect: Expect, node: Node) -> Self {
         // SAFETY: the query's snapshot and the open table outlive the scans and slots, which `close` ends.
         unsafe {
-            let by_key: Vec<usize> = (0..keys).collect();
-            let store = Store::open(relid, (*node.estate()).es_snapshot, &by_key);
+            let mut kept: Vec<usize> = (0..keys).collect();
+            let mut store = Store::open(relid, (*node.estate()).es_snapshot, &kept);
             let desc = store.desc();
             let columns = found_by.columns(keys, (*desc).natts as usize);
+            kept.extend(columns.iter().map(|&column| column as usize - 1));
+            match expect {
+                Expect::AllGroups => store.expect_all(),
+                Expect::Groups(groups) if groups >= MANY => {
+                    store.expect_many(&kept);
+                    store.expect_share(groups / store.stored_rows());
+                }
+                Expect::Groups(_) => (),
+            }
             let index = (!columns.is_empty()).then(|| {
                 let index = store.index_on(&columns);
                 index.unwrap_or_else(|| cannot_happen(format!("\"{}\" has no index on its key", store.name())))

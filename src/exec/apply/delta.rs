@@ -72,22 +72,44 @@ impl Delta {
         Self { reader, grouping, key, strict, finder, old, new, late, consumers }
     }
 
+    pub fn key(&self) -> Option<&[usize]> {
+        self.key.as_deref()
+    }
+
     pub fn keyed(&self) -> bool {
         self.key.is_some()
+    }
+
+    /// Writing asks for the values of old rows, even where their places are known.
+    pub(super) fn needs_old(&self) -> bool {
+        self.late.is_some() || self.consumers.is_some()
+    }
+
+    /// Gets ready to write so many changes, as far as that is known.
+    pub(super) fn prepare(&self, writer: &mut Store, changes: Option<u64>) {
+        if changes.is_none_or(|changes| changes as f64 >= store::MANY) {
+            writer.expect_many(self.key.as_deref().unwrap_or_default());
+        }
     }
 
     /// Writes every run; `expected` is how many changes there may be in all of them.
     ///
     /// # Safety
     /// As `Runs::next`.
-    pub unsafe fn apply(&mut self, writer: &mut Store, mut runs: Runs, expected: Option<u64>) {
-        let mut shown = progress::Rows::default();
-        if expected.is_none_or(|expected| expected as f64 >= store::MANY) {
-            writer.expect_many(self.key.as_deref().unwrap_or_default());
-        }
+    pub unsafe fn apply(&mut self, writer: &mut Store, runs: Runs, expected: Option<u64>) {
+        self.prepare(writer, expected);
         // An update is two changes.
         expected.into_iter().for_each(|expected| writer.expect_share(expected as f64 / 2.0 / writer.stored_rows()));
-        let mut count = 0;
+        // SAFETY: as the caller says.
+        unsafe { self.write(writer, runs, expected.is_none()) };
+    }
+
+    /// Writes every run, the last ones of the refresh. `measuring` is to find out which share of the rows changes.
+    ///
+    /// # Safety
+    /// As `Runs::next`.
+    pub(super) unsafe fn write(&mut self, writer: &mut Store, mut runs: Runs, measuring: bool) {
+        let (mut shown, mut count) = (progress::Rows::default(), 0);
         // SAFETY: the caller says that the rows fit; changes are live until the next run is asked for.
         unsafe {
             while let Some(run) = runs.next(&self.reader, &mut self.grouping).filter(|_| !mismatch::is_noted()) {
@@ -101,7 +123,7 @@ impl Delta {
                 }
                 shown.add(run.len() as u64);
                 count += 1;
-                if expected.is_none() && count % PERIOD == 0 {
+                if measuring && count % PERIOD == 0 {
                     writer.expect_share(writer.counters.updated as f64 / count as f64);
                 }
             }
@@ -162,7 +184,7 @@ impl Delta {
         columns.iter().all(|&column| unsafe { self.reader.shape.equal_at(column, a, b) })
     }
 
-    unsafe fn replace(&mut self, writer: &mut Store, old: &Change, new: &Change) {
+    pub(super) unsafe fn replace(&mut self, writer: &mut Store, old: &Change, new: &Change) {
         // SAFETY: live changes.
         unsafe {
             if self.late.as_ref().is_some_and(|late| !self.same(&late.columns, old, new)) {
@@ -179,7 +201,7 @@ impl Delta {
         }
     }
 
-    unsafe fn delete(&mut self, writer: &mut Store, old: &Change) {
+    pub(super) unsafe fn delete(&mut self, writer: &mut Store, old: &Change) {
         // SAFETY: a live change; rows were found by the writer's finder.
         unsafe { self.find(writer, old, |writer, tid| writer.delete(tid)) };
     }

@@ -19,6 +19,15 @@ pub struct Net {
     reader: Slot,
 }
 
+/// What a stored row has taken of the new ones.
+pub enum Taken {
+    /// Its image: it stays.
+    Same,
+    /// Another row of its key.
+    Other(Change),
+    Nothing,
+}
+
 /// What an entry takes besides its tuple.
 const OVERHEAD: usize = 96;
 
@@ -73,6 +82,40 @@ impl Net {
         self.entries.push(Change { tuple, ..change });
     }
 
+    /// A stored row takes a new one, of its own image if there is one, else of the same `key`.
+    ///
+    /// # Safety
+    /// `row` is a live row of `shape`, which is the table's; `hash` is what equal images and equal keys share.
+    pub unsafe fn take(&mut self, shape: &Shape, row: Row, hash: i64, key: Option<&[usize]>) -> Taken {
+        let (entries, reader) = (&mut self.entries, &self.reader);
+        let mut other = None;
+        for &position in self.positions.iter_hash(hash as u64) {
+            let entry = &mut entries[position];
+            if entry.image != hash || entry.weight <= 0 {
+                continue;
+            }
+            let new = read(reader, entry.tuple, shape.len());
+            // SAFETY: both are live rows of the shape.
+            unsafe {
+                if shape.equal(row, new) {
+                    entry.weight -= 1;
+                    return Taken::Same;
+                }
+                let paired = |key: &[usize]| key.iter().all(|&column| shape.equal_at(column, row, new));
+                if other.is_none() && key.is_some_and(paired) {
+                    other = Some(position);
+                }
+            }
+        }
+        match other {
+            Some(position) => {
+                entries[position].weight -= 1;
+                Taken::Other(Change { weight: 1, ..entries[position] })
+            }
+            None => Taken::Nothing,
+        }
+    }
+
     /// Images of which rows are to be removed.
     pub fn removed(&self) -> usize {
         self.entries.iter().filter(|entry| entry.weight < 0).count()
@@ -102,6 +145,11 @@ impl Net {
         if let Some(&position) = self.positions.find(image as u64, same) {
             self.entries[position].place = place;
         }
+    }
+
+    /// Bytes in use.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     pub fn len(&self) -> usize {

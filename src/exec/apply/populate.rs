@@ -41,7 +41,7 @@ pub unsafe fn populate(writer: &mut Store, child: Child) {
 fn flush(batch: &mut Batch, writer: &mut Store) {
     if !batch.is_empty() {
         // SAFETY: the slots hold rows of the view.
-        unsafe { writer.append(batch.rows()) };
+        unsafe { writer.populate(batch.rows()) };
         batch.clear();
     }
 }

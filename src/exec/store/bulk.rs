@@ -15,7 +15,7 @@ use super::Store;
 use super::batch::{Batch, on_page};
 use crate::pg::image::Row;
 use crate::pg::slot::Slot;
-use crate::pg::{interrupt, server};
+use crate::pg::{interrupt, memory, server};
 use pgrx::pg_sys;
 
 /// Fewer changes are written one by one.
@@ -46,6 +46,17 @@ pub struct Bulk {
     /// Where moved rows go; None until the first are, or when they are packed as usual.
     spread: Option<Spread>,
     packed: bool,
+    filling: Filling,
+}
+
+/// Whether the table is filled from nothing.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Filling {
+    No,
+    /// It is, but its rows fit into a batch so far.
+    Begun,
+    /// Rows have been stored which the indexes do not have.
+    Unindexed,
 }
 
 /// Pages that are filled in part.
@@ -74,13 +85,24 @@ impl Bulk {
 impl Store {
     /// Many rows are going to be written. Updates leave the columns `kept` (0-based) alone.
     pub fn expect_many(&mut self, kept: &[usize]) {
+        if self.bulk.is_some() {
+            return;
+        }
         // SAFETY: an open table.
         unsafe {
             let heap = (*(*self.table).rd_rel).relam == pg_sys::HEAP_TABLE_AM_OID;
-            let batch = Batch::new(self.desc());
+            let batch = memory::within((*self.estate).es_query_cxt, || Batch::new(self.desc()));
             let heap_only = heap && !blocks_heap_only(self.table, kept);
-            self.bulk = Some(Bulk { batch, share: 0.0, heap, heap_only, spread: None, packed: false });
+            let filling = Filling::No;
+            self.bulk = Some(Bulk { batch, share: 0.0, heap, heap_only, spread: None, packed: false, filling });
         }
+    }
+
+    /// All rows that the table is to have are going to be inserted, and nothing is searched for meanwhile. Nobody else can see the
+    /// table, whose file this transaction has made. Its indexes are built at `end`, unless that is not worth it.
+    pub fn expect_all(&mut self) {
+        self.expect_many(&[]);
+        self.bulk.iter_mut().for_each(|bulk| bulk.filling = Filling::Begun);
     }
 
     /// The part of the stored rows that is going to change.
@@ -129,6 +151,25 @@ impl Store {
         self.bulk = Some(bulk);
     }
 
+    /// Builds the indexes, which have no page yet or their first one only, as TRUNCATE does. It compares keys as the owner of the
+    /// table, by functions of operator classes, which nobody but a superuser can make.
+    unsafe fn build_indexes(&self) {
+        // SAFETY: set by ExecOpenIndices, one for each open index.
+        let infos = unsafe { (*self.result).ri_IndexRelationInfo };
+        // SAFETY: open indexes. One that is not ready is being made and gets no entries.
+        let is_ready = |index: pg_sys::Relation| unsafe { (*(*index).rd_index).indisready };
+        for (position, &index) in self.indexes().iter().enumerate().filter(|&(_, &index)| is_ready(index)) {
+            // SAFETY: an open index of the table and what the executor knows of it. Nothing has read the index, so that nothing of
+            // it is remembered, and its file is as new as the table's.
+            unsafe {
+                if has_pages(index) {
+                    pg_sys::RelationTruncate(index, 0);
+                }
+                pg_sys::index_build(self.table, index, *infos.add(position), true, false);
+            }
+        }
+    }
+
     fn begin_spread(&self, bulk: &mut Bulk, length: usize) {
         if bulk.spread.is_some() || bulk.packed || !bulk.heap_only {
             return;
@@ -143,6 +184,9 @@ impl Store {
     fn flush(&mut self, bulk: &mut Bulk) {
         if bulk.batch.is_empty() {
             return;
+        }
+        if bulk.filling != Filling::No {
+            return self.fill(bulk);
         }
         if let Some(spread) = &mut bulk.spread {
             // SAFETY: an open table, which is a heap.
@@ -160,11 +204,25 @@ impl Store {
         bulk.batch.clear();
     }
 
+    fn fill(&mut self, bulk: &mut Bulk) {
+        bulk.filling = Filling::Unindexed;
+        // SAFETY: rows of the table.
+        unsafe { self.append(bulk.batch.rows()) };
+        bulk.batch.clear();
+    }
+
     /// Writes what still waits.
     pub(super) fn end_bulk(&mut self) {
         let Some(mut bulk) = self.bulk.take() else { return };
+        if bulk.filling == Filling::Begun && self.indexes().iter().all(|&index| has_pages(index)) {
+            bulk.filling = Filling::No;
+        }
         self.flush(&mut bulk);
         bulk.batch.end();
+        if bulk.filling != Filling::No {
+            // SAFETY: the table was empty when the first row came, and its file is of this transaction.
+            unsafe { self.build_indexes() };
+        }
         if bulk.spread.is_some() || bulk.packed {
             // SAFETY: an open table, which is a heap. The room is for the rows there, not for those that other runs insert.
             unsafe {
@@ -228,6 +286,11 @@ unsafe fn extend(table: pg_sys::Relation, limit: u32) -> Vec<u32> {
         }
         (first..first + added).rev().collect()
     }
+}
+
+fn has_pages(index: pg_sys::Relation) -> bool {
+    // SAFETY: an open index.
+    unsafe { pg_sys::RelationGetNumberOfBlocksInFork(index, pg_sys::ForkNumber::MAIN_FORKNUM) > 0 }
 }
 
 /// Makes the server try this page first for the next rows (RelationSetTargetBlock).
