@@ -46,7 +46,7 @@ impl Contents {
             match &mut self.parts {
                 Some(parts) => parts.put(row, hash, weight),
                 None => {
-                    self.net.add(&reader.shape, row, change(hash, weight));
+                    add(&mut self.net, self.key.is_some(), reader, row, change(hash, weight));
                     if self.net.overflows() {
                         self.divide(reader);
                     }
@@ -108,12 +108,12 @@ impl Contents {
             }
             parts.loaded |= 1 << part;
             parts.seen |= 1 << part;
-            let (net, by) = (&mut self.net, &self.columns);
+            let (net, by, keyed) = (&mut self.net, &self.columns, self.key.is_some());
             parts.empty(part, columns, |row| {
                 // SAFETY: a live row of the shape, and so are those in memory.
                 unsafe {
                     let hash = reader.shape.hash(row, by.iter().copied());
-                    net.add(&reader.shape, row, change(hash, 1));
+                    add(net, keyed, reader, row, change(hash, 1));
                 }
             });
         }
@@ -155,6 +155,21 @@ impl Contents {
         match self.left {
             Some(left) => Consolidation::sorted(reader, left),
             None => Consolidation::of(self.net),
+        }
+    }
+}
+
+/// Equal rows of a bag become one entry; rows of a key differ.
+///
+/// # Safety
+/// `row` is a live row of the reader's shape.
+unsafe fn add(net: &mut Net, keyed: bool, reader: &Reader, row: Row, change: Change) {
+    // SAFETY: a live row of the shape, and so are those in memory.
+    unsafe {
+        if keyed {
+            net.append(row, change);
+        } else {
+            net.add(&reader.shape, row, change);
         }
     }
 }
