@@ -113,9 +113,9 @@ impl Net {
         let entries = &self.entries;
         let hash = |&position: &usize| entries[position].image as u64;
         self.positions.reserve(entries.len() - self.indexed, hash);
-        for position in self.indexed..entries.len() {
+        for (position, entry) in entries.iter().enumerate().skip(self.indexed) {
             interrupt::check();
-            self.positions.insert_unique(entries[position].image as u64, position, hash);
+            self.positions.insert_unique(entry.image as u64, position, hash);
         }
         self.indexed = entries.len();
     }
