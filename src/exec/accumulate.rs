@@ -30,8 +30,8 @@ pub(super) use keys::Keys;
 pub(super) use output::{Output, Side};
 pub(super) use plan::Spec;
 pub use plan::{AccumulateNode, KEYS, Mode, wrap};
-pub(super) use state::StateTable;
 pub use state::layout;
+pub(super) use state::{Expect, StateTable};
 
 use super::fold::Fold;
 use super::mismatch;
@@ -102,6 +102,11 @@ impl Provider for Accumulate {
     fn begin(node: Node, spec: Spec, flags: i32) -> Self {
         let child = node.begin_outer(flags);
         let key_desc = key_desc(&spec.keys);
+        let expect = match spec.mode {
+            // A change of a group is an old row and a new one.
+            Mode::Delta => Expect::Groups(child.estimated_rows() as f64 / 2.0),
+            Mode::Rebuild | Mode::Groups => Expect::AllGroups,
+        };
         // SAFETY: everything made here lives as long as the query.
         unsafe {
             let group = pg_sys::CreateExprContext(node.estate());
@@ -111,7 +116,7 @@ impl Provider for Accumulate {
                 mode: spec.mode,
                 input: Rows::new(child),
                 keys: Keys::new(&spec.keys, key_desc, node),
-                state: StateTable::open(spec.state, &spec.keys, node),
+                state: StateTable::open(spec.state, spec.keys.len(), spec.found_by, expect, node),
                 output: Output::new(spec.output, spec.having, results, group, node),
                 removals: Removals::new(child.desc(), node),
                 recomputes: spec.recompute.map(|plan| Recompute::new(plan, key_desc, node)),

@@ -5,17 +5,18 @@
 //!
 //! 1. Rows are netted by image, within work_mem or through an external sort (`net`, `spill`, `runs`).
 //! 2. Each run of net changes is written: updates, deletes and inserts, found by a scan or through the view's apply index
-//!    (`delta`, `find`, `writer`; many at once: `bulk`).
+//!    (`delta`, `find`, and `exec/store.rs`).
 //! 3. The net changes go to the change buffer of the view's own consumers.
 //!
-//! Mode Diff does the same to the whole contents: every stored row enters with weight -1. Mode Populate appends to an
-//! empty view nobody can see yet.
+//! Mode Diff takes the whole contents, which are compared with the stored rows (`contents`, `compare`). Where memory does not
+//! suffice for that, they are netted and written as above: every stored row enters with weight -1. Mode Populate appends
+//! to an empty view nobody can see yet.
 //!
 //! Output: no rows, but `counters`. Does not lock against other refreshes, nor move the frontier.
 
-mod batch;
-mod bulk;
 mod change;
+mod compare;
+mod contents;
 mod delta;
 mod find;
 pub mod index;
@@ -29,28 +30,28 @@ mod runs;
 #[cfg(feature = "pg_test")]
 mod server_tests;
 mod spill;
-mod writer;
 
+pub use crate::exec::store::Counters;
 pub use index::ApplyIndex;
 pub use make_index::{demote_outdated, drop_own_indexes, ensure as ensure_index, renew as renew_index};
 pub use plan::{ApplyNode, Mode, complete, wrap};
-pub use writer::Counters;
 
 use crate::capture::DeltaWriter;
 use crate::error;
 use crate::exec::node::{self, Child, Explain, Node, Provider};
 use crate::exec::run::Run;
+use crate::exec::store::Store;
 use crate::exec::weighted::Layout;
 use crate::pg::node as tree;
 use crate::pg::progress::{self, Phase};
 use change::Place;
+use contents::Contents;
 use delta::{Delta, Sink};
 use parallel::Reading;
 use pgrx::pg_sys;
 use plan::Spec;
 use runs::{Consolidation, Runs};
 use std::ffi::CStr;
-use writer::Writer;
 
 /// Makes the node known to the server.
 pub fn register() {
@@ -118,7 +119,7 @@ impl Apply {
         // SAFETY: the executor state is live; its snapshot outlives the run.
         let snapshot = unsafe { (*node.estate()).es_snapshot };
         // SAFETY: as above.
-        let mut writer = unsafe { Writer::open(self.spec.view, snapshot, self.spec.index.columns()) };
+        let mut writer = unsafe { Store::open(self.spec.view, snapshot, self.spec.index.columns()) };
         let layout = layout(&writer, node.outer());
         let reading = Reading::begin(node, self.spec.parallel);
         progress::phase(Phase::Computing, Some(node.outer().estimated_rows()));
@@ -136,57 +137,43 @@ impl Apply {
         self.counters = writer.counters;
     }
 
-    unsafe fn apply(&self, writer: &mut Writer, node: Node, layout: Layout, reading: Reading) {
+    unsafe fn apply(&self, writer: &mut Store, node: Node, layout: Layout, reading: Reading) {
         let child = node.outer();
         // SAFETY: inside a refresh.
         let sink = unsafe { sink(node, writer) };
         let mut delta = Delta::begin(writer, &self.spec.index, self.spec.mode, sink);
         // SAFETY: the child's rows are of the view's shape, as `run` has checked; it is not ended before this returns.
         unsafe {
-            let (runs, expected) = if self.spec.grouped && self.spec.mode == Mode::Delta && delta.keyed() {
+            if self.spec.grouped && self.spec.mode == Mode::Delta && delta.keyed() {
                 progress::phase(Phase::Writing, Some(child.estimated_rows()));
-                (Runs::grouped(child, layout), Some(child.estimated_rows()))
+                // Grouped changes are written while they are read: delta plans are never parallel.
+                reading.end();
+                delta.apply(writer, Runs::grouped(child, layout), Some(child.estimated_rows()));
+            } else if self.spec.mode == Mode::Delta {
+                let mut rows = consolidate(&delta, child, layout);
+                reading.end();
+                rows.locate(&delta.reader, writer);
+                self.finish(writer, &mut delta, rows);
             } else {
-                self.consolidate(writer, &mut delta, child, layout)
-            };
-            // Grouped changes are written while they are read: delta plans are never parallel.
-            reading.end();
-            delta.apply(writer, runs, expected);
+                let contents = contents(&delta, child, layout);
+                reading.end();
+                if contents.are_comparable() {
+                    delta.apply_contents(writer, contents);
+                } else {
+                    let mut rows = contents.into_sorted(&delta.reader, &delta.grouping);
+                    add_stored(writer, &delta, &mut rows);
+                    self.finish(writer, &mut delta, rows);
+                }
+            }
         }
         delta.end();
     }
 
-    /// The runs, and how many changes there may be in them where that is known.
-    unsafe fn consolidate(
-        &self,
-        writer: &Writer,
-        delta: &mut Delta,
-        child: Child,
-        layout: Layout,
-    ) -> (Runs, Option<u64>) {
-        let mut rows = Consolidation::new(&delta.reader);
-        let mut shown = progress::Rows::default();
-        // SAFETY: rows of the child, and stored rows, have the view's shape.
-        unsafe {
-            while let Some(slot) = child.next() {
-                let (row, weight) = layout.split(&slot);
-                rows.add(&delta.reader, &delta.grouping, row, weight, Place::NONE);
-                shown.add(1);
-            }
-            if self.spec.mode == Mode::Diff {
-                progress::phase(Phase::Comparing, writer.estimated_rows());
-                shown = progress::Rows::default();
-                writer.scan(|slot| {
-                    let place = Place::of((*slot.as_ptr()).tts_tid);
-                    rows.add(&delta.reader, &delta.grouping, slot.row(layout.columns()), -1, place);
-                    shown.add(1);
-                });
-            } else {
-                rows.locate(&delta.reader, writer);
-            }
-        }
+    unsafe fn finish(&self, writer: &mut Store, delta: &mut Delta, rows: Consolidation) {
         let expected = rows.expected(self.spec.mode);
-        (rows.finish(&delta.reader, &mut delta.grouping), expected)
+        let runs = rows.finish(&delta.reader, &mut delta.grouping);
+        // SAFETY: the rows have the view's shape.
+        unsafe { delta.apply(writer, runs, expected) };
     }
 }
 
@@ -194,7 +181,7 @@ impl Apply {
 ///
 /// # Safety
 /// The node runs inside a refresh.
-unsafe fn sink(node: Node, writer: &Writer) -> Option<Sink> {
+unsafe fn sink(node: Node, writer: &Store) -> Option<Sink> {
     // SAFETY: by contract.
     let run = unsafe { Run::of(node.estate()) }.expect("a view is written inside a refresh");
     match run.deltas {
@@ -206,8 +193,44 @@ unsafe fn sink(node: Node, writer: &Writer) -> Option<Sink> {
     }
 }
 
+/// The child's changes, consolidated as far as memory goes.
+unsafe fn consolidate(delta: &Delta, child: Child, layout: Layout) -> Consolidation {
+    let (mut rows, mut shown) = (Consolidation::new(&delta.reader), progress::Rows::default());
+    while let Some(slot) = child.next() {
+        let (row, weight) = layout.split(&slot);
+        // SAFETY: rows of the child have the view's shape.
+        unsafe { rows.add(&delta.reader, &delta.grouping, row, weight, Place::NONE) };
+        shown.add(1);
+    }
+    rows
+}
+
+/// The child's rows, as the contents the view is to have.
+unsafe fn contents(delta: &Delta, child: Child, layout: Layout) -> Contents {
+    let (mut rows, mut shown) = (Contents::new(&delta.reader, delta.key()), progress::Rows::default());
+    while let Some(slot) = child.next() {
+        let (row, weight) = layout.split(&slot);
+        // SAFETY: as above.
+        unsafe { rows.add(&delta.reader, row, weight) };
+        shown.add(1);
+    }
+    rows
+}
+
+/// Stored rows go, but for those that come again.
+unsafe fn add_stored(writer: &Store, delta: &Delta, rows: &mut Consolidation) {
+    progress::phase(Phase::Comparing, writer.estimated_rows());
+    let (columns, mut shown) = (delta.reader.shape.len(), progress::Rows::default());
+    // SAFETY: stored rows have the view's shape.
+    writer.scan(|slot| unsafe {
+        let place = Place::of((*slot.as_ptr()).tts_tid);
+        rows.add(&delta.reader, &delta.grouping, slot.row(columns), -1, place);
+        shown.add(1);
+    });
+}
+
 /// How the child's rows are laid out: the view's, weighted.
-fn layout(writer: &Writer, child: Child) -> Layout {
+fn layout(writer: &Store, child: Child) -> Layout {
     // SAFETY: the view is open and the child begun, so that both descriptors are live.
     unsafe { Layout::over(writer.desc(), child.desc()) }.unwrap_or_else(|| {
         error::cannot_happen(format!("the rows of a refresh do not fit materialized view \"{}\"", writer.name()))

@@ -15,6 +15,7 @@ mod rebuild;
 pub mod run;
 #[cfg(feature = "pg_test")]
 mod server_tests;
+mod store;
 pub mod weighted;
 
 /// Makes the nodes known to the server, once per process.

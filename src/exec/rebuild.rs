@@ -8,7 +8,7 @@
 //! the groups that come here. What its aggregation cannot give in the form we store goes through TrickleAccumulate
 //! (`plan/grouped.rs` says what).
 
-use super::accumulate::{Keys, Output, Side, Spec, StateTable, key_desc, result_desc};
+use super::accumulate::{Expect, Keys, Output, Side, Spec, StateTable, key_desc, result_desc};
 use super::fold::finish::Finish;
 use super::node::{self, Explain, Node, Provider};
 use crate::error::cannot_happen;
@@ -54,7 +54,7 @@ impl Provider for Rebuild {
                 width: spec.keys.len() + 1 + counts + spec.definitions.len(),
                 keys: Keys::new(&spec.keys, key_desc(&spec.keys), node),
                 finish: Finish::new(&spec.definitions, node.plan_state()),
-                state: StateTable::open(spec.state, &spec.keys, node),
+                state: StateTable::open(spec.state, spec.keys.len(), spec.found_by, Expect::AllGroups, node),
                 output: Output::new(spec.output, spec.having, results, group, node),
                 columns: Vec::new(),
                 results: Vec::new(),

@@ -148,7 +148,8 @@ pub fn create_index(table: pg_sys::Oid, columns: &[i16], unique: bool) -> pg_sys
     }
 }
 
-/// Empties a table made by `create`, transactionally.
+/// Empties a table made by `create`, transactionally. Its indexes may be left without a page: whoever fills the table in the same
+/// transaction builds them.
 pub fn clear(table: pg_sys::Oid) {
     let heap = Relation::open(table, pg_sys::AccessExclusiveLock);
     // SAFETY: as ExecuteTruncateGuts does for one table, which nobody else uses.
@@ -158,12 +159,16 @@ pub fn clear(table: pg_sys::Oid) {
         if (*relation).rd_createSubid == subtransaction || (*relation).rd_newRelfilelocatorSubid == subtransaction {
             return pg_sys::heap_truncate_one_rel(relation);
         }
+        let toast = heap.form().reltoastrelid;
         new_file(&heap);
-        if heap.form().reltoastrelid != pg_sys::InvalidOid {
-            new_file(&Relation::open(heap.form().reltoastrelid, pg_sys::AccessExclusiveLock));
+        if toast != pg_sys::InvalidOid {
+            new_file(&Relation::open(toast, pg_sys::AccessExclusiveLock));
+            pg_sys::reindex_relation(std::ptr::null(), toast, 0, &pg_sys::ReindexParams::default());
         }
-        let params = pg_sys::ReindexParams::default();
-        pg_sys::reindex_relation(std::ptr::null(), table, pg_sys::REINDEX_REL_PROCESS_TOAST as i32, &params);
+        for index in list::oids(pg_sys::RelationGetIndexList(relation)) {
+            let index = Relation::open(index, pg_sys::AccessExclusiveLock);
+            pg_sys::RelationSetNewRelfilenumber(index.as_ptr(), index.form().relpersistence);
+        }
     }
 }
 

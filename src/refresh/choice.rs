@@ -1,8 +1,8 @@
 //! Delta or recompute: the cheaper of two planner estimates, never a fixed ratio (promise 5).
 //!
 //! The planner prices reading and computing. What it cannot see is folding and writing. The constants below put that into
-//! its units. They are read off `benches/choice.sh`, where a scan of 200,000 rows takes 0.004 ms a unit, and are rough: what
-//! matters is on which side a change comes to lie where the two are close. A sort is dear in the planner's
+//! its units. They are read off `benches/choice.sh` and `benches/bulk.sh`, where a unit takes 0.004 ms, and are rough: what matters is
+//! on which side a change comes to lie where the two are close. A sort is dear in the planner's
 //! eyes, as if each comparison called a function, which for most keys it does not.
 
 use crate::plan::build::{self, Fold, Plan};
@@ -12,13 +12,11 @@ use std::iter::Sum;
 
 // All in units of cpu_tuple_cost.
 /// Writing one changed row of the view, which either way has to.
-const WRITE_ROW: f64 = 30.0;
-/// What part of that a recompute is spared when it writes all rows: it comes to them page by page. Of fewer it is spared less.
-const DENSE: f64 = 0.3;
-/// Finding it, which a recompute that compares all rows does not do one by one.
-const FIND_ROW: f64 = 6.0;
-/// Sorting and comparing one row of the old or new contents.
-const COMPARE_ROW: f64 = 4.0;
+const WRITE_ROW: f64 = 15.0;
+/// Consolidating and finding it, which a recompute that compares all rows does not do one by one.
+const FIND_ROW: f64 = 15.0;
+/// Comparing one row of the old or new contents.
+const COMPARE_ROW: f64 = 4.5;
 /// Taking one row of a delta into its group, and into each of its aggregates.
 const CHANGE_ROW: f64 = 3.0;
 const CHANGE_AGGREGATE: f64 = 1.0;
@@ -27,9 +25,9 @@ const FOLD_ROW: f64 = 1.0;
 const FOLD_AGGREGATE: f64 = 0.8;
 const SORT_AGGREGATE: f64 = 3.5;
 /// Finding and writing one group that changes, in the state and in the view.
-const CHANGE_GROUP: f64 = 40.0;
+const CHANGE_GROUP: f64 = 60.0;
 /// Making the state of one group anew.
-const MAKE_GROUP: f64 = 25.0;
+const MAKE_GROUP: f64 = 34.0;
 
 /// What sorting takes of what the planner thinks.
 const SORTING: f64 = 0.5;
@@ -61,7 +59,7 @@ impl Costs {
         let replace = match full.fold {
             Some(fold) => {
                 let fold_rows = if fold.of_groups { 0.0 } else { full.rows * folding(fold) };
-                fold_rows + full.rows.min(stored) * (MAKE_GROUP + 2.0 * COMPARE_ROW) + written * WRITE_ROW / 2.0
+                fold_rows + full.rows.min(stored) * (MAKE_GROUP + 2.0 * COMPARE_ROW) + written * WRITE_ROW
             }
             None => replacing(full.rows + stored, delta.rows),
         };
@@ -118,9 +116,7 @@ impl Sum for Costs {
 
 /// Comparing all these rows, old and new, and writing those that differ.
 fn replacing(all: f64, differing: f64) -> f64 {
-    let written = differing.min(all);
-    let dense = DENSE * written / all.max(1.0);
-    all * COMPARE_ROW + written * WRITE_ROW * (1.0 - dense)
+    all * COMPARE_ROW + differing.min(all) * WRITE_ROW
 }
 
 /// Taking one row of a delta in.

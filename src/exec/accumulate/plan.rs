@@ -1,6 +1,7 @@
 //! The plan node: what a running node must know, written as nodes the server can copy.
 
 use super::Accumulate;
+use super::state::FoundBy;
 use crate::circuit;
 use crate::exec::fold::definition::Definition;
 use crate::exec::node as custom;
@@ -67,6 +68,7 @@ pub unsafe fn wrap(child: *mut pg_sys::Plan, node: AccumulateNode, owner: &AsOwn
         let spec = Spec {
             mode: node.mode,
             state: node.state,
+            found_by: FoundBy::of(node.spec),
             keys: node.spec.keys.iter().map(Key::of).collect(),
             definitions,
             output,
@@ -110,6 +112,7 @@ pub struct Spec {
     pub mode: Mode,
     /// The state table.
     pub state: pg_sys::Oid,
+    pub found_by: FoundBy,
     pub keys: Vec<Key>,
     pub definitions: Vec<Definition>,
     /// The view's columns over keys and results.
@@ -120,7 +123,14 @@ pub struct Spec {
     pub recompute: [*mut pg_sys::PlannedStmt; 2],
 }
 
-private!(struct Spec { mode, state, keys, definitions, output, having, recompute });
+private!(
+    enum FoundBy {
+        Key,
+        Hash,
+        Only,
+    }
+);
+private!(struct Spec { mode, state, found_by, keys, definitions, output, having, recompute });
 
 impl Spec {
     /// Groups may have to be recomputed, beyond what an inverse function refuses.

@@ -1,31 +1,57 @@
-//! The state table at run time: one row per group, found by key, written natively.
+//! The state table at run time: a store of one row per group.
 //!
 //! Columns: the keys, `rows` (input rows of the group), the counts, the states, and where keys may be too long for an
 //! index, a hash of theirs by which the index finds candidates. Each group is written at most once
 //! in a run, so what the query's snapshot shows is what the last refresh left.
 
 use super::keys::Keys;
-use super::plan::Key;
 use crate::catalog::state::Layout;
 use crate::circuit::Accumulate;
 use crate::error::cannot_happen;
 use crate::exec::fold::definition::Definition;
 use crate::exec::node::Node;
+use crate::exec::store::{MANY, Search, Store};
 use crate::pg::identity::AsOwner;
 use crate::pg::image::{Row, Shape};
 use crate::pg::internal_table::Column;
-use crate::pg::interrupt;
-use crate::pg::memory::within;
 use crate::pg::slot::Slot;
 use pgrx::pg_sys::{self, Datum, NullableDatum};
 
+/// How the row of a group is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FoundBy {
+    /// By the unique index over the keys.
+    Key,
+    /// By the index over a hash of the keys, which is the last column.
+    Hash,
+    /// Without keys there is one row.
+    Only,
+}
+
+impl FoundBy {
+    pub fn of(spec: &Accumulate) -> Self {
+        match spec.keys.len() {
+            0 => Self::Only,
+            _ if spec.is_found_by_hash() => Self::Hash,
+            _ => Self::Key,
+        }
+    }
+
+    /// The index's columns (attribute numbers) in a table of so many keys and columns.
+    fn columns(self, keys: usize, columns: usize) -> Vec<i16> {
+        match self {
+            Self::Key => (1..=keys as i16).collect(),
+            Self::Hash => vec![columns as i16],
+            Self::Only => Vec::new(),
+        }
+    }
+}
+
 /// The state table of such an operator.
 pub fn layout(spec: &Accumulate, owner: &AsOwner) -> Layout {
-    let columns = columns(spec, owner);
-    let keys = spec.keys.len() as i16;
-    let (key, unique) =
-        if spec.is_found_by_hash() { (vec![columns.len() as i16], false) } else { ((1..=keys).collect(), true) };
-    Layout { columns, key, unique }
+    let (columns, found_by) = (columns(spec, owner), FoundBy::of(spec));
+    let key = found_by.columns(spec.keys.len(), columns.len());
+    Layout { columns, key, unique: found_by == FoundBy::Key }
 }
 
 fn columns(spec: &Accumulate, owner: &AsOwner) -> Vec<Column> {
@@ -48,116 +74,73 @@ fn columns(spec: &Accumulate, owner: &AsOwner) -> Vec<Column> {
         .collect()
 }
 
+/// What is going to be written.
+#[derive(Clone, Copy)]
+pub enum Expect {
+    /// All groups: the table is empty, and not searched.
+    AllGroups,
+    /// Changes of about so many groups.
+    Groups(f64),
+}
+
 pub struct StateTable {
-    relation: pg_sys::Relation,
-    result: *mut pg_sys::ResultRelInfo,
-    estate: *mut pg_sys::EState,
-    scan: Scan,
-    /// The row found by the last look-up.
-    found: Slot,
+    store: Store,
+    search: Search,
     /// The row to be written.
     written: Slot,
     shape: Shape,
     keys: usize,
-    /// The last column is a hash of the keys.
-    hashed: bool,
-}
-
-/// How a group's row is found.
-enum Scan {
-    /// By the index: the unique one over the keys, or that over their hash.
-    Index { scan: pg_sys::IndexScanDesc, keys: Vec<pg_sys::ScanKeyData> },
-    /// Without keys there is one row.
-    Table(pg_sys::TableScanDesc),
+    found_by: FoundBy,
 }
 
 impl StateTable {
-    pub fn open(relid: pg_sys::Oid, keys: &[Key], node: Node) -> Self {
-        // SAFETY: the table is opened for the query; scans and slots are closed by `close`.
+    pub fn open(relid: pg_sys::Oid, keys: usize, found_by: FoundBy, expect: Expect, node: Node) -> Self {
+        // SAFETY: the query's snapshot and the open table outlive the scans and slots, which `close` ends.
         unsafe {
-            let relation = pg_sys::table_open(relid, pg_sys::RowExclusiveLock as i32);
-            let result: *mut pg_sys::ResultRelInfo = crate::pg::node::make(pg_sys::NodeTag::T_ResultRelInfo);
-            // Without a range table entry the index hears that no key column changed, which is so.
-            pg_sys::InitResultRelInfo(result, relation, 0, std::ptr::null_mut(), 0);
-            pg_sys::ExecOpenIndices(result, false);
-            let estate = node.estate();
-            let snapshot = (*estate).es_snapshot;
-            let desc = (*relation).rd_att;
-            let hashed = is_hashed(desc);
-            Self {
-                relation,
-                scan: if keys.is_empty() {
-                    Scan::Table(pg_sys::table_beginscan(relation, snapshot, 0, std::ptr::null_mut()))
-                } else {
-                    let columns = if hashed { 1 } else { keys.len() };
-                    Scan::by_index(relation, *(*result).ri_IndexRelationDescs, columns, snapshot)
-                },
-                result,
-                estate,
-                found: Slot::make(desc, pg_sys::table_slot_callbacks(relation)),
-                written: Slot::make(desc, &raw const pg_sys::TTSOpsVirtual),
-                shape: Shape::of(desc),
-                keys: keys.len(),
-                hashed,
+            let mut kept: Vec<usize> = (0..keys).collect();
+            let mut store = Store::open(relid, (*node.estate()).es_snapshot, &kept);
+            let desc = store.desc();
+            let columns = found_by.columns(keys, (*desc).natts as usize);
+            kept.extend(columns.iter().map(|&column| column as usize - 1));
+            match expect {
+                Expect::AllGroups => store.expect_all(),
+                Expect::Groups(groups) if groups >= MANY => {
+                    store.expect_many(&kept);
+                    store.expect_share(groups / store.stored_rows());
+                }
+                Expect::Groups(_) => (),
             }
+            let index = (!columns.is_empty()).then(|| {
+                let index = store.index_on(&columns);
+                index.unwrap_or_else(|| cannot_happen(format!("\"{}\" has no index on its key", store.name())))
+            });
+            let search = store.search(index);
+            let written = Slot::make(desc, &raw const pg_sys::TTSOpsVirtual);
+            Self { search, written, shape: Shape::of(desc), keys, found_by, store }
         }
     }
 
     /// Looks up the row of the current group; it stays valid until the next look-up.
     pub fn find(&mut self, group: &mut Keys) -> bool {
-        let hash = Datum::from(if self.hashed { group.hash() } else { 0 });
-        match &mut self.scan {
-            Scan::Index { keys, .. } if self.hashed => {
-                set_key(&mut keys[0], NullableDatum { value: hash, isnull: false });
-                self.rescan();
-                while self.next() {
-                    interrupt::check();
-                    if group.has(self.found) {
-                        return true;
-                    }
-                }
-                false
-            }
-            Scan::Index { keys, .. } => {
+        match self.found_by {
+            FoundBy::Key => {
                 let key = group.row();
-                keys.iter_mut().enumerate().for_each(|(index, entry)| set_key(entry, key.at(index)));
-                self.rescan();
-                self.next()
+                self.search.start((0..self.keys).map(|column| key.at(column)));
             }
-            Scan::Table(_) => {
-                self.rescan();
-                self.next()
+            FoundBy::Hash => self.search.start([hash(group)]),
+            FoundBy::Only => self.search.start([]),
+        }
+        while let Some(found) = self.search.next() {
+            if self.found_by != FoundBy::Hash || group.has(found) {
+                return true;
             }
         }
-    }
-
-    fn rescan(&mut self) {
-        // SAFETY: the scan is open. It may allocate what it keeps for later calls.
-        unsafe {
-            within((*self.estate).es_query_cxt, || match &mut self.scan {
-                Scan::Index { scan, keys } => {
-                    pg_sys::index_rescan(*scan, keys.as_mut_ptr(), keys.len() as i32, std::ptr::null_mut(), 0);
-                }
-                Scan::Table(scan) => pg_sys::table_rescan(*scan, std::ptr::null_mut()),
-            });
-        }
-    }
-
-    /// Fetches the scan's next row.
-    fn next(&mut self) -> bool {
-        let (forward, slot) = (pg_sys::ScanDirection::ForwardScanDirection, self.found.as_ptr());
-        // SAFETY: scan and slot are open; as above.
-        unsafe {
-            within((*self.estate).es_query_cxt, || match self.scan {
-                Scan::Index { scan, .. } => pg_sys::index_getnext_slot(scan, forward, slot),
-                Scan::Table(scan) => pg_sys::table_scan_getnextslot(scan, forward, slot),
-            })
-        }
+        false
     }
 
     /// The row last found.
     pub fn row(&self) -> Row<'_> {
-        self.found.row(self.shape.len())
+        self.search.found().row(self.shape.len())
     }
 
     /// Number of input rows of the group last found.
@@ -168,62 +151,45 @@ impl StateTable {
     /// What follows the keys and `rows` in the row last found.
     pub fn states(&self) -> impl Iterator<Item = NullableDatum> {
         let row = self.row();
-        (self.keys + 1..row.values.len() - usize::from(self.hashed)).map(move |column| row.at(column))
+        let hashes = usize::from(self.found_by == FoundBy::Hash);
+        (self.keys + 1..row.values.len() - hashes).map(move |column| row.at(column))
     }
 
     /// Adds a group.
     pub fn insert(&mut self, group: &mut Keys, rows: i64, states: &[NullableDatum]) {
         self.form(group, rows, states);
         // SAFETY: the slot holds a row of the open table.
-        unsafe { pg_sys::simple_table_tuple_insert(self.relation, self.written.as_ptr()) };
-        self.index(false, false);
+        unsafe { self.store.insert(self.written) };
     }
 
     /// Replaces the row last found, unless nothing in it changes.
     pub fn update(&mut self, group: &mut Keys, rows: i64, states: &[NullableDatum]) {
         self.form(group, rows, states);
-        // SAFETY: both slots hold rows of the open table.
+        // SAFETY: both slots hold rows of the open table, one of them a stored one.
         unsafe {
-            if self.shape.equal(self.row(), self.written.row(self.shape.len())) {
-                return;
-            }
-            let mut indexes = pg_sys::TU_UpdateIndexes::TU_None;
-            let (tid, slot) = (&raw mut (*self.found.as_ptr()).tts_tid, self.written.as_ptr());
-            pg_sys::simple_table_tuple_update(self.relation, tid, slot, (*self.estate).es_snapshot, &mut indexes);
-            if indexes != pg_sys::TU_UpdateIndexes::TU_None {
-                self.index(true, indexes == pg_sys::TU_UpdateIndexes::TU_Summarizing);
+            if !self.shape.equal(self.row(), self.written.row(self.shape.len())) {
+                self.store.update((*self.search.found().as_ptr()).tts_tid, self.written);
             }
         }
     }
 
     /// Removes the row last found.
     pub fn delete(&mut self) {
-        // SAFETY: the slot holds a row of the open table.
-        unsafe {
-            let tid = &raw mut (*self.found.as_ptr()).tts_tid;
-            pg_sys::simple_table_tuple_delete(self.relation, tid, (*self.estate).es_snapshot);
-        }
+        // SAFETY: the slot holds a stored row of the open table.
+        unsafe { self.store.delete((*self.search.found().as_ptr()).tts_tid) };
     }
 
     /// Ends the scans and closes the table; its lock is kept.
     pub fn close(&mut self) {
-        // SAFETY: opened by `open`, closed once.
-        unsafe {
-            match self.scan {
-                Scan::Index { scan, .. } => pg_sys::index_endscan(scan),
-                Scan::Table(scan) => pg_sys::table_endscan(scan),
-            }
-            self.found.drop();
-            self.written.drop();
-            pg_sys::ExecCloseIndices(self.result);
-            pg_sys::table_close(self.relation, pg_sys::NoLock as i32);
-        }
+        self.search.end();
+        self.written.drop();
+        self.store.end();
     }
 
     fn form(&mut self, group: &mut Keys, rows: i64, states: &[NullableDatum]) {
         let slot = self.written.as_ptr();
         self.written.store(group.row(), &[Datum::from(rows)]);
-        let hash = self.hashed.then(|| NullableDatum { value: Datum::from(group.hash()), isnull: false });
+        let hash = (self.found_by == FoundBy::Hash).then(|| hash(group));
         if self.keys + 1 + states.len() + hash.iter().len() != self.shape.len() {
             cannot_happen("state table has other columns than its aggregates");
         }
@@ -235,75 +201,8 @@ impl StateTable {
             }
         }
     }
-
-    fn index(&mut self, update: bool, only_summarizing: bool) {
-        // SAFETY: the slot holds the row just written and its place.
-        unsafe {
-            (*self.written.as_ptr()).tts_tableOid = (*self.relation).rd_id;
-            let (slot, nowhere, all) = (self.written.as_ptr(), std::ptr::null_mut(), std::ptr::null_mut());
-            pg_sys::ExecInsertIndexTuples(
-                self.result,
-                slot,
-                self.estate,
-                update,
-                false,
-                nowhere,
-                all,
-                only_summarizing,
-            );
-            let econtext = (*self.estate).es_per_tuple_exprcontext;
-            if !econtext.is_null() {
-                crate::pg::memory::reset((*econtext).ecxt_per_tuple_memory);
-            }
-        }
-    }
 }
 
-fn is_hashed(desc: pg_sys::TupleDesc) -> bool {
-    // SAFETY: a state table has a column at least.
-    let last = unsafe { &*pg_sys::TupleDescAttr(desc, (*desc).natts - 1) };
-    pgrx::name_data_to_str(&last.attname) == "hash"
-}
-
-impl Scan {
-    unsafe fn by_index(
-        heap: pg_sys::Relation,
-        index: pg_sys::Relation,
-        keys: usize,
-        snapshot: pg_sys::Snapshot,
-    ) -> Self {
-        // SAFETY: the state table's only index has that many columns.
-        unsafe {
-            let scan = pg_sys::index_beginscan(heap, index, snapshot, std::ptr::null_mut(), keys as i32, 0);
-            Self::Index { scan, keys: (0..keys).map(|column| scan_key(index, column)).collect() }
-        }
-    }
-}
-
-unsafe fn scan_key(index: pg_sys::Relation, column: usize) -> pg_sys::ScanKeyData {
-    let equal = pg_sys::BTEqualStrategyNumber as i16;
-    // SAFETY: `column` is one of the index's.
-    unsafe {
-        let (family, input) = (*(*index).rd_opfamily.add(column), *(*index).rd_opcintype.add(column));
-        let operator = pg_sys::get_opfamily_member(family, input, input, equal);
-        let mut key = pg_sys::ScanKeyData::default();
-        pg_sys::ScanKeyEntryInitialize(
-            &mut key,
-            0,
-            column as i16 + 1,
-            equal as u16,
-            pg_sys::InvalidOid,
-            *(*index).rd_indcollation.add(column),
-            pg_sys::get_opcode(operator),
-            Datum::null(),
-        );
-        key
-    }
-}
-
-/// `column = value`, or `column IS NULL`.
-fn set_key(key: &mut pg_sys::ScanKeyData, value: NullableDatum) {
-    let null = (pg_sys::SK_ISNULL | pg_sys::SK_SEARCHNULL) as i32;
-    (key.sk_flags, key.sk_strategy) = if value.isnull { (null, 0) } else { (0, pg_sys::BTEqualStrategyNumber as u16) };
-    key.sk_argument = value.value;
+fn hash(group: &mut Keys) -> NullableDatum {
+    NullableDatum { value: Datum::from(group.hash()), isnull: false }
 }

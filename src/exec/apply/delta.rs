@@ -12,15 +12,14 @@
 //! of them are inserted after everything else, so that values may move from row to row within one refresh.
 
 use super::Mode;
-use super::bulk;
 use super::change::{Change, Grouping, KeyOrder};
 use super::find::Finder;
 use super::index::{ApplyIndex, columns_read};
 use super::runs::{Reader, Runs};
-use super::writer::Writer;
 use crate::capture::DeltaWriter;
 use crate::exec::block_delta::BlockDeltaWriter;
 use crate::exec::mismatch;
+use crate::exec::store::{self, Store};
 use crate::pg::slot::Slot;
 use crate::pg::{interrupt, node, progress};
 use pgrx::pg_sys;
@@ -76,7 +75,7 @@ struct Late {
 }
 
 impl Delta {
-    pub fn begin(writer: &Writer, index: &ApplyIndex, mode: Mode, sink: Option<Sink>) -> Self {
+    pub fn begin(writer: &Store, index: &ApplyIndex, mode: Mode, sink: Option<Sink>) -> Self {
         let strict = mode == Mode::Delta;
         let desc = writer.desc();
         // SAFETY: an open view.
@@ -92,28 +91,50 @@ impl Delta {
         // SAFETY: the view is open until the slots are dropped.
         let slot = || unsafe { Slot::make(desc, &raw const pg_sys::TTSOpsVirtual) };
         let (old, new) = (slot(), slot());
-        let (finder, late) = (writer.finder(index), Late::begin(writer, index));
+        let (finder, late) = (Finder::new(writer, index), Late::begin(writer, index));
         // SAFETY: the view's descriptor.
         let reader = unsafe { Reader::new(desc) };
         Self { reader, grouping, key, strict, finder, old, new, late, sink }
+    }
+
+    pub fn key(&self) -> Option<&[usize]> {
+        self.key.as_deref()
     }
 
     pub fn keyed(&self) -> bool {
         self.key.is_some()
     }
 
+    /// Writing asks for the values of old rows, even where their places are known.
+    pub(super) fn needs_old(&self) -> bool {
+        self.late.is_some() || self.sink.is_some()
+    }
+
+    /// Gets ready to write so many changes, as far as that is known.
+    pub(super) fn prepare(&self, writer: &mut Store, changes: Option<u64>) {
+        if changes.is_none_or(|changes| changes as f64 >= store::MANY) {
+            writer.expect_many(self.key.as_deref().unwrap_or_default());
+        }
+    }
+
     /// Writes every run; `expected` is how many changes there may be in all of them.
     ///
     /// # Safety
     /// As `Runs::next`.
-    pub unsafe fn apply(&mut self, writer: &mut Writer, mut runs: Runs, expected: Option<u64>) {
-        let mut shown = progress::Rows::default();
-        if expected.is_none_or(|expected| expected as f64 >= bulk::MANY) {
-            writer.expect_many(self.key.as_deref().unwrap_or_default());
-        }
+    pub unsafe fn apply(&mut self, writer: &mut Store, runs: Runs, expected: Option<u64>) {
+        self.prepare(writer, expected);
         // An update is two changes.
         expected.into_iter().for_each(|expected| writer.expect_share(expected as f64 / 2.0 / writer.stored_rows()));
-        let mut count = 0;
+        // SAFETY: as the caller says.
+        unsafe { self.write(writer, runs, expected.is_none()) };
+    }
+
+    /// Writes every run, the last ones of the refresh. `measuring` is to find out which share of the rows changes.
+    ///
+    /// # Safety
+    /// As `Runs::next`.
+    pub(super) unsafe fn write(&mut self, writer: &mut Store, mut runs: Runs, measuring: bool) {
+        let (mut shown, mut count) = (progress::Rows::default(), 0);
         // SAFETY: the caller says that the rows fit; changes are live until the next run is asked for.
         unsafe {
             while let Some(run) = runs.next(&self.reader, &mut self.grouping).filter(|_| !mismatch::is_noted()) {
@@ -127,7 +148,7 @@ impl Delta {
                 }
                 shown.add(run.len() as u64);
                 count += 1;
-                if expected.is_none() && count % PERIOD == 0 {
+                if measuring && count % PERIOD == 0 {
                     writer.expect_share(writer.counters.updated as f64 / count as f64);
                 }
             }
@@ -136,7 +157,7 @@ impl Delta {
         }
     }
 
-    unsafe fn apply_bag(&mut self, writer: &mut Writer, change: &Change) {
+    unsafe fn apply_bag(&mut self, writer: &mut Store, change: &Change) {
         // SAFETY: a live change.
         unsafe {
             if change.weight < 0 {
@@ -148,7 +169,7 @@ impl Delta {
     }
 
     /// Pairs the old and new rows of each key; a run has one key, but for collisions of its hash.
-    unsafe fn apply_keyed(&mut self, writer: &mut Writer, run: &[Change]) {
+    unsafe fn apply_keyed(&mut self, writer: &mut Store, run: &[Change]) {
         let mut new: smallvec::SmallVec<[&Change; 2]> = run.iter().filter(|change| change.weight > 0).collect();
         let is_copied = |(i, change): (usize, &&Change)| {
             change.weight > 1 || new[..i].iter().any(|other| self.same_key(change, other))
@@ -188,7 +209,7 @@ impl Delta {
         columns.iter().all(|&column| unsafe { self.reader.shape.equal_at(column, a, b) })
     }
 
-    unsafe fn replace(&mut self, writer: &mut Writer, old: &Change, new: &Change) {
+    pub(super) unsafe fn replace(&mut self, writer: &mut Store, old: &Change, new: &Change) {
         // SAFETY: live changes.
         unsafe {
             if self.late.as_ref().is_some_and(|late| !self.same(&late.columns, old, new)) {
@@ -205,7 +226,7 @@ impl Delta {
         }
     }
 
-    unsafe fn delete(&mut self, writer: &mut Writer, old: &Change) {
+    pub(super) unsafe fn delete(&mut self, writer: &mut Store, old: &Change) {
         // SAFETY: a live change; rows were found by the writer's finder.
         unsafe { self.find(writer, old, |writer, tid| writer.delete(tid)) };
     }
@@ -213,9 +234,9 @@ impl Delta {
     /// Calls `each` for as many stored rows with the image of `old` as its weight says.
     unsafe fn find(
         &mut self,
-        writer: &mut Writer,
+        writer: &mut Store,
         old: &Change,
-        mut each: impl FnMut(&mut Writer, pg_sys::ItemPointerData),
+        mut each: impl FnMut(&mut Store, pg_sys::ItemPointerData),
     ) {
         if let (-1, Some(tid)) = (old.weight, old.place.tid()) {
             each(writer, tid);
@@ -242,7 +263,7 @@ impl Delta {
         }
     }
 
-    fn missing(&self, writer: &Writer, missing: u64, copies: u64) {
+    fn missing(&self, writer: &Store, missing: u64, copies: u64) {
         pgrx::debug1!("pg_trickle: row not found in {}: {}", writer.name(), describe(self.reader.desc, self.old));
         mismatch::note(format!("{missing} of {copies} copies of a row to be removed were not found."));
     }
@@ -252,7 +273,7 @@ impl Delta {
         self.new.store(self.reader.read(1, new), &[]);
     }
 
-    unsafe fn insert(&mut self, writer: &mut Writer, new: &Change) {
+    unsafe fn insert(&mut self, writer: &mut Store, new: &Change) {
         self.take(new);
         for _ in 0..new.weight {
             interrupt::check();
@@ -267,7 +288,7 @@ impl Delta {
         }
     }
 
-    unsafe fn insert_late(&mut self, writer: &mut Writer) {
+    unsafe fn insert_late(&mut self, writer: &mut Store) {
         let Some(late) = self.late.take() else { return };
         // SAFETY: the store holds rows of the view; each stays valid until the next is fetched.
         unsafe {
@@ -318,7 +339,7 @@ fn feed(sink: &mut Option<Sink>, slot: Slot, weight: i64) {
 
 impl Late {
     /// None when no unique index but the key's could stand in the way.
-    fn begin(writer: &Writer, index: &ApplyIndex) -> Option<Self> {
+    fn begin(writer: &Store, index: &ApplyIndex) -> Option<Self> {
         // SAFETY: open indexes.
         let others = writer.indexes().iter().copied().filter(|&other| unsafe {
             (*(*other).rd_index).indisunique

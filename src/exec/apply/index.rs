@@ -30,6 +30,13 @@ pub enum ApplyIndex {
 }
 
 impl ApplyIndex {
+    pub fn oid(&self) -> Option<Oid> {
+        match self {
+            Self::Key { index, .. } | Self::Hash { index, .. } => Some(*index),
+            Self::Single | Self::None => None,
+        }
+    }
+
     /// The columns it finds rows by.
     pub fn columns(&self) -> &[usize] {
         match self {

@@ -12,12 +12,31 @@ use pgrx::{PgMemoryContexts, pg_sys};
 pub struct Net {
     desc: pg_sys::TupleDesc,
     entries: Vec<Change>,
-    /// Positions in `entries` by image.
+    /// Positions in `entries` by image, of all but the rows appended since `index`.
     positions: HashTable<usize>,
+    /// Entries that have their positions.
+    indexed: usize,
+    /// The entry after the one taken last.
+    next: usize,
     /// Holds the entries' tuples.
     context: pg_sys::MemoryContext,
     bytes: usize,
     reader: Slot,
+}
+
+/// What a stored row has taken of the new ones.
+pub enum Taken {
+    /// Its image: it stays.
+    Same,
+    /// Another row of its key.
+    Other(Change),
+    Nothing,
+}
+
+/// What a stored row and a new one have in common.
+enum Match {
+    Image,
+    Key,
 }
 
 /// What an entry takes besides its tuple.
@@ -36,7 +55,7 @@ impl Net {
                 pg_sys::ALLOCSET_DEFAULT_MAXSIZE as usize,
             )
         };
-        Self { desc, entries: Vec::new(), positions: HashTable::new(), context, bytes: 0, reader }
+        Self { desc, entries: Vec::new(), positions: HashTable::new(), indexed: 0, next: 0, context, bytes: 0, reader }
     }
 
     /// Adds `weight` to the entry of this image.
@@ -62,6 +81,15 @@ impl Net {
     }
 
     unsafe fn insert(&mut self, row: Row, change: Change) {
+        let position = self.entries.len();
+        // SAFETY: the row has the descriptor's columns.
+        unsafe { self.push(row, change) };
+        let entries = &self.entries;
+        self.positions.insert_unique(change.image as u64, position, |&position| entries[position].image as u64);
+        self.indexed = entries.len();
+    }
+
+    unsafe fn push(&mut self, row: Row, change: Change) {
         // SAFETY: the row has the descriptor's columns.
         let tuple = unsafe {
             PgMemoryContexts::For(self.context)
@@ -69,9 +97,87 @@ impl Net {
         };
         // SAFETY: just formed.
         self.bytes += unsafe { (*tuple).t_len } as usize + OVERHEAD;
-        self.positions
-            .insert_unique(change.image as u64, self.entries.len(), |&position| self.entries[position].image as u64);
         self.entries.push(Change { tuple, ..change });
+    }
+
+    /// Adds an entry, whether or not there is one of this image. Nothing but `take` may be asked for then.
+    ///
+    /// # Safety
+    /// As `add`.
+    pub unsafe fn append(&mut self, row: Row, change: Change) {
+        // SAFETY: the row has the descriptor's columns.
+        unsafe { self.push(row, change) };
+    }
+
+    /// Appended rows are looked for from now on.
+    fn index(&mut self) {
+        let entries = &self.entries;
+        let hash = |&position: &usize| entries[position].image as u64;
+        self.positions.reserve(entries.len() - self.indexed, hash);
+        for (position, entry) in entries.iter().enumerate().skip(self.indexed) {
+            interrupt::check();
+            self.positions.insert_unique(entry.image as u64, position, hash);
+        }
+        self.indexed = entries.len();
+    }
+
+    /// A stored row takes a new one, of its own image if there is one, else of the same `key`. Both often come in one order: the entry
+    /// after the one taken last is looked at first.
+    ///
+    /// # Safety
+    /// `row` is a live row of `shape`, which is the table's; `hash` is what equal images and equal keys share.
+    pub unsafe fn take(&mut self, shape: &Shape, row: Row, hash: i64, key: Option<&[usize]>) -> Taken {
+        // SAFETY: as the caller says.
+        if let Some(found) = unsafe { self.match_at(self.next, shape, row, hash, key) } {
+            return self.taken(self.next, found);
+        }
+        if self.indexed < self.entries.len() {
+            self.index();
+        }
+        let mut found = None;
+        for &position in self.positions.iter_hash(hash as u64) {
+            // SAFETY: as the caller says.
+            match unsafe { self.match_at(position, shape, row, hash, key) } {
+                Some(Match::Image) => {
+                    found = Some((position, Match::Image));
+                    break;
+                }
+                Some(Match::Key) if found.is_none() => found = Some((position, Match::Key)),
+                Some(Match::Key) | None => (),
+            }
+        }
+        found.map_or(Taken::Nothing, |(position, found)| self.taken(position, found))
+    }
+
+    /// What the row has in common with this entry, if that is still to be had.
+    unsafe fn match_at(
+        &self,
+        position: usize,
+        shape: &Shape,
+        row: Row,
+        hash: i64,
+        key: Option<&[usize]>,
+    ) -> Option<Match> {
+        let entry = self.entries.get(position).filter(|entry| entry.image == hash && entry.weight > 0)?;
+        let new = read(&self.reader, entry.tuple, shape.len());
+        // SAFETY: the caller says that both are live rows of the shape.
+        unsafe {
+            if shape.equal(row, new) {
+                return Some(Match::Image);
+            }
+            let paired = key.is_some_and(|key| key.iter().all(|&column| shape.equal_at(column, row, new)));
+            paired.then_some(Match::Key)
+        }
+    }
+
+    fn taken(&mut self, position: usize, found: Match) -> Taken {
+        let entry = &mut self.entries[position];
+        entry.weight -= 1;
+        self.next = position + 1;
+        match found {
+            Match::Image => Taken::Same,
+            Match::Key => Taken::Other(Change { weight: 1, ..*entry }),
+        }
     }
 
     /// Images of which rows are to be removed.
@@ -105,6 +211,11 @@ impl Net {
         }
     }
 
+    /// Bytes in use.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub fn len(&self) -> usize {
         self.entries.len()
     }
@@ -134,9 +245,10 @@ impl Net {
             entry.weight != 0
         });
         self.positions.clear();
-        for (position, entry) in self.entries.iter().enumerate() {
-            interrupt::check();
-            self.positions.insert_unique(entry.image as u64, position, |&position| self.entries[position].image as u64);
+        let is_indexed = self.indexed > 0;
+        self.indexed = 0;
+        if is_indexed {
+            self.index();
         }
     }
 

@@ -1,9 +1,8 @@
 //! First population: rows are appended in batches to a view nobody can see yet.
 
-use super::batch::Batch;
-use super::writer::Writer;
 use crate::error;
 use crate::exec::node::Child;
+use crate::exec::store::{Batch, Store};
 use crate::exec::weighted::Layout;
 use crate::pg::{interrupt, progress};
 
@@ -11,7 +10,7 @@ use crate::pg::{interrupt, progress};
 ///
 /// # Safety
 /// The child's rows are the view's, weighted and of this layout, so that they can be copied by the view's descriptor.
-pub unsafe fn populate(writer: &mut Writer, child: Child, layout: Layout) {
+pub unsafe fn populate(writer: &mut Store, child: Child, layout: Layout) {
     let mut batch = Batch::new(writer.desc());
     let mut shown = progress::Rows::default();
     while let Some(slot) = child.next() {
@@ -35,10 +34,10 @@ pub unsafe fn populate(writer: &mut Writer, child: Child, layout: Layout) {
     writer.finish_append();
 }
 
-fn flush(batch: &mut Batch, writer: &mut Writer) {
+fn flush(batch: &mut Batch, writer: &mut Store) {
     if !batch.is_empty() {
         // SAFETY: the slots hold rows of the view.
-        unsafe { writer.append(batch.rows()) };
+        unsafe { writer.populate(batch.rows()) };
         batch.clear();
     }
 }

@@ -13,8 +13,8 @@ use super::Mode;
 use super::change::{Change, Grouping, Place};
 use super::net::{self, Net};
 use super::spill::Spill;
-use super::writer::Writer;
 use crate::exec::node::Child;
+use crate::exec::store::Store;
 use crate::exec::weighted::{self, Layout};
 use crate::pg::image::{Row, Shape};
 use crate::pg::interrupt;
@@ -45,6 +45,16 @@ impl Reader {
         net::read(&self.slots[slot], change.tuple, self.shape.len())
     }
 
+    /// An empty table for such rows.
+    pub fn net(&self) -> Net {
+        Net::new(self.desc, self.slots[0])
+    }
+
+    /// Forgets the rows last read.
+    pub fn clear(&self) {
+        self.slots.iter().for_each(|slot| slot.clear());
+    }
+
     pub fn end(&self) {
         self.slots.iter().for_each(|slot| slot.drop());
     }
@@ -66,7 +76,17 @@ pub struct Consolidation {
 
 impl Consolidation {
     pub fn new(reader: &Reader) -> Self {
-        Self { net: Net::new(reader.desc, reader.slots[0]), spill: None, added: 0 }
+        Self::of(reader.net())
+    }
+
+    /// Changes in memory.
+    pub fn of(net: Net) -> Self {
+        Self { net, spill: None, added: 0 }
+    }
+
+    /// Changes in a sort.
+    pub fn sorted(reader: &Reader, spill: Spill) -> Self {
+        Self { spill: Some(spill), ..Self::new(reader) }
     }
 
     /// # Safety
@@ -92,13 +112,13 @@ impl Consolidation {
 
     fn spill(&mut self, reader: &Reader, grouping: &Grouping) {
         let spill = Spill::new(reader.desc, grouping);
-        let net = std::mem::replace(&mut self.net, Net::new(reader.desc, reader.slots[0]));
+        let net = std::mem::replace(&mut self.net, reader.net());
         let context = net.context();
         for change in net.into_changes() {
             interrupt::check();
             spill.put(reader.read(1, &change), change);
         }
-        reader.slots.iter().for_each(|slot| slot.clear());
+        reader.clear();
         // SAFETY: the sort has copied every tuple of the context.
         unsafe { pg_sys::MemoryContextDelete(context) };
         self.spill = Some(spill);
@@ -117,7 +137,7 @@ impl Consolidation {
     ///
     /// # Safety
     /// The writer's view has the reader's shape.
-    pub unsafe fn locate(&mut self, reader: &Reader, writer: &Writer) {
+    pub unsafe fn locate(&mut self, reader: &Reader, writer: &Store) {
         let removed = self.net.removed() as f64;
         if self.spill.is_some() || removed < SORT_HERE as f64 || removed < writer.stored_rows() / SCAN_FROM {
             return;
@@ -136,16 +156,17 @@ impl Consolidation {
     pub fn finish(mut self, reader: &Reader, grouping: &mut Grouping) -> Runs {
         // What went through the sort is not netted yet.
         progress::phase(Phase::Writing, self.spill.is_none().then_some(self.net.len() as u64));
-        if let Grouping::Key(order) = &*grouping
-            && self.spill.is_none()
-            && self.net.len() > SORT_HERE
-        {
-            if order.by_image && self.net.is_located() {
-                let columns = order.columns.clone();
-                return self.paired(reader, grouping, &columns);
+        if self.spill.is_none() && self.net.len() > SORT_HERE {
+            match &*grouping {
+                Grouping::Key(order) if order.by_image && self.net.is_located() => {
+                    let columns = order.columns.clone();
+                    return self.paired(reader, grouping, Some(&columns));
+                }
+                Grouping::Hash(_) if self.net.is_located() => return self.paired(reader, grouping, None),
+                // The server's sort is the faster one for keys, once it is set up.
+                Grouping::Key(_) => self.spill(reader, grouping),
+                Grouping::Hash(_) | Grouping::One => (),
             }
-            // The server's sort is the faster one for keys, once it is set up.
-            self.spill(reader, grouping);
         }
         let feed = match self.spill {
             Some(spill) => {
@@ -162,36 +183,66 @@ impl Consolidation {
         Runs::over(feed)
     }
 
-    /// Changes of stored keys in no order, since their rows are found already, and then those of new keys in theirs, in
-    /// which the index gets them best. Both are grouped by the image of the key.
-    fn paired(self, reader: &Reader, grouping: &Grouping, columns: &[usize]) -> Runs {
+    /// Changes of stored rows in the order of their places, where pages are visited once, and then those of new ones in the order
+    /// of the index. Both are grouped by a hash: of the key's image, if these columns are the key.
+    fn paired(self, reader: &Reader, grouping: &Grouping, key: Option<&[usize]>) -> Runs {
         let mut changes = self.net.into_changes();
-        for change in &mut changes {
-            interrupt::check();
-            // SAFETY: a live row of the shape.
-            change.group = unsafe { reader.shape.hash(reader.read(0, change), columns.iter().copied()) };
-        }
-        net::order_by_hash(&mut changes);
-        let new = Spill::new(reader.desc, grouping);
-        let mut stored = Vec::with_capacity(changes.len());
-        for run in changes.chunk_by(|a, b| a.group == b.group) {
-            interrupt::check();
-            if run.iter().any(|change| change.weight < 0) {
-                stored.extend_from_slice(run);
-            } else {
-                run.iter().for_each(|change| new.put(reader.read(1, change), *change));
+        if let Some(columns) = key {
+            for change in &mut changes {
+                interrupt::check();
+                // SAFETY: a live row of the shape.
+                change.group = unsafe { reader.shape.hash(reader.read(0, change), columns.iter().copied()) };
             }
         }
-        new.sort();
-        Runs::over(Feed::Paired(stored.into_iter(), new))
+        net::order_by_hash(&mut changes);
+        let (mut stored, mut new) = (Vec::new(), Vec::new());
+        for run in changes.chunk_by(|a, b| a.group == b.group) {
+            interrupt::check();
+            match run.iter().find(|change| change.weight < 0) {
+                Some(old) => stored.push((old.place.0, run)),
+                None => new.extend_from_slice(run),
+            }
+        }
+        stored.sort_unstable_by_key(|&(place, _)| place);
+        let stored: Vec<Change> = stored.into_iter().flat_map(|(_, run)| run).copied().collect();
+        Runs::over(Feed::Paired(stored.into_iter(), New::of(new, reader, grouping)))
+    }
+}
+
+/// Changes of new rows in the order of the index.
+enum New {
+    Memory(std::vec::IntoIter<Change>),
+    Sorted(Spill),
+}
+
+impl New {
+    /// The changes are in the order of their hashes.
+    fn of(changes: Vec<Change>, reader: &Reader, grouping: &Grouping) -> Self {
+        if !matches!(grouping, Grouping::Key(_)) {
+            return Self::Memory(changes.into_iter());
+        }
+        let sorted = Spill::new(reader.desc, grouping);
+        for change in &changes {
+            interrupt::check();
+            sorted.put(reader.read(1, change), *change);
+        }
+        sorted.sort();
+        Self::Sorted(sorted)
+    }
+
+    fn next(&mut self) -> Option<Change> {
+        match self {
+            Self::Memory(changes) => changes.next(),
+            Self::Sorted(spill) => spill.next(),
+        }
     }
 }
 
 enum Feed {
     Memory(std::vec::IntoIter<Change>),
     Sorted(Spill),
-    /// Stored keys, new keys; runs have one hash of the key.
-    Paired(std::vec::IntoIter<Change>, Spill),
+    /// Changes of stored rows, of new ones; runs have one hash.
+    Paired(std::vec::IntoIter<Change>, New),
     /// The child's rows as they come.
     Grouped(Child, Layout),
 }
@@ -305,7 +356,7 @@ impl Runs {
     }
 
     pub fn end(&self) {
-        if let Feed::Sorted(spill) | Feed::Paired(_, spill) = &self.feed {
+        if let Feed::Sorted(spill) | Feed::Paired(_, New::Sorted(spill)) = &self.feed {
             spill.end();
         }
     }

@@ -1,8 +1,9 @@
-//! Rows on their way into the view together: the server stores many rows of a page at once, with one WAL record.
+//! Rows on their way into a table together: the server stores many rows of a page at once, with one WAL record.
 
 use crate::pg::image::Row;
+use crate::pg::memory;
 use crate::pg::slot::Slot;
-use pgrx::{PgMemoryContexts, pg_sys};
+use pgrx::pg_sys;
 
 /// Rows and bytes per batch, as COPY has them.
 const BATCH_ROWS: usize = 1000;
@@ -15,14 +16,16 @@ pub struct Batch {
     filled: usize,
     /// What the rows take on a page.
     bytes: usize,
-    /// Holds the batch's tuples.
-    context: PgMemoryContexts,
+    /// Holds the batch's tuples and their slots. After an error it goes with the context current at `new`.
+    context: pg_sys::MemoryContext,
 }
 
 impl Batch {
-    /// The descriptor lives until `end`.
+    /// The descriptor and the current memory context live until `end`; any context may be the current one meanwhile.
     pub fn new(desc: pg_sys::TupleDesc) -> Self {
-        Self { desc, slots: Vec::new(), filled: 0, bytes: 0, context: PgMemoryContexts::new("TrickleApply batch") }
+        // SAFETY: as the caller promises.
+        let context = unsafe { memory::create(pg_sys::CurrentMemoryContext, c"pg_trickle batch") };
+        Self { desc, slots: Vec::new(), filled: 0, bytes: 0, context }
     }
 
     /// Copies a row into the next slot; `keep` makes it part of the batch, `forget` frees it. Tuples are in a context of their
@@ -32,14 +35,16 @@ impl Batch {
     /// `row` is a live row of the descriptor.
     pub unsafe fn form(&mut self, row: Row) -> Slot {
         if self.filled == self.slots.len() {
-            // SAFETY: the descriptor lives until the slot is dropped.
-            self.slots.push(unsafe { Slot::make(self.desc, &raw const pg_sys::TTSOpsHeapTuple) }.as_ptr());
+            // SAFETY: descriptor and context live until the slot is dropped.
+            let slot =
+                unsafe { memory::within(self.context, || Slot::make(self.desc, &raw const pg_sys::TTSOpsHeapTuple)) };
+            self.slots.push(slot.as_ptr());
         }
         // SAFETY: the row has the descriptor's columns; the slot owns the tuple.
         unsafe {
             let (desc, slot) = (self.desc, self.slots[self.filled]);
             let tuple =
-                self.context.switch_to(|_| pg_sys::heap_form_tuple(desc, row.values.as_ptr(), row.nulls.as_ptr()));
+                memory::within(self.context, || pg_sys::heap_form_tuple(desc, row.values.as_ptr(), row.nulls.as_ptr()));
             // A slot that owns its tuple is not made to copy it when the tuple is stored.
             pg_sys::ExecStoreHeapTuple(tuple, slot, true);
             Slot::new(slot)
@@ -92,6 +97,8 @@ impl Batch {
         self.clear();
         // SAFETY: made by `form`.
         self.slots.drain(..).for_each(|slot| unsafe { Slot::new(slot) }.drop());
+        // SAFETY: made by `new`; no tuple of it is in use.
+        unsafe { pg_sys::MemoryContextDelete(self.context) };
     }
 }
 

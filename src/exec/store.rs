@@ -1,15 +1,33 @@
-//! Native writes into a materialized view: heap, indexes, TOAST.
+//! A keyed store: a table whose rows are found by key, and written by the server's own routines (heap, indexes, TOAST).
 //!
-//! The server's own executor routines do the work, on an executor state of our own which has the view as its one
-//! range table entry (the refresh plan may not mention the view at all). Nobody else writes to the view: the refresh
-//! holds a lock on it that conflicts with itself.
+//! A view is one, and so is the state of an operator. The contract:
+//! 1. Nobody else writes to the table: the refresh holds a lock that conflicts with itself. Readers are never in the way.
+//! 2. A search shows the table as the snapshot given to `open` does, so nothing that is written here. Hence each stored row is
+//!    updated or deleted once at most, and no row is met twice.
+//! 3. A [`Search`] goes by equality with the key columns of an index (`index`, `index_on`), or visits all rows. Over an index
+//!    on a hash, what it finds are candidates, which the caller compares.
+//! 4. All indexes get their entries, and unique ones raise. An update that leaves indexed columns alone and fits
+//!    on its page needs none.
+//! 5. After `expect_many`, rows are stored by the page, at `end` at the latest, and new versions may go to pages that keep room for
+//!    the next ones (store/bulk.rs). The other points hold all the same.
+//! 6. Any memory context may be the current one. What lives from call to call is in the store's executor state, a child of the
+//!    context at `open`, as is what index expressions leave behind for a row.
+//! 7. `end` closes the table, whose lock is kept. After an error nothing has to be done: resource owners and the context go.
+//!
+//! The executor state has the table as its one range table entry, so that no plan needs to mention the table.
 
-use super::bulk::Bulk;
-use super::find::Finder;
-use super::index::ApplyIndex;
+mod batch;
+mod bulk;
+mod search;
+
+pub use batch::Batch;
+pub use bulk::MANY;
+pub use search::Search;
+
 use crate::error;
 use crate::pg::slot::Slot;
-use crate::pg::{interrupt, list, node};
+use crate::pg::{interrupt, list, memory, node};
+use bulk::Bulk;
 use pgrx::{PgSqlErrorCode, pg_sys};
 
 /// Rows written so far.
@@ -32,55 +50,51 @@ impl std::ops::Add for Counters {
     }
 }
 
-/// An open materialized view.
-pub struct Writer {
-    view: pg_sys::Relation,
+/// An open table.
+pub struct Store {
+    table: pg_sys::Relation,
     estate: *mut pg_sys::EState,
     result: *mut pg_sys::ResultRelInfo,
     snapshot: pg_sys::Snapshot,
-    command: pg_sys::CommandId,
+    /// None until something is written.
+    command: Option<pg_sys::CommandId>,
     /// Of `append`; null until it is used.
     appending: *mut pg_sys::BulkInsertStateData,
     /// None while rows are written one by one.
-    pub(super) bulk: Option<Bulk>,
+    bulk: Option<Bulk>,
     pub counters: Counters,
 }
 
-impl Writer {
-    /// Opens the view. `kept` are the columns (0-based) whose values updates leave alone, which is a hint to indexes.
+impl Store {
+    /// Opens the table. `kept` are the columns (0-based) whose values updates leave alone, which is a hint to indexes.
     ///
     /// # Safety
     /// `snapshot` is registered or active until `end`.
-    pub unsafe fn open(view: pg_sys::Oid, snapshot: pg_sys::Snapshot, kept: &[usize]) -> Self {
-        // SAFETY: table_open raises or returns an open relation; the executor state is a child of the query's context.
+    pub unsafe fn open(table: pg_sys::Oid, snapshot: pg_sys::Snapshot, kept: &[usize]) -> Self {
+        // SAFETY: table_open raises or returns an open relation; the executor state is a child of the current context.
         unsafe {
-            let view = pg_sys::table_open(view, pg_sys::RowExclusiveLock as i32);
+            let table = pg_sys::table_open(table, pg_sys::RowExclusiveLock as i32);
             let estate = pg_sys::CreateExecutorState();
             let result: *mut pg_sys::ResultRelInfo = node::make(pg_sys::NodeTag::T_ResultRelInfo);
-            init_range_table(estate, view, kept);
-            pg_sys::InitResultRelInfo(result, view, 1, std::ptr::null_mut(), 0);
+            memory::within((*estate).es_query_cxt, || init_range_table(estate, table, kept));
+            pg_sys::InitResultRelInfo(result, table, 1, std::ptr::null_mut(), 0);
             pg_sys::ExecOpenIndices(result, false);
-            let command = pg_sys::GetCurrentCommandId(true);
             let (appending, counters) = (std::ptr::null_mut(), Counters::default());
-            Self { view, estate, result, snapshot, command, appending, bulk: None, counters }
+            Self { table, estate, result, snapshot, command: None, appending, bulk: None, counters }
         }
     }
 
     pub fn oid(&self) -> pg_sys::Oid {
         // SAFETY: open until `end`.
-        unsafe { (*self.view).rd_id }
-    }
-
-    pub(super) fn relation(&self) -> pg_sys::Relation {
-        self.view
+        unsafe { (*self.table).rd_id }
     }
 
     pub fn desc(&self) -> pg_sys::TupleDesc {
         // SAFETY: open until `end`.
-        unsafe { (*self.view).rd_att }
+        unsafe { (*self.table).rd_att }
     }
 
-    /// The view's indexes, all open.
+    /// The table's indexes, all open.
     pub fn indexes(&self) -> &[pg_sys::Relation] {
         // SAFETY: the array has ri_NumIndices open relations; null when there are none.
         unsafe {
@@ -91,39 +105,46 @@ impl Writer {
         }
     }
 
-    /// A search for stored rows through `index`, or by scanning the view when that is gone.
-    pub fn finder(&self, index: &ApplyIndex) -> Finder {
+    /// The index of this oid, if the table has it.
+    pub fn index(&self, oid: pg_sys::Oid) -> Option<pg_sys::Relation> {
         // SAFETY: open indexes.
-        let open = |oid| self.indexes().iter().copied().find(|&index| unsafe { (*index).rd_id } == oid);
-        // SAFETY: view and indexes stay open until `end`.
-        unsafe { Finder::new(self.view, self.snapshot, index, open) }
+        self.indexes().iter().copied().find(|&index| unsafe { (*index).rd_id } == oid)
+    }
+
+    /// The index over exactly these columns (attribute numbers, in order), if the table has one.
+    pub fn index_on(&self, columns: &[i16]) -> Option<pg_sys::Relation> {
+        // SAFETY: open indexes, which have indnkeyatts columns.
+        self.indexes().iter().copied().find(|&index| unsafe {
+            let form = &*(*index).rd_index;
+            form.indkey.values.as_slice(form.indnkeyatts as usize) == columns
+        })
     }
 
     /// Rows stored, as of the last VACUUM or ANALYZE.
     pub fn estimated_rows(&self) -> Option<u64> {
         // SAFETY: open until `end`.
-        let rows = unsafe { (*(*self.view).rd_rel).reltuples };
+        let rows = unsafe { (*(*self.table).rd_rel).reltuples };
         (rows >= 0.0).then_some(rows as u64)
     }
 
-    /// Rows stored: as of the last VACUUM or ANALYZE, or what the view's size makes likely.
+    /// Rows stored: as of the last VACUUM or ANALYZE, or what the table's size makes likely.
     pub fn stored_rows(&self) -> f64 {
         self.estimated_rows().map_or_else(|| self.likely_rows(), |rows| rows as f64).max(1.0)
     }
 
     fn likely_rows(&self) -> f64 {
         let (mut pages, mut rows, mut visible) = (0, 0.0, 0.0);
-        // SAFETY: an open view. As the planner estimates it.
-        unsafe { pg_sys::estimate_rel_size(self.view, std::ptr::null_mut(), &mut pages, &mut rows, &mut visible) };
+        // SAFETY: an open table. As the planner estimates it.
+        unsafe { pg_sys::estimate_rel_size(self.table, std::ptr::null_mut(), &mut pages, &mut rows, &mut visible) };
         rows
     }
 
     /// Calls `each` with every stored row.
     pub fn scan(&self, mut each: impl FnMut(Slot)) {
-        // SAFETY: an open view; the slot fits it.
+        // SAFETY: an open table; the slot fits it.
         unsafe {
-            let slot = Slot::make(self.desc(), pg_sys::table_slot_callbacks(self.view));
-            let scan = pg_sys::table_beginscan(self.view, self.snapshot, 0, std::ptr::null_mut());
+            let slot = Slot::make(self.desc(), pg_sys::table_slot_callbacks(self.table));
+            let scan = pg_sys::table_beginscan(self.table, self.snapshot, 0, std::ptr::null_mut());
             while pg_sys::table_scan_getnextslot(scan, pg_sys::ScanDirection::ForwardScanDirection, slot.as_ptr()) {
                 interrupt::check();
                 each(slot);
@@ -133,16 +154,25 @@ impl Writer {
         }
     }
 
+    /// Of what is written here.
+    fn command(&mut self) -> pg_sys::CommandId {
+        // SAFETY: reads the transaction's state, and notes that the command writes.
+        *self.command.get_or_insert_with(|| unsafe { pg_sys::GetCurrentCommandId(true) })
+    }
+
+    /// Adds a row.
+    ///
     /// # Safety
-    /// The slot holds a row of the view's descriptor.
+    /// The slot holds a row of the table's descriptor.
     pub unsafe fn insert(&mut self, slot: Slot) {
         self.counters.inserted += 1;
-        // SAFETY: an open view and a row of it; all indexes are open.
+        // SAFETY: an open table and a row of it; all indexes are open.
         unsafe {
             if let Some(bulk) = self.bulk.take() {
                 return self.enqueue(bulk, slot.row((*self.desc()).natts as usize));
             }
-            pg_sys::table_tuple_insert(self.view, slot.as_ptr(), self.command, 0, std::ptr::null_mut());
+            let (command, none) = (self.command(), std::ptr::null_mut());
+            pg_sys::table_tuple_insert(self.table, slot.as_ptr(), command, 0, none);
             self.insert_index_tuples(slot, false, false);
         }
     }
@@ -151,11 +181,11 @@ impl Writer {
     ///
     /// # Safety
     /// As `insert`.
-    pub(super) unsafe fn insert_batch(&mut self, slots: &mut [*mut pg_sys::TupleTableSlot]) {
-        let (count, none) = (slots.len() as i32, std::ptr::null_mut());
-        // SAFETY: an open view and rows of it.
+    unsafe fn insert_batch(&mut self, slots: &mut [*mut pg_sys::TupleTableSlot]) {
+        let (count, command, none) = (slots.len() as i32, self.command(), std::ptr::null_mut());
+        // SAFETY: an open table and rows of it.
         unsafe {
-            pg_sys::table_multi_insert(self.view, slots.as_mut_ptr(), count, self.command, 0, none);
+            pg_sys::table_multi_insert(self.table, slots.as_mut_ptr(), count, command, 0, none);
             self.index_batch(slots);
         }
     }
@@ -174,7 +204,7 @@ impl Writer {
     /// Replaces the stored row at `tid`.
     ///
     /// # Safety
-    /// As `insert`; `tid` was found by a finder or a scan of this writer.
+    /// As `insert`; `tid` was found by a search or a scan of this store.
     pub unsafe fn update(&mut self, tid: pg_sys::ItemPointerData, slot: Slot) {
         self.counters.updated += 1;
         // SAFETY: as the caller says.
@@ -190,17 +220,17 @@ impl Writer {
     ///
     /// # Safety
     /// As `update`.
-    pub(super) unsafe fn update_in_place(&mut self, mut tid: pg_sys::ItemPointerData, slot: Slot) {
+    unsafe fn update_in_place(&mut self, mut tid: pg_sys::ItemPointerData, slot: Slot) {
         let mut failure = pg_sys::TM_FailureData::default();
         let (mut lock, mut indexes) = (0, pg_sys::TU_UpdateIndexes::TU_None);
-        let none = std::ptr::null_mut();
-        // SAFETY: an open view, a visible row of it and a new version.
+        let (command, none) = (self.command(), std::ptr::null_mut());
+        // SAFETY: an open table, a visible row of it and a new version.
         unsafe {
             let outcome = pg_sys::table_tuple_update(
-                self.view,
+                self.table,
                 &mut tid,
                 slot.as_ptr(),
-                self.command,
+                command,
                 self.snapshot,
                 none,
                 true,
@@ -215,8 +245,10 @@ impl Writer {
         }
     }
 
+    /// Removes the stored row at `tid`.
+    ///
     /// # Safety
-    /// `tid` was found by a finder or a scan of this writer.
+    /// `tid` was found by a search or a scan of this store.
     pub unsafe fn delete(&mut self, tid: pg_sys::ItemPointerData) {
         self.counters.deleted += 1;
         // SAFETY: as the caller says.
@@ -225,53 +257,56 @@ impl Writer {
 
     /// # Safety
     /// As `delete`.
-    pub(super) unsafe fn remove(&mut self, mut tid: pg_sys::ItemPointerData) {
+    unsafe fn remove(&mut self, mut tid: pg_sys::ItemPointerData) {
         let mut failure = pg_sys::TM_FailureData::default();
-        let none = std::ptr::null_mut();
-        // SAFETY: an open view and a visible row of it.
+        let (command, none) = (self.command(), std::ptr::null_mut());
+        // SAFETY: an open table and a visible row of it.
         let outcome = unsafe {
-            pg_sys::table_tuple_delete(
-                self.view,
-                &mut tid,
-                self.command,
-                self.snapshot,
-                none,
-                true,
-                &mut failure,
-                false,
-            )
+            pg_sys::table_tuple_delete(self.table, &mut tid, command, self.snapshot, none, true, &mut failure, false)
         };
         self.expect_ok(outcome);
     }
 
-    /// Appends rows to a view nobody can see yet.
+    /// Appends rows to a table nobody can see yet, without index entries.
     ///
     /// # Safety
-    /// The slots hold rows of the view's descriptor.
-    pub unsafe fn append(&mut self, slots: &mut [*mut pg_sys::TupleTableSlot]) {
-        // SAFETY: an open view and rows of it. A ring buffer keeps population from flushing the cache, as in REFRESH.
+    /// The slots hold rows of the table's descriptor.
+    unsafe fn append(&mut self, slots: &mut [*mut pg_sys::TupleTableSlot]) {
+        // SAFETY: an open table and rows of it. A ring buffer keeps population from flushing the cache, as in REFRESH.
         unsafe {
             if self.appending.is_null() {
-                self.appending = pg_sys::GetBulkInsertState();
+                let context = (*self.estate).es_query_cxt;
+                self.appending = memory::within(context, || pg_sys::GetBulkInsertState());
             }
-            let options = pg_sys::TABLE_INSERT_SKIP_FSM as i32;
+            let (options, command) = (pg_sys::TABLE_INSERT_SKIP_FSM as i32, self.command());
             pg_sys::table_multi_insert(
-                self.view,
+                self.table,
                 slots.as_mut_ptr(),
                 slots.len() as i32,
-                self.command,
+                command,
                 options,
                 self.appending,
             );
-            self.index_batch(slots);
         }
-        self.counters.inserted += slots.len() as u64;
     }
 
-    /// All rows of `append` are in.
+    /// Appends rows to a table nobody can see yet.
+    ///
+    /// # Safety
+    /// As `insert`.
+    pub unsafe fn populate(&mut self, slots: &mut [*mut pg_sys::TupleTableSlot]) {
+        self.counters.inserted += slots.len() as u64;
+        // SAFETY: as the caller says.
+        unsafe {
+            self.append(slots);
+            self.index_batch(slots);
+        }
+    }
+
+    /// All rows of `populate` are in.
     pub fn finish_append(&self) {
-        // SAFETY: an open view.
-        unsafe { pg_sys::table_finish_bulk_insert(self.view, pg_sys::TABLE_INSERT_SKIP_FSM as i32) };
+        // SAFETY: an open table.
+        unsafe { pg_sys::table_finish_bulk_insert(self.table, pg_sys::TABLE_INSERT_SKIP_FSM as i32) };
     }
 
     unsafe fn insert_index_tuples(&self, slot: Slot, update: bool, only_summarizing: bool) {
@@ -290,7 +325,7 @@ impl Writer {
             );
             let context = (*self.estate).es_per_tuple_exprcontext;
             if !context.is_null() {
-                pg_sys::MemoryContextReset((*context).ecxt_per_tuple_memory);
+                memory::reset((*context).ecxt_per_tuple_memory);
             }
         }
     }
@@ -307,44 +342,41 @@ impl Writer {
             )
             .raise()
         }
-        error::cannot_happen(format!(
-            "a row found in materialized view \"{}\" cannot be changed (code {outcome})",
-            self.name()
-        ))
+        error::cannot_happen(format!("a row found in \"{}\" cannot be changed (code {outcome})", self.name()))
     }
 
     pub fn name(&self) -> String {
         // SAFETY: an open relation.
-        unsafe { pgrx::name_data_to_str(&(*(*self.view).rd_rel).relname).to_owned() }
+        unsafe { pgrx::name_data_to_str(&(*(*self.table).rd_rel).relname).to_owned() }
     }
 
-    /// Closes the view, keeping its lock.
+    /// Closes the table, keeping its lock.
     pub fn end(&mut self) {
         self.end_bulk();
-        // SAFETY: ended once; nothing uses the view's slots any more.
+        // SAFETY: ended once; nothing uses the table's slots any more.
         unsafe {
             if !self.appending.is_null() {
                 pg_sys::FreeBulkInsertState(self.appending);
             }
             pg_sys::ExecCloseIndices(self.result);
             pg_sys::FreeExecutorState(self.estate);
-            pg_sys::table_close(self.view, pg_sys::NoLock as i32);
+            pg_sys::table_close(self.table, pg_sys::NoLock as i32);
         }
     }
 }
 
-/// One entry for the view, so that index maintenance can ask which columns updates change.
-unsafe fn init_range_table(estate: *mut pg_sys::EState, view: pg_sys::Relation, kept: &[usize]) {
+/// One entry for the table, so that index maintenance can ask which columns updates change.
+unsafe fn init_range_table(estate: *mut pg_sys::EState, table: pg_sys::Relation, kept: &[usize]) {
     // SAFETY: plain node construction over an open relation.
     unsafe {
         let entry: *mut pg_sys::RangeTblEntry = node::make(pg_sys::NodeTag::T_RangeTblEntry);
         (*entry).rtekind = pg_sys::RTEKind::RTE_RELATION;
-        (*entry).relid = (*view).rd_id;
-        (*entry).relkind = (*(*view).rd_rel).relkind;
+        (*entry).relid = (*table).rd_id;
+        (*entry).relkind = (*(*table).rd_rel).relkind;
         (*entry).rellockmode = pg_sys::RowExclusiveLock as i32;
         let mut permissions = std::ptr::null_mut();
         let info = pg_sys::addRTEPermissionInfo(&mut permissions, entry);
-        for column in (0..(*(*view).rd_att).natts).filter(|&column| !kept.contains(&(column as usize))) {
+        for column in (0..(*(*table).rd_att).natts).filter(|&column| !kept.contains(&(column as usize))) {
             let member = column + 1 - pg_sys::FirstLowInvalidHeapAttributeNumber;
             (*info).updatedCols = pg_sys::bms_add_member((*info).updatedCols, member);
         }

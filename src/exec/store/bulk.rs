@@ -5,27 +5,27 @@
 //!
 //! The new version of a row is cheap when it fits on the page of the old one and no indexed column changes: no
 //! index then needs a new entry (heap-only). Pages are full when they were written by a population. So when a good part
-//! of the view changes at once, a new version that its page has no room for is deleted and inserted into a new page, and
+//! of the table changes at once, a new version that its page has no room for is deleted and inserted into a new page, and
 //! these pages keep as much room as the next run of this size needs. The pages that rows have left have room as well, once
-//! the old versions are gone. Thus a view that is changed like this again and again soon has room everywhere.
+//! the old versions are gone. Thus a table that is changed like this again and again soon has room everywhere.
 //!
-//! The view's own fillfactor is not touched; the server honours it in populations and inserts.
+//! The table's own fillfactor is not touched; the server honours it in populations and inserts.
 
+use super::Store;
 use super::batch::{Batch, on_page};
-use super::writer::Writer;
 use crate::pg::image::Row;
 use crate::pg::slot::Slot;
-use crate::pg::{interrupt, server};
+use crate::pg::{interrupt, memory, server};
 use pgrx::pg_sys;
 
 /// Fewer changes are written one by one.
 pub const MANY: f64 = 256.0;
-/// Rows are moved when this share of the view changes.
+/// Rows are moved when this share of the table changes.
 const MOVE_FROM: f64 = 0.2;
 /// Pages which rows are moved to have room for this many times the share that changes now. Not for more: the server prunes a
 /// page that is visited only when less than a tenth of it is free, and the next versions need what the last ones leave.
 const MARGIN: f64 = 1.1;
-/// No page is added for the sake of room when the view takes this many times what its rows need.
+/// No page is added for the sake of room when the table takes this many times what its rows need.
 const SPREAD_UNTIL: f64 = 3.6;
 /// Pages added at once.
 const EXTEND_BY: usize = 8;
@@ -39,20 +39,31 @@ pub struct Bulk {
     batch: Batch,
     /// The part of the stored rows that changes, as far as that is known.
     share: f64,
-    /// The view is an ordinary heap.
+    /// The table is an ordinary heap.
     heap: bool,
     /// Updates may be heap-only: no index has columns that they change.
     heap_only: bool,
     /// Where moved rows go; None until the first are, or when they are packed as usual.
     spread: Option<Spread>,
     packed: bool,
+    filling: Filling,
+}
+
+/// Whether the table is filled from nothing.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Filling {
+    No,
+    /// It is, but its rows fit into a batch so far.
+    Begun,
+    /// Rows have been stored which the indexes do not have.
+    Unindexed,
 }
 
 /// Pages that are filled in part.
 struct Spread {
     /// Bytes per page.
     fill: usize,
-    /// Blocks that the view may have.
+    /// Blocks that the table may have.
     limit: u32,
     /// Pages added and not yet used.
     spare: Vec<u32>,
@@ -71,16 +82,27 @@ impl Bulk {
     }
 }
 
-impl Writer {
+impl Store {
     /// Many rows are going to be written. Updates leave the columns `kept` (0-based) alone.
     pub fn expect_many(&mut self, kept: &[usize]) {
-        // SAFETY: an open view.
-        unsafe {
-            let heap = (*(*self.relation()).rd_rel).relam == pg_sys::HEAP_TABLE_AM_OID;
-            let batch = Batch::new(self.desc());
-            let heap_only = heap && !blocks_heap_only(self.relation(), kept);
-            self.bulk = Some(Bulk { batch, share: 0.0, heap, heap_only, spread: None, packed: false });
+        if self.bulk.is_some() {
+            return;
         }
+        // SAFETY: an open table.
+        unsafe {
+            let heap = (*(*self.table).rd_rel).relam == pg_sys::HEAP_TABLE_AM_OID;
+            let batch = memory::within((*self.estate).es_query_cxt, || Batch::new(self.desc()));
+            let heap_only = heap && !blocks_heap_only(self.table, kept);
+            let filling = Filling::No;
+            self.bulk = Some(Bulk { batch, share: 0.0, heap, heap_only, spread: None, packed: false, filling });
+        }
+    }
+
+    /// All rows that the table is to have are going to be inserted, and nothing is searched for meanwhile. Nobody else can see the
+    /// table, whose file this transaction has made. Its indexes are built at `end`, unless that is not worth it.
+    pub fn expect_all(&mut self) {
+        self.expect_many(&[]);
+        self.bulk.iter_mut().for_each(|bulk| bulk.filling = Filling::Begun);
     }
 
     /// The part of the stored rows that is going to change.
@@ -93,7 +115,7 @@ impl Writer {
     /// Puts a row into the batch of a run of many changes.
     ///
     /// # Safety
-    /// A live row of the view.
+    /// A live row of the table.
     pub(super) unsafe fn enqueue(&mut self, mut bulk: Bulk, row: Row) {
         // SAFETY: as the caller says.
         unsafe { bulk.batch.form(row) };
@@ -113,11 +135,11 @@ impl Writer {
     /// # Safety
     /// As `update`.
     pub(super) unsafe fn update_or_move(&mut self, mut bulk: Bulk, tid: pg_sys::ItemPointerData, slot: Slot) {
-        // SAFETY: a row of the view, which is open; the tid is of a stored row.
+        // SAFETY: a row of the table, which is open; the tid is of a stored row.
         unsafe {
             let new = bulk.batch.form(slot.row((*self.desc()).natts as usize));
             let length = bulk.batch.formed_length();
-            if !bulk.moves(length) || has_room(self.relation(), tid, length) {
+            if !bulk.moves(length) || has_room(self.table, tid, length) {
                 self.update_in_place(tid, new);
                 bulk.batch.forget();
             } else {
@@ -127,6 +149,25 @@ impl Writer {
             }
         }
         self.bulk = Some(bulk);
+    }
+
+    /// Builds the indexes, which have no page yet or their first one only, as TRUNCATE does. It compares keys as the owner of the
+    /// table, by functions of operator classes, which nobody but a superuser can make.
+    unsafe fn build_indexes(&self) {
+        // SAFETY: set by ExecOpenIndices, one for each open index.
+        let infos = unsafe { (*self.result).ri_IndexRelationInfo };
+        // SAFETY: open indexes. One that is not ready is being made and gets no entries.
+        let is_ready = |index: pg_sys::Relation| unsafe { (*(*index).rd_index).indisready };
+        for (position, &index) in self.indexes().iter().enumerate().filter(|&(_, &index)| is_ready(index)) {
+            // SAFETY: an open index of the table and what the executor knows of it. Nothing has read the index, so that nothing of
+            // it is remembered, and its file is as new as the table's.
+            unsafe {
+                if has_pages(index) {
+                    pg_sys::RelationTruncate(index, 0);
+                }
+                pg_sys::index_build(self.table, index, *infos.add(position), true, false);
+            }
+        }
     }
 
     fn begin_spread(&self, bulk: &mut Bulk, length: usize) {
@@ -144,40 +185,57 @@ impl Writer {
         if bulk.batch.is_empty() {
             return;
         }
+        if bulk.filling != Filling::No {
+            return self.fill(bulk);
+        }
         if let Some(spread) = &mut bulk.spread {
-            // SAFETY: an open view, which is a heap.
-            match unsafe { spread.choose_page(self.relation()) } {
+            // SAFETY: an open table, which is a heap.
+            match unsafe { spread.choose_page(self.table) } {
                 // SAFETY: as above.
-                Some(page) => unsafe { set_target(self.relation(), page) },
+                Some(page) => unsafe { set_target(self.table, page) },
                 None => {
                     bulk.spread = None;
                     bulk.packed = true;
                 }
             }
         }
-        // SAFETY: rows of the view.
+        // SAFETY: rows of the table.
         unsafe { self.insert_batch(bulk.batch.rows()) };
+        bulk.batch.clear();
+    }
+
+    fn fill(&mut self, bulk: &mut Bulk) {
+        bulk.filling = Filling::Unindexed;
+        // SAFETY: rows of the table.
+        unsafe { self.append(bulk.batch.rows()) };
         bulk.batch.clear();
     }
 
     /// Writes what still waits.
     pub(super) fn end_bulk(&mut self) {
         let Some(mut bulk) = self.bulk.take() else { return };
+        if bulk.filling == Filling::Begun && self.indexes().iter().all(|&index| has_pages(index)) {
+            bulk.filling = Filling::No;
+        }
         self.flush(&mut bulk);
         bulk.batch.end();
+        if bulk.filling != Filling::No {
+            // SAFETY: the table was empty when the first row came, and its file is of this transaction.
+            unsafe { self.build_indexes() };
+        }
         if bulk.spread.is_some() || bulk.packed {
-            // SAFETY: an open view, which is a heap. The room is for the rows there, not for those that other runs insert.
+            // SAFETY: an open table, which is a heap. The room is for the rows there, not for those that other runs insert.
             unsafe {
-                set_target(self.relation(), pg_sys::InvalidBlockNumber);
-                bulk.spread.into_iter().for_each(|spread| spread.end(self.relation()));
+                set_target(self.table, pg_sys::InvalidBlockNumber);
+                bulk.spread.into_iter().for_each(|spread| spread.end(self.table));
             }
         }
     }
 }
 
 impl Spread {
-    /// An empty page, or nearly so; None when the view is large enough without one more.
-    unsafe fn choose_page(&mut self, view: pg_sys::Relation) -> Option<u32> {
+    /// An empty page, or nearly so; None when the table is large enough without one more.
+    unsafe fn choose_page(&mut self, table: pg_sys::Relation) -> Option<u32> {
         if let Some(page) = self.spare.pop() {
             return Some(page);
         }
@@ -185,24 +243,24 @@ impl Spread {
         // SAFETY: an open heap. A page that was taken counts as full until VACUUM looks at it.
         unsafe {
             let page = match self.mapped {
-                Some(last) => pg_sys::RecordAndGetPageWithFreeSpace(view, last, 0, empty),
-                None => pg_sys::GetPageWithFreeSpace(view, empty),
+                Some(last) => pg_sys::RecordAndGetPageWithFreeSpace(table, last, 0, empty),
+                None => pg_sys::GetPageWithFreeSpace(table, empty),
             };
             self.mapped = (page != pg_sys::InvalidBlockNumber).then_some(page);
             if self.mapped.is_none() {
-                self.spare = extend(view, self.limit);
+                self.spare = extend(table, self.limit);
             }
         }
         self.mapped.or_else(|| self.spare.pop())
     }
 
     /// Pages added and not used are for whoever needs them.
-    unsafe fn end(self, view: pg_sys::Relation) {
+    unsafe fn end(self, table: pg_sys::Relation) {
         for page in self.spare {
             // SAFETY: a page of an open heap.
             unsafe {
-                pg_sys::RecordPageWithFreeSpace(view, page, PAGE);
-                pg_sys::FreeSpaceMapVacuumRange(view, page, page + 1);
+                pg_sys::RecordPageWithFreeSpace(table, page, PAGE);
+                pg_sys::FreeSpaceMapVacuumRange(table, page, page + 1);
             }
         }
     }
@@ -210,15 +268,15 @@ impl Spread {
 
 /// Adds pages, the last first, but none at or beyond `limit`. They are empty and all zeros, as those that the server adds in
 /// advance.
-unsafe fn extend(view: pg_sys::Relation, limit: u32) -> Vec<u32> {
+unsafe fn extend(table: pg_sys::Relation, limit: u32) -> Vec<u32> {
     let (mut buffers, mut added) = ([0; EXTEND_BY], 0);
     // SAFETY: an open heap; the array has room for as many buffers as are asked for, each of which is pinned once.
     unsafe {
-        let blocks = pg_sys::RelationGetNumberOfBlocksInFork(view, pg_sys::ForkNumber::MAIN_FORKNUM);
+        let blocks = pg_sys::RelationGetNumberOfBlocksInFork(table, pg_sys::ForkNumber::MAIN_FORKNUM);
         if blocks >= limit {
             return Vec::new();
         }
-        let target = pg_sys::BufferManagerRelation { rel: view, smgr: std::ptr::null_mut(), relpersistence: 0 };
+        let target = pg_sys::BufferManagerRelation { rel: table, smgr: std::ptr::null_mut(), relpersistence: 0 };
         let (fork, strategy) = (pg_sys::ForkNumber::MAIN_FORKNUM, std::ptr::null_mut());
         let count = EXTEND_BY as u32;
         let first = pg_sys::ExtendBufferedRelBy(target, fork, strategy, 0, count, buffers.as_mut_ptr(), &mut added);
@@ -230,11 +288,16 @@ unsafe fn extend(view: pg_sys::Relation, limit: u32) -> Vec<u32> {
     }
 }
 
+fn has_pages(index: pg_sys::Relation) -> bool {
+    // SAFETY: an open index.
+    unsafe { pg_sys::RelationGetNumberOfBlocksInFork(index, pg_sys::ForkNumber::MAIN_FORKNUM) > 0 }
+}
+
 /// Makes the server try this page first for the next rows (RelationSetTargetBlock).
-unsafe fn set_target(view: pg_sys::Relation, page: u32) {
+unsafe fn set_target(table: pg_sys::Relation, page: u32) {
     // SAFETY: an open relation; null when its storage is not open.
     unsafe {
-        let storage = (*view).rd_smgr;
+        let storage = (*table).rd_smgr;
         if !storage.is_null() {
             (*storage).smgr_targblock = page;
         }
@@ -242,7 +305,7 @@ unsafe fn set_target(view: pg_sys::Relation, page: u32) {
 }
 
 /// Whether the page of a stored row has room for a tuple of this length. The server looks again when it has locked the page.
-unsafe fn has_room(view: pg_sys::Relation, tid: pg_sys::ItemPointerData, length: usize) -> bool {
+unsafe fn has_room(table: pg_sys::Relation, tid: pg_sys::ItemPointerData, length: usize) -> bool {
     // SAFETY: reads a field.
     let block = unsafe { pgrx::itemptr::item_pointer_get_block_number_no_check(tid) };
     // SAFETY: a page of an open heap, pinned while it is looked at; nothing here has a destructor.
@@ -250,7 +313,7 @@ unsafe fn has_room(view: pg_sys::Relation, tid: pg_sys::ItemPointerData, length:
         server::guarded(|| {
             let (fork, none) = (pg_sys::ForkNumber::MAIN_FORKNUM, std::ptr::null_mut());
             let normal = pg_sys::ReadBufferMode::RBM_NORMAL;
-            let buffer = server::ReadBufferExtended(view, fork, block, normal, none);
+            let buffer = server::ReadBufferExtended(table, fork, block, normal, none);
             let free = pg_sys::PageGetHeapFreeSpace(pg_sys::BufferGetPage(buffer));
             server::ReleaseBuffer(buffer);
             free
@@ -260,11 +323,11 @@ unsafe fn has_room(view: pg_sys::Relation, tid: pg_sys::ItemPointerData, length:
 }
 
 /// Whether an index that keeps updates from being heap-only has other columns than `kept`.
-unsafe fn blocks_heap_only(view: pg_sys::Relation, kept: &[usize]) -> bool {
+unsafe fn blocks_heap_only(table: pg_sys::Relation, kept: &[usize]) -> bool {
     // SAFETY: an open relation; the set is a copy.
     unsafe {
         let blocking = pg_sys::IndexAttrBitmapKind::INDEX_ATTR_BITMAP_HOT_BLOCKING;
-        let columns = pg_sys::RelationGetIndexAttrBitmap(view, blocking);
+        let columns = pg_sys::RelationGetIndexAttrBitmap(table, blocking);
         let mut member = -1;
         loop {
             member = pg_sys::bms_next_member(columns, member);
