@@ -29,8 +29,12 @@ fn is_indexable(query: Query, key: &[usize]) -> bool {
     key.len() <= pg_sys::INDEX_MAX_KEYS as usize && key.iter().map(typid).all(stays)
 }
 
-/// The output columns that are the group keys, when all of them are there.
+/// The output columns that are the group keys, when all of them are there. Not of a query that gives several rows for the same keys:
+/// one for each grouping set, or as many as a function in the SELECT list returns.
 fn group_keys(query: Query) -> Option<Vec<usize>> {
+    if !query.get().groupingSets.is_null() || query.get().hasTargetSRFs {
+        return None;
+    }
     let outputs = query.outputs();
     let clauses: Vec<Node<pg_sys::SortGroupClause>> = query.list(|query| query.groupClause);
     let place = |clause: Node<pg_sys::SortGroupClause>| {

@@ -97,7 +97,7 @@ pub const REWRITES: &[Rewrite] = &[
         apply: |query, _| grouping_sets::as_grouping(query),
     },
     Rewrite {
-        name: "INTERSECT and EXCEPT are groupings",
+        name: "mixed set operations are groupings",
         reason: "how many rows there are of a kind follows from how many are on each side",
         apply: |query, _| set_operations::as_grouping(query),
     },

@@ -1,7 +1,9 @@
-//! Gives every leg of a set operation the column types and collations of the whole.
+//! Gives every leg of UNION ALL the column types and collations of the whole.
 //!
-//! The analyzer leaves the conversions to the planner; a leg that is to stand alone for the whole needs them itself.
+//! The analyzer leaves the conversions to the planner; a leg that is to stand alone for the whole needs them itself. An operation that
+//! compares rows does so by the types of its own level: its legs stay as they are.
 
+use crate::circuit::legs::is_union_all;
 use crate::pg::handle::{Any, Node};
 use crate::pg::query::{self, Query, Target};
 use crate::pg::stack;
@@ -14,7 +16,7 @@ pub fn convert(query: Query) -> Query {
     query.inner().into_iter().for_each(|inner| {
         convert(inner);
     });
-    if let Some(top) = query.set_operation() {
+    if let Some(top) = query.set_operation().filter(|top| is_union_all(top.any())) {
         convert_below(query, top, &mut vec![]);
     }
     query

@@ -13,7 +13,7 @@ pub fn over_union_all(query: Query) -> Query {
     let is_plain =
         query.get().sortClause.is_null() && query.get().limitCount.is_null() && query.get().limitOffset.is_null();
     // Without columns there is nothing for DISTINCT to list.
-    if !is_plain || top.get().all || !is_union(top) || query.outputs().is_empty() {
+    if !is_plain || top.get().all || !is_one_union(top) || query.outputs().is_empty() {
         return query;
     }
     let clauses: Vec<Node<pg_sys::SortGroupClause>> = top.list(|top| top.groupClauses);
@@ -27,10 +27,18 @@ pub fn over_union_all(query: Query) -> Query {
     outer
 }
 
-/// Whether the whole tree is made of UNION and UNION ALL.
-fn is_union(operation: SetOperation) -> bool {
+/// Whether the whole tree is made of UNION, all by the same equality, and UNION ALL. One that removes what is equal by a type or
+/// collation of its own may leave only one of two rows that differ above it.
+pub fn is_one_union(top: SetOperation) -> bool {
+    let equality = |operation: SetOperation| (operation.oids(|op| op.colTypes), operation.oids(|op| op.colCollations));
+    is_union(top, &|operation| top.get().all || operation.get().all || equality(operation) == equality(top))
+}
+
+fn is_union(operation: SetOperation, is_fit: &dyn Fn(SetOperation) -> bool) -> bool {
     stack::check();
-    operation.get().op == pg_sys::SetOperation::SETOP_UNION && sides(operation).into_iter().all(is_union)
+    operation.get().op == pg_sys::SetOperation::SETOP_UNION
+        && is_fit(operation)
+        && sides(operation).into_iter().all(|side| is_union(side, is_fit))
 }
 
 fn keep_duplicates(operation: SetOperation) {

@@ -32,7 +32,9 @@ pub fn as_grouping(query: Query) -> Query {
         && fields.limitCount.is_null()
         && fields.limitOffset.is_null()
         && !query.outputs().is_empty();
-    if fields.groupingSets.is_null() || !fields.hasGroupRTE || !is_plain {
+    // Sets without keys alone have no grouping step.
+    let has_step = fields.hasGroupRTE || fields.groupClause.is_null();
+    if fields.groupingSets.is_null() || !has_step || !is_plain {
         return query;
     }
     if !fields.distinctClause.is_null() {
@@ -131,9 +133,11 @@ fn group_by(query: Query, keys: &[Key], masked: Vec<Any>, number: Any) {
 
 /// Takes the grouping step off, with its entry, which is the last one, and the columns that were there to be grouped by.
 fn drop_grouping(query: Query) {
-    let mut entries = query.entries();
-    entries.pop();
-    query.set_entries(&entries);
+    if query.get().hasGroupRTE {
+        let mut entries = query.entries();
+        entries.pop();
+        query.set_entries(&entries);
+    }
     let outputs = query.outputs();
     outputs.iter().for_each(|output| output.set(|output| output.ressortgroupref = 0));
     query.set_targets(&outputs);
@@ -159,6 +163,9 @@ struct Grouping {
 
 /// In the order of the grouping step's columns, which is that of GROUP BY.
 fn keys_of(query: Query) -> Vec<Key> {
+    if !query.get().hasGroupRTE {
+        return vec![];
+    }
     let entry = query.entries().pop().expect("a grouped query has the grouping step");
     let expressions = entry.nodes(|entry| entry.groupexprs);
     let clauses: Vec<Node<pg_sys::SortGroupClause>> = query.list(|query| query.groupClause);
@@ -167,7 +174,8 @@ fn keys_of(query: Query) -> Vec<Key> {
 
 /// Puts expressions in the place of the grouping step's columns and of GROUPING(), in outputs and HAVING.
 fn replace(query: Query, key: &dyn Fn(usize) -> Any, grouping: &dyn Fn(&Grouping) -> Any) {
-    let step = query.entries().len() as i32;
+    // No column is of entry 0.
+    let step = if query.get().hasGroupRTE { query.entries().len() as i32 } else { 0 };
     let replaced = |expression: Any| {
         walk::mutate(expression, &mut |node, depth| {
             if let Some(var) = node.cast::<pg_sys::Var>() {

@@ -1,4 +1,8 @@
 //! Subquery outputs that nobody reads become NULL, so that the columns under them need not be captured.
+//!
+//! Equal subqueries, as the references to one CTE are, stay equal: what one of them is read for is left in all. They are one block then,
+//! whose rows all of them see, also where several results are right (LIMIT without ORDER BY, which of two equal values stands for
+//! a group).
 
 use crate::circuit::legs::is_union_all;
 use crate::pg::handle::Node;
@@ -12,19 +16,45 @@ use std::collections::BTreeSet;
 type Needed = Option<BTreeSet<i16>>;
 
 pub fn trim(query: Query) -> Query {
-    trim_to(query, &None);
+    let mut reads = Reads(vec![]);
+    trim_to(query.copy(), &None, &mut |subquery, needed| reads.note(subquery, needed));
+    trim_to(query, &None, &mut |subquery, _| reads.of(subquery));
     query
 }
 
-fn trim_to(query: Query, needed: &Needed) {
+/// What is read of each subquery, or of any that is equal to it.
+struct Reads(Vec<(Query, Needed)>);
+
+impl Reads {
+    fn note(&mut self, subquery: Query, needed: &Needed) -> Needed {
+        match self.0.iter_mut().find(|(known, _)| known.equals(subquery)) {
+            Some((_, all)) => match (all.as_mut(), needed) {
+                (Some(all), Some(needed)) => all.extend(needed),
+                _ => *all = None,
+            },
+            None => self.0.push((subquery.copy(), needed.clone())),
+        }
+        needed.clone()
+    }
+
+    fn of(&self, subquery: Query) -> Needed {
+        self.0.iter().find(|(known, _)| known.equals(subquery)).and_then(|(_, needed)| needed.clone())
+    }
+}
+
+/// `reads` is told what a subquery, not trimmed yet, is read for, and says what to leave in it.
+fn trim_to(query: Query, needed: &Needed, reads: &mut dyn FnMut(Query, &Needed) -> Needed) {
     stack::check();
     match query.set_operation() {
         Some(top) => {
             // Duplicates are recognised by whole rows.
             let needed = if is_union_all(top.any()) { needed } else { &None };
-            leaves(query).for_each(|leaf| trim_to(leaf, needed));
+            leaves(query).for_each(|leaf| {
+                let needed = reads(leaf, needed);
+                trim_to(leaf, &needed, reads);
+            });
         }
-        None => trim_plain(query, needed),
+        None => trim_plain(query, needed, reads),
     }
 }
 
@@ -32,7 +62,7 @@ fn leaves(query: Query) -> impl Iterator<Item = Query> {
     query.entries().into_iter().filter_map(|entry| entry.child(|entry| entry.subquery))
 }
 
-fn trim_plain(query: Query, needed: &Needed) {
+fn trim_plain(query: Query, needed: &Needed, reads: &mut dyn FnMut(Query, &Needed) -> Needed) {
     if let Some(needed) = needed
         && query.get().distinctClause.is_null()
         && !query.get().hasTargetSRFs
@@ -50,7 +80,10 @@ fn trim_plain(query: Query, needed: &Needed) {
         let inner = entry.child(|entry| entry.subquery)?;
         Some((inner, read_columns(query, i as i32 + 1)))
     });
-    subqueries.for_each(|(inner, read)| trim_to(inner, &read));
+    subqueries.for_each(|(inner, read)| {
+        let needed = reads(inner, &read);
+        trim_to(inner, &needed, reads);
+    });
 }
 
 /// The columns of an entry that the query or anything inside it reads.

@@ -22,6 +22,7 @@
 //! rewritten only where equal rows are identical. A subtree whose columns are converted above it is a group of its own, by its own equality.
 
 use super::distinct;
+use crate::circuit::legs::is_union_all;
 use crate::pg::handle::{Any, Node, to_list};
 use crate::pg::query::{self, Query, TypeOf};
 use crate::pg::stack;
@@ -37,7 +38,7 @@ pub fn as_grouping(query: Query) -> Query {
         let Some(inner) = entry.child(|entry| entry.subquery) else { continue };
         entry.set(|entry| entry.subquery = as_grouping(inner).as_ptr());
     }
-    match query.set_operation().filter(|top| !is_union(top.any()) && is_uncut(query) && is_groupable(top.any())) {
+    match query.set_operation().filter(|top| !is_plain_union(*top) && is_uncut(query) && is_groupable(top.any())) {
         Some(top) => named_as(query, of_node(query, top.any())),
         None => query,
     }
@@ -58,12 +59,9 @@ fn sides(operation: SetOperation) -> [Any; 2] {
         .map(|side| side.expect("an operation has two sides").any())
 }
 
-/// UNION and UNION ALL, however nested, have rewrites of their own.
-fn is_union(node: Any) -> bool {
-    stack::check();
-    node.cast::<pg_sys::SetOperationStmt>().is_none_or(|operation| {
-        operation.get().op == pg_sys::SetOperation::SETOP_UNION && sides(operation).into_iter().all(is_union)
-    })
+/// UNION ALL, and UNION above nothing but itself and UNION ALL, have rewrites of their own.
+fn is_plain_union(top: SetOperation) -> bool {
+    is_union_all(top.any()) || (!top.get().all && distinct::is_one_union(top))
 }
 
 /// Every INTERSECT and EXCEPT in the tree can be a grouping.
@@ -75,8 +73,8 @@ fn is_groupable(node: Any) -> bool {
             && (operation.get().op != pg_sys::SetOperation::SETOP_EXCEPT
                 || facts::equal_is_identical(of.typid, of.typmod, of.collation))
     };
-    let is_union_all = operation.get().op == pg_sys::SetOperation::SETOP_UNION && operation.get().all;
-    (is_union_all || types(operation).iter().all(is_fit)) && sides(operation).into_iter().all(is_groupable)
+    let keeps_duplicates = operation.get().op == pg_sys::SetOperation::SETOP_UNION && operation.get().all;
+    (keeps_duplicates || types(operation).iter().all(is_fit)) && sides(operation).into_iter().all(is_groupable)
 }
 
 fn types(operation: SetOperation) -> Vec<TypeOf> {
