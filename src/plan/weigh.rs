@@ -17,7 +17,7 @@ use super::{query, restrict};
 use crate::circuit::{Input, legs, tag};
 use crate::delta::{Linearity, Reading};
 use crate::exec::delta_scan::{WEIGHT_ATTNO, weight};
-use crate::pg::handle::Node;
+use crate::pg::handle::{Any, Node};
 use crate::pg::list;
 use crate::pg::node;
 use crate::pg::query::Query;
@@ -73,13 +73,13 @@ pub fn weigh(template: &Tree<pg_sys::Query>, readings: &Readings) -> *mut pg_sys
 
 /// Re-points the inputs that are read without weights: those the query is not linear in, and deltas in restrictions.
 unsafe fn read_bags(query: *mut pg_sys::Query, readings: &Readings) {
-    let visit = &mut |node: crate::pg::handle::Any, _: u32| {
+    let visit = &mut |node: Any, _: u32| {
         let entry: Option<Node<pg_sys::RangeTblEntry>> = node.cast();
         let Some((entry, (input, marked))) = entry.and_then(|entry| Some((entry, tag::read(entry)?))) else {
             return Visit::Into;
         };
-        // SAFETY: a base relation entry of a private copy.
         match (marked, readings.of[input]) {
+            // SAFETY: a base relation entry of a private copy.
             (Reading::Delta, _) => unsafe { read_delta(entry.as_ptr(), input, readings) },
             (_, Reading::Old) if !readings.is_linear(input) => {
                 tag::write(entry, input, Reading::Old);
