@@ -213,7 +213,7 @@ fn analyse(view: pg_sys::Oid, analyzed: Query, owner: &AsOwner) -> Circuit {
     // Recomputing spells out rows as well: the same value must have one image. Those of CTEs follow when they are inlined.
     let rewritten = normalise::rows::spell_out(query::rewritten(analyzed, owner));
     // The planner converts the legs of a set operation by functions that do not stand in the query.
-    let functions = functions::survey(normalise::conversions::convert(rewritten.copy()), owner);
+    let functions = functions::survey(normalise::conversions::show(rewritten.copy()), owner);
     let (normal, keys) = normalise::normalised(rewritten.copy(), owner);
     let (sources, obstacles) = source::survey(normal);
     let fingerprint = fingerprint::of(rewritten, &sources, &functions, &keys);

@@ -98,7 +98,8 @@ fn fragment(query: Query, found: &mut Found) {
 fn nested(query: Query, only_presence: bool, found: &mut Found) {
     stack::check();
     found.refusals.extend(determined::refusals(query, only_presence));
-    if query.set_operation().is_some() {
+    if let Some(top) = query.set_operation() {
+        let only_presence = only_presence && legs::is_union_all(top.any());
         let legs = query.entries().into_iter().filter_map(|entry| entry.child(|entry| entry.subquery));
         return legs.for_each(|leg| nested(leg, only_presence, found));
     }

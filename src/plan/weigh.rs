@@ -19,7 +19,7 @@ use crate::circuit::{Input, legs, tag};
 use crate::delta::{Linearity, Reading};
 use crate::exec::delta_scan::{WEIGHT_ATTNO, weight};
 use crate::exec::weighted;
-use crate::pg::handle::Node;
+use crate::pg::handle::{Any, Node};
 use crate::pg::list;
 use crate::pg::node;
 use crate::pg::query::Query;
@@ -101,7 +101,7 @@ unsafe fn resolve(query: *mut pg_sys::Query, relations: &[pg_sys::Oid]) {
 
 /// Re-points the inputs that are read without weights: those the query is not linear in, and deltas in restrictions.
 unsafe fn read_bags(query: *mut pg_sys::Query, readings: &Readings) {
-    let visit = &mut |node: crate::pg::handle::Any, _: u32| {
+    let visit = &mut |node: Any, _: u32| {
         let entry: Option<Node<pg_sys::RangeTblEntry>> = node.cast();
         let Some((entry, (input, marked))) = entry.and_then(|entry| Some((entry, tag::read(entry)?))) else {
             return Visit::Into;

@@ -3,7 +3,7 @@
 //! The analyzer leaves the conversions to the planner; a leg that is to stand alone for the whole needs them itself. An operation that
 //! compares rows does so by the types of its own level: its legs stay as they are.
 
-use crate::circuit::legs::is_union_all;
+use crate::circuit::legs;
 use crate::pg::handle::{Any, Node};
 use crate::pg::query::{self, Query, Target};
 use crate::pg::stack;
@@ -11,12 +11,23 @@ use pgrx::pg_sys;
 
 type SetOperation = Node<pg_sys::SetOperationStmt>;
 
+/// Everywhere, so that the functions that convert are seen. Such a query is not to be run: what EXCEPT and INTERSECT compare would be
+/// converted for an operation above them.
+pub fn show(query: Query) -> Query {
+    convert_all(query, &|_| true)
+}
+
+/// In trees of UNION ALL alone.
 pub fn convert(query: Query) -> Query {
+    convert_all(query, &|top| legs::is_union_all(top.any()))
+}
+
+fn convert_all(query: Query, is_wanted: &dyn Fn(SetOperation) -> bool) -> Query {
     stack::check();
     query.inner().into_iter().for_each(|inner| {
-        convert(inner);
+        convert_all(inner, is_wanted);
     });
-    if let Some(top) = query.set_operation().filter(|top| is_union_all(top.any())) {
+    if let Some(top) = query.set_operation().filter(|&top| is_wanted(top)) {
         convert_below(query, top, &mut vec![]);
     }
     query

@@ -68,6 +68,11 @@ fn union_all(a: (usize, &ZSet), b: (usize, &ZSet), leg: Option<usize>) -> ZSet {
     out
 }
 
+/// The first value of `ORDER BY v LIMIT 1`, NULLs left out.
+fn smallest(rows: &ZSet) -> Option<i64> {
+    rows.keys().filter_map(|row| row[V]).min()
+}
+
 fn count(rows: &ZSet, matching: impl Fn(&Row) -> bool) -> i64 {
     rows.iter().filter(|(row, _)| matching(row)).map(|(_, w)| w).sum()
 }
@@ -153,6 +158,45 @@ pub const SHAPES: &[Shape] = &[
             });
             left_join(&outer, &left_join(i[1], i[2], 2, |y, z| same(y[V], z[V])), 4, on_key)
         },
+    },
+    Shape {
+        name: "chained left joins",
+        relations: &[0, 1, 2],
+        linearity: &[Linear, NonLinear, NonLinear],
+        query: |i, _, r| {
+            let at = |wanted: usize| r.filter(|&(input, _)| input == wanted);
+            let outer = restrict(i[0], at(1), |_, x, delta| exists(delta, |d| on_key(x, d)));
+            let first = left_join(&outer, i[1], 2, on_key);
+            // The condition looks at the side of the first join that may be missing.
+            let reached = restrict(&first, at(2), |_, x, delta| exists(delta, |d| same(d[K], x[3])));
+            left_join(&reached, i[2], 2, |x, y| same(y[K], x[3]))
+        },
+    },
+    Shape {
+        name: "full join",
+        relations: &[0, 1, 1, 0],
+        linearity: &[Linear, NonLinear, Linear, NonLinear],
+        query: |i, leg, r| {
+            let at = |wanted: usize| r.filter(|&(input, _)| input == wanted);
+            let (mut preserved, mut alone) = (ZSet::new(), ZSet::new());
+            if leg.is_none_or(|leg| leg < 2) {
+                let outer = restrict(i[0], at(1), |_, x, delta| exists(delta, |d| on_key(x, d)));
+                preserved = left_join(&outer, i[1], 2, on_key);
+            }
+            if leg.is_none_or(|leg| leg >= 2) {
+                let outer = restrict(i[2], at(3), |_, y, delta| exists(delta, |d| on_key(d, y)));
+                let without = select(&outer, |y| !exists(i[3], |x| on_key(x, y)));
+                alone = project(&without, |y| vec![None, None, y[K], y[V]]);
+            }
+            add(&mut preserved, &alone, 1);
+            preserved
+        },
+    },
+    Shape {
+        name: "in a subquery with LIMIT, any change reaches",
+        relations: &[0, 1],
+        linearity: &[Linear, NonLinear],
+        query: |i, _, r| filter_by(i, r, |x, b| smallest(b).is_some_and(|v| same(x[K], Some(v))), |_, _| true),
     },
     Shape {
         name: "left join with a union all",
@@ -248,6 +292,29 @@ pub const TOO_TIGHT: &[Shape] = &[
         query: |i, leg, r| {
             let outer = restrict(i[0], r, |_, x, delta| exists(delta, |d| on_key(x, d)));
             left_join(&outer, &union_all((1, i[1]), (2, i[2]), leg), 2, on_key)
+        },
+    },
+    Shape {
+        name: "in a subquery with LIMIT, restricted by what changes",
+        relations: &[0, 1],
+        linearity: &[Linear, NonLinear],
+        query: |i, _, r| {
+            let keep = |x: &Row, b: &ZSet| smallest(b).is_some_and(|v| same(x[K], Some(v)));
+            filter_by(i, r, keep, |x, d| same(x[K], d[V]))
+        },
+    },
+    Shape {
+        name: "nested left join, restricted by a condition on what may be missing",
+        relations: &[0, 1, 2],
+        linearity: &[Linear, NonLinear, NonLinear],
+        query: |i, _, r| {
+            let matches = |x: &Row, y: &Row, z: &Row| on_key(x, y) && same(y[V], z[K]) && !same(x[V], z[V]);
+            let outer = restrict(i[0], r, |input, x, delta| match input {
+                1 => exists(delta, |d| on_key(x, d)),
+                _ => exists(i[1], |y| exists(delta, |d| matches(x, y, d))),
+            });
+            let inner = left_join(i[1], i[2], 2, |y, z| same(y[V], z[K]));
+            left_join(&outer, &inner, 4, |x, row| on_key(x, row) && !same(x[V], row[3]))
         },
     },
     Shape {
