@@ -9,6 +9,8 @@ use crate::pg::handle::Node;
 use crate::pg::query::{self, Query};
 use crate::pg::stack;
 use crate::pg::walk::{self, Scope};
+use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 use pgrx::pg_sys;
 use std::collections::BTreeSet;
 
@@ -16,29 +18,29 @@ use std::collections::BTreeSet;
 type Needed = Option<BTreeSet<i16>>;
 
 pub fn trim(query: Query) -> Query {
-    let mut reads = Reads(vec![]);
+    let mut reads = Reads(HashMap::new());
     trim_to(query.copy(), &None, &mut |subquery, needed| reads.note(subquery, needed));
     trim_to(query, &None, &mut |subquery, _| reads.of(subquery));
     query
 }
 
-/// What is read of each subquery, or of any that is equal to it.
-struct Reads(Vec<(Query, Needed)>);
+/// What is read of each subquery, or of any that is equal to it, by its text before it is trimmed.
+struct Reads(HashMap<String, Needed>);
 
 impl Reads {
     fn note(&mut self, subquery: Query, needed: &Needed) -> Needed {
-        match self.0.iter_mut().find(|(known, _)| known.equals(subquery)) {
-            Some((_, all)) => match (all.as_mut(), needed) {
+        match self.0.entry(subquery.text()) {
+            Entry::Vacant(entry) => drop(entry.insert(needed.clone())),
+            Entry::Occupied(mut entry) => match (entry.get_mut(), needed) {
                 (Some(all), Some(needed)) => all.extend(needed),
-                _ => *all = None,
+                (all, _) => *all = None,
             },
-            None => self.0.push((subquery.copy(), needed.clone())),
         }
         needed.clone()
     }
 
     fn of(&self, subquery: Query) -> Needed {
-        self.0.iter().find(|(known, _)| known.equals(subquery)).and_then(|(_, needed)| needed.clone())
+        self.0.get(&subquery.text()).cloned().flatten()
     }
 }
 
