@@ -94,6 +94,12 @@ impl Store {
         unsafe { (*self.table).rd_att }
     }
 
+    /// One of our own tables, not a view.
+    pub fn is_internal(&self) -> bool {
+        // SAFETY: open until `end`.
+        unsafe { (*(*self.table).rd_rel).relkind as u8 == pg_sys::RELKIND_RELATION }
+    }
+
     /// The table's indexes, all open.
     pub fn indexes(&self) -> &[pg_sys::Relation] {
         // SAFETY: the array has ri_NumIndices open relations; null when there are none.

@@ -11,6 +11,10 @@ use crate::pg::{interrupt, progress};
 /// # Safety
 /// The child's rows are the view's, weighted and of this layout, so that they can be copied by the view's descriptor.
 pub unsafe fn populate(writer: &mut Store, child: Child, layout: Layout) {
+    if writer.is_internal() {
+        // SAFETY: as the caller says; what empties the table gives it a new file.
+        return unsafe { fill(writer, child, layout) };
+    }
     let mut batch = Batch::new(writer.desc());
     let mut shown = progress::Rows::default();
     while let Some(slot) = child.next() {
@@ -32,6 +36,27 @@ pub unsafe fn populate(writer: &mut Store, child: Child, layout: Layout) {
     flush(&mut batch, writer);
     batch.end();
     writer.finish_append();
+}
+
+/// The same for a hidden relation, whose indexes are there already, without entries.
+///
+/// # Safety
+/// As `populate`; the relation's file was made by this transaction.
+unsafe fn fill(writer: &mut Store, child: Child, layout: Layout) {
+    writer.expect_all();
+    let mut shown = progress::Rows::default();
+    while let Some(slot) = child.next() {
+        let (_, weight) = layout.split(&slot);
+        if weight < 0 {
+            error::cannot_happen("a first population removes rows");
+        }
+        for _ in 0..weight {
+            interrupt::check();
+            // SAFETY: a live row that begins with the relation's columns.
+            unsafe { writer.insert(slot) };
+        }
+        shown.add(1);
+    }
 }
 
 fn flush(batch: &mut Batch, writer: &mut Store) {
