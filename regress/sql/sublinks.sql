@@ -127,6 +127,17 @@ BEGIN
     END LOOP;
 END $$;
 
+-- What LIMIT lets through changes by a row that is not let through.
+DELETE FROM a;
+DELETE FROM b;
+INSERT INTO a SELECT i FROM generate_series(0, 9) i;
+INSERT INTO b SELECT i, i FROM generate_series(1, 9) i;
+SELECT * FROM refresh_all();
+DELETE FROM b WHERE v = 1;
+SELECT * FROM refresh_all();
+INSERT INTO b VALUES (0, 0);
+SELECT * FROM refresh_all();
+
 -- A delta: rows that a change can reach are looked up by an index; for NOT IN by a hash of the changes.
 INSERT INTO a SELECT i, i % 5 FROM generate_series(100, 400) i;
 INSERT INTO b SELECT i, i % 5 FROM generate_series(100, 400) i;
