@@ -24,7 +24,7 @@ CREATE DOMAIN small AS int;
 CREATE COLLATION any_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
 CREATE TABLE c (id int PRIMARY KEY, region text, k text COLLATE "C");
 CREATE TABLE o (id int PRIMARY KEY, c int, n numeric, t text COLLATE any_case);
-INSERT INTO c SELECT i, 'region ' || i % 3, chr(65 + i % 4) FROM generate_series(1, 10) i;
+INSERT INTO c SELECT i, 'region ' || i % 3, 'k' || i % 4 FROM generate_series(1, 10) i;
 INSERT INTO o SELECT i, i % 11, i % 7, chr(65 + i % 4) FROM generate_series(1, 60) i;
 
 -- What is known about the rows of a subquery that is recomputed: several may have the same keys, and an outer join has rows
@@ -44,7 +44,7 @@ CREATE MATERIALIZED VIEW a_full WITH (pg_trickle.incremental) AS
 
 -- An inner UNION that compares by another collation or type than the outer one removes rows that the outer one would keep.
 CREATE MATERIALIZED VIEW b_collation WITH (pg_trickle.incremental) AS
-    (SELECT t FROM o UNION SELECT lower(t) FROM o) UNION SELECT k COLLATE "C" FROM c WHERE id > 8;
+    SELECT count(*) FROM ((SELECT t FROM o UNION SELECT lower(t) FROM o) UNION SELECT k COLLATE "C" FROM c) q;
 CREATE MATERIALIZED VIEW b_all_below WITH (pg_trickle.incremental) AS
     SELECT c FROM o UNION ALL (SELECT id FROM c UNION SELECT c FROM o);
 CREATE MATERIALIZED VIEW b_one_equality WITH (pg_trickle.incremental) AS
