@@ -185,6 +185,11 @@ UPDATE parts SET v = NULL WHERE k > 20;
 SELECT * FROM refresh_all();
 RESET enable_partitionwise_join;
 
+-- Of two joins a condition above leaves one an inner join, and the other without its partners.
+CALL maintain('reduced', 'SELECT a.k FROM a LEFT JOIN b ON b.k = a.k FULL JOIN b x ON x.k = a.v WHERE b.k IS NOT NULL AND x.k IS NULL');
+UPDATE b SET k = k + 1 WHERE k % 2 = 0;
+SELECT * FROM refresh_all();
+
 -- What has become true of a table since it was last looked at was not true before.
 CREATE TABLE later (k int, v int);
 INSERT INTO later VALUES (1, 1), (1, 2), (2, NULL);

@@ -38,7 +38,7 @@ pub fn reduce(query: Query) -> Query {
     if !query.get().jointree.is_null() && outer_joins(query) != (0, 0) && !shows_missing_rows(query) {
         let reduced = query.copy();
         reduced.reduce_outer_joins();
-        take_back_anti_joins(reduced.from().any());
+        take_back_anti_joins(reduced);
         // Otherwise what the user wrote stays, as messages name it.
         if outer_joins(reduced) != outer_joins(query) {
             query.set(|query| *query = reduced.get());
@@ -80,9 +80,14 @@ fn shows_missing_rows(query: Query) -> bool {
 }
 
 /// The planner's next step, `LEFT JOIN ... WHERE right IS NULL` as an antijoin, is not one for a query that is planned later.
-fn take_back_anti_joins(item: Any) {
-    for join in joins(item).into_iter().filter(|join| join.get().jointype == pg_sys::JoinType::JOIN_ANTI) {
+fn take_back_anti_joins(query: Query) {
+    let joins = joins(query.from().any());
+    for join in joins.into_iter().filter(|join| join.get().jointype == pg_sys::JoinType::JOIN_ANTI) {
         join.set(|join| join.jointype = pg_sys::JoinType::JOIN_LEFT);
+        // An entry agrees with its join.
+        if join.get().rtindex > 0 {
+            query.entry(join.get().rtindex).set(|entry| entry.jointype = pg_sys::JoinType::JOIN_LEFT);
+        }
     }
 }
 
