@@ -13,7 +13,7 @@ use crate::exec::fold::definition::Definition;
 use crate::exec::node::Node;
 use crate::pg::identity::AsOwner;
 use crate::pg::image::{Row, Shape};
-use crate::pg::internal_table::Column;
+use crate::pg::internal_table::{self, Column};
 use crate::pg::interrupt;
 use crate::pg::memory::within;
 use crate::pg::slot::Slot;
@@ -89,8 +89,9 @@ impl StateTable {
                 scan: if keys.is_empty() {
                     Scan::Table(pg_sys::table_beginscan(relation, snapshot, 0, std::ptr::null_mut()))
                 } else {
-                    let columns = if hashed { 1 } else { keys.len() };
-                    Scan::by_index(relation, *(*result).ri_IndexRelationDescs, columns, snapshot)
+                    let last = (*desc).natts as i16;
+                    let key: Vec<i16> = if hashed { vec![last] } else { (1..=keys.len() as i16).collect() };
+                    Scan::by_index(relation, index_over(result, &key), key.len(), snapshot)
                 },
                 result,
                 estate,
@@ -272,11 +273,23 @@ impl Scan {
         keys: usize,
         snapshot: pg_sys::Snapshot,
     ) -> Self {
-        // SAFETY: the state table's only index has that many columns.
+        // SAFETY: an open index of the state table, of that many columns.
         unsafe {
             let scan = pg_sys::index_beginscan(heap, index, snapshot, std::ptr::null_mut(), keys as i32, 0);
             Self::Index { scan, keys: (0..keys).map(|column| scan_key(index, column)).collect() }
         }
+    }
+}
+
+/// The index by which groups are found. There may be others: those of a superuser, and for a while those of REINDEX CONCURRENTLY.
+unsafe fn index_over(result: *mut pg_sys::ResultRelInfo, key: &[i16]) -> pg_sys::Relation {
+    // SAFETY: ExecOpenIndices has opened that many.
+    unsafe {
+        let (first, count) = ((*result).ri_IndexRelationDescs, (*result).ri_NumIndices as usize);
+        let mut indexes = (0..count).map(|number| *first.add(number));
+        indexes
+            .find(|&index| internal_table::is_index_over(index, key))
+            .unwrap_or_else(|| cannot_happen("a state table has lost its index"))
     }
 }
 
