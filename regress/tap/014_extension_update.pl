@@ -72,6 +72,8 @@ script($version, '0.1.0', qq{
 	DECLARE
 		object record;
 	BEGIN
+		-- There were no hidden relations.
+		DELETE FROM saved.state WHERE is_output;
 		-- A frontier had no format.
 		UPDATE saved.stream_table SET frontier = substr(frontier, 2);
 		FOR object IN
@@ -122,7 +124,7 @@ sub members
 			SELECT classid, objid, objsubid, i.type || ' ' || i.identity AS name
 			FROM pg_depend d, LATERAL pg_identify_object(classid, objid, objsubid) i
 			WHERE deptype = 'e' AND refclassid = 'pg_extension'::regclass
-			  AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'pg_trickle') AND i.identity !~ '(changes|state)_[0-9]')
+			  AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'pg_trickle') AND i.identity !~ '(changes|state|block)_[0-9]')
 		SELECT name, 'comment', obj_description(objid, classid::regclass::text) FROM member
 		UNION ALL SELECT name, 'acl', (SELECT relacl::text FROM pg_class WHERE oid = objid AND classid = 'pg_class'::regclass
 			UNION ALL SELECT nspacl::text FROM pg_namespace WHERE oid = objid AND classid = 'pg_namespace'::regclass
@@ -185,6 +187,15 @@ my $source = q{
 	CREATE MATERIALIZED VIEW kinds WITH (pg_trickle.incremental, pg_trickle.schedule = '10ms') AS SELECT kind, count(*) AS n FROM events GROUP BY kind;
 	CREATE MATERIALIZED VIEW above WITH (pg_trickle.incremental, pg_trickle.schedule = '10ms') AS SELECT sum(n) AS n, sum(total) AS total FROM totals;
 	CREATE MATERIALIZED VIEW others WITH (pg_trickle.incremental, pg_trickle.schedule = '10ms') AS SELECT b, max(a) FROM other GROUP BY b;
+	CREATE MATERIALIZED VIEW sizes WITH (pg_trickle.incremental, pg_trickle.schedule = '10ms') AS
+		SELECT n, count(*) FROM (SELECT customer, count(*) AS n FROM orders GROUP BY customer) s GROUP BY n;
+	CREATE MATERIALIZED VIEW without WITH (pg_trickle.incremental, pg_trickle.schedule = '10ms') AS
+		SELECT customer FROM orders EXCEPT ALL SELECT id FROM customers;
+	CREATE MATERIALIZED VIEW perhaps WITH (pg_trickle.incremental, pg_trickle.schedule = '10ms') AS
+		SELECT name, n FROM customers LEFT JOIN (SELECT customer, count(*) AS n FROM orders GROUP BY customer) s ON customer = customers.id;
+	CREATE MATERIALIZED VIEW first WITH (pg_trickle.incremental, pg_trickle.schedule = '10ms') AS
+		SELECT name, id FROM (SELECT id, customer, row_number() OVER (PARTITION BY customer ORDER BY id) AS nth FROM orders) s
+		JOIN customers USING (id) WHERE nth = 1;
 	CREATE MATERIALIZED VIEW empty WITH (pg_trickle.incremental) AS SELECT amount FROM orders WITH NO DATA;
 	CREATE MATERIALIZED VIEW ordinary AS SELECT count(*) AS n FROM orders;
 };
@@ -419,7 +430,7 @@ is($node->safe_psql('new', q{SELECT count(*) > 5, (SELECT count(*) > 0 FROM pgtr
 $node->safe_psql('new', $changes);
 $node->safe_psql('new', $ddl);
 is($node->safe_psql('new', 'SELECT DISTINCT more FROM pgtrickle_internal.reinit'), 'as ever', 'its rows are read as those from before the update');
-$node->safe_psql('new', 'DROP MATERIALIZED VIEW named; DROP TABLE customers');
+$node->safe_psql('new', 'DROP MATERIALIZED VIEW named, without, perhaps, first; DROP TABLE customers');
 is($node->safe_psql('new', q{SELECT count(*) FROM pgtrickle_internal.source WHERE relid NOT IN (SELECT oid FROM pg_class)}), '0',
 	'what is dropped is forgotten');
 # A server that starts with it, as after putting an older library back.

@@ -48,7 +48,7 @@ reasons! {
     CaptureRepaired "CAPTURE_REPAIRED" "The capture of a table it reads was found incomplete and was repaired.";
     ValuesMoved "VALUES_MOVED" "Wide values that pending changes refer to were moved, or too many were replaced.";
     RepairRequested "REPAIR_REQUESTED" "Somebody asked for it to be repaired.";
-    FormatChanged "FORMAT_CHANGED" "What is stored for it has the format of another release.";
+    FormatChanged "FORMAT_CHANGED" "What is stored for it does not have the present format.";
 }
 
 impl RecomputeReason {

@@ -51,6 +51,11 @@ pub struct Kept {
 }
 
 impl Kept {
+    /// Whether the table still looks like this.
+    pub fn looks_like(&self, layout: &Layout) -> bool {
+        internal_table::is_as_made(self.relid, &layout.columns, &layout.key, layout.unique)
+    }
+
     pub fn is(&self, block: usize, part: Part) -> bool {
         self.block as usize == block && self.part == part
     }

@@ -70,7 +70,7 @@ impl CatalogTable {
                 if tuple.is_null() {
                     break;
                 }
-                let desc = *copied.get_or_insert_with(|| pg_sys::CreateTupleDescCopy(self.0.tuple_desc()));
+                let desc = *copied.get_or_insert_with(|| pg_sys::CreateTupleDescCopyConstr(self.0.tuple_desc()));
                 found.push(Row { tuple: pg_sys::heap_copytuple(tuple), desc });
             }
             pg_sys::systable_endscan_ordered(scan);
@@ -111,8 +111,8 @@ impl CatalogTable {
                 if tuple.is_null() {
                     break;
                 }
-                // The table's own may go when the table is closed.
-                let desc = *copied.get_or_insert_with(|| pg_sys::CreateTupleDescCopy(self.0.tuple_desc()));
+                // The table's own may go when the table is closed. With the values of columns that rows are older than.
+                let desc = *copied.get_or_insert_with(|| pg_sys::CreateTupleDescCopyConstr(self.0.tuple_desc()));
                 found.push(Row { tuple: pg_sys::heap_copytuple(tuple), desc });
             }
             pg_sys::systable_endscan(scan);

@@ -172,8 +172,61 @@ pub fn clear(table: pg_sys::Oid) {
     }
 }
 
-/// Drops a table made by `create`.
+/// Whether a table is still what `create` and `create_index` made of this. A superuser can take it out of the extension and drop it, or
+/// alter it, which the server lets nobody else do; a server without the library does not look at who reads its rows by position.
+pub fn is_as_made(table: pg_sys::Oid, columns: &[Column], key: &[i16], unique: bool) -> bool {
+    let Some(heap) = Relation::try_open(table, pg_sys::AccessShareLock) else { return false };
+    let form = heap.form();
+    let is_plain = form.relkind as u8 == pg_sys::RELKIND_RELATION
+        && form.relpersistence as u8 == pg_sys::RELPERSISTENCE_PERMANENT
+        && form.relam == pg_sys::HEAP_TABLE_AM_OID;
+    let attributes = heap.attributes();
+    let is_same = |(attribute, column): (&pg_sys::FormData_pg_attribute, &Column)| {
+        !attribute.attisdropped
+            && pgrx::name_data_to_str(&attribute.attname) == column.name
+            && attribute.atttypid == column.typid
+            && attribute.atttypmod == column.typmod
+            && attribute.attcollation == column.collation
+            && attribute.attgenerated == 0
+    };
+    let has_columns = attributes.len() == columns.len() && attributes.iter().zip(columns).all(is_same);
+    is_plain && has_columns && (key.is_empty() || has_index(&heap, key, unique))
+}
+
+fn has_index(heap: &Relation, key: &[i16], unique: bool) -> bool {
+    // SAFETY: the index list is a copy of the relcache's.
+    unsafe { list::oids(pg_sys::RelationGetIndexList(heap.as_ptr())) }.any(|index| {
+        let index = Relation::open(index, pg_sys::AccessShareLock);
+        // SAFETY: the index is open.
+        unsafe { is_index_over(index.as_ptr(), key) && (*(*index.as_ptr()).rd_index).indisunique == unique }
+    })
+}
+
+/// Whether an index is the one that `create_index` makes over these columns: valid, a btree, of all rows.
+///
+/// # Safety
+/// The index is open.
+pub unsafe fn is_index_over(index: pg_sys::Relation, key: &[i16]) -> bool {
+    // SAFETY: an open index has its row of pg_index, with indnatts columns.
+    unsafe {
+        let form = &*(*index).rd_index;
+        form.indisvalid
+            && (*(*index).rd_rel).relam == pg_sys::BTREE_AM_OID
+            && form.indnatts == form.indnkeyatts
+            && form.indkey.values.as_slice(form.indnatts as usize) == key
+            && pg_sys::heap_attisnull(
+                (*index).rd_indextuple,
+                pg_sys::Anum_pg_index_indpred as i32,
+                std::ptr::null_mut(),
+            )
+    }
+}
+
+/// Drops a table made by `create`, if it is still there.
 pub fn drop(table: pg_sys::Oid) {
+    if Relation::try_open(table, pg_sys::AccessExclusiveLock).is_none() {
+        return;
+    }
     let address = pg_sys::ObjectAddress { classId: pg_sys::RelationRelationId, objectId: table, objectSubId: 0 };
     let flags =
         pg_sys::PERFORM_DELETION_INTERNAL | pg_sys::PERFORM_DELETION_QUIETLY | pg_sys::PERFORM_DELETION_SKIP_EXTENSIONS;

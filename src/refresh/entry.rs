@@ -8,6 +8,7 @@ use crate::identity::{AsOwner, as_owner};
 use crate::pg::relation::Relation;
 use crate::plan::cache::{self, Entry};
 use crate::plan::target::{Target, Targets};
+use crate::registration;
 use pgrx::pg_sys;
 use std::rc::Rc;
 
@@ -40,21 +41,27 @@ pub fn with_index(entry: &Rc<Entry>, owner: &AsOwner) -> Rc<Entry> {
 
 fn build(view: pg_sys::Oid, owner: &AsOwner) -> (circuit::Circuit, Targets) {
     let circuit = circuit::build(view, owner);
+    // Without the tables that are missing, or are not what they were made as, the view is recomputed, and they are made anew.
     let kept = state::of(view);
-    let state = |number: usize| kept.iter().find(|part| part.is(number, Part::State)).map(|part| part.relid);
+    let layouts = if kept.is_empty() { vec![] } else { registration::layouts(&circuit, owner) };
+    let find = |number: usize, part: Part| {
+        let (_, _, layout) = layouts.iter().find(|(of, kind, _)| of.index() == number && *kind == part)?;
+        let kept = kept.iter().find(|kept| kept.is(number, part))?;
+        kept.looks_like(layout).then_some(kept.relid)
+    };
     let hidden = |(number, block): (usize, &Block)| {
-        let output = kept.iter().find(|part| part.is(number, Part::Output)).map(|part| part.relid);
+        let output = find(number, Part::Output);
         let index = |relation| apply::index::find(relation, block.output.key.as_deref());
         Target {
             relation: output.unwrap_or(pg_sys::InvalidOid),
             index: output.map_or(apply::ApplyIndex::None, index),
-            state: state(number),
+            state: find(number, Part::State),
         }
     };
     let below = circuit.blocks.len().saturating_sub(1);
     let mut targets: Vec<Target> = circuit.blocks[..below].iter().enumerate().map(hidden).collect();
     let index = apply::index::find(view, circuit.key.as_deref());
-    targets.push(Target { relation: view, index, state: state(below) });
+    targets.push(Target { relation: view, index, state: find(below, Part::State) });
     (circuit, Targets::new(targets))
 }
 

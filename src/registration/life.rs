@@ -16,10 +16,10 @@ use crate::catalog::history;
 use crate::catalog::recompute_reason::RecomputeReason;
 use crate::catalog::state::{self, Part};
 use crate::catalog::stream_table::{self, Definition};
-use crate::circuit::{self, Circuit, Operator};
+use crate::circuit::{self, BlockId, Circuit, Operator};
 use crate::error::{Report, error};
 use crate::exec::{accumulate, apply};
-use crate::identity;
+use crate::identity::{self, AsOwner};
 use crate::pg::internal_table::Column;
 use crate::pg::memory::Scratch;
 use crate::pg::query::TypeOf;
@@ -177,14 +177,23 @@ fn attach_circuit(circuit: &Circuit, options: &Options) -> bool {
 }
 
 fn create_state(circuit: &Circuit) {
-    for (block, layout) in layouts(circuit) {
-        state::create(circuit.view, block, Part::State, &layout);
+    for (block, part, layout) in identity::as_owner(circuit.view, |owner| layouts(circuit, owner)) {
+        let relation = state::create(circuit.view, block.0 as i16, part, &layout);
+        if part == Part::Output {
+            apply::ensure_index(relation, circuit.blocks[block.index()].output.key.as_deref());
+        }
     }
+}
+
+/// What its blocks keep: state tables, then hidden relations.
+pub fn layouts(circuit: &Circuit, owner: &AsOwner) -> Vec<(BlockId, Part, state::Layout)> {
+    let state = |block: &circuit::Block| match &block.operator {
+        Operator::Accumulate(spec) => Some((block.id, Part::State, accumulate::layout(spec, owner))),
+        Operator::Pass | Operator::Recompute(_) => None,
+    };
     let below = circuit.blocks.len().saturating_sub(1);
-    for block in &circuit.blocks[..below] {
-        let relation = state::create(circuit.view, block.id.0 as i16, Part::Output, &output_layout(block));
-        apply::ensure_index(relation, block.output.key.as_deref());
-    }
+    let output = |block: &circuit::Block| (block.id, Part::Output, output_layout(block));
+    circuit.blocks.iter().filter_map(state).chain(circuit.blocks[..below].iter().map(output)).collect()
 }
 
 /// The hidden relation of a block below the top.
@@ -205,17 +214,6 @@ pub fn renew_state(view: pg_sys::Oid) {
     state::drop_all(view);
     create_state(&circuit_of(view));
     stream_table::set_reinit(view, RecomputeReason::FormatChanged);
-}
-
-/// The state tables of its blocks.
-fn layouts(circuit: &Circuit) -> Vec<(i16, state::Layout)> {
-    identity::as_owner(circuit.view, |owner| {
-        let layout = |block: &circuit::Block| match &block.operator {
-            Operator::Accumulate(spec) => Some((block.id.0 as i16, accumulate::layout(spec, owner))),
-            Operator::Pass | Operator::Recompute(_) => None,
-        };
-        circuit.blocks.iter().filter_map(layout).collect()
-    })
 }
 
 /// The reverse of `attach`, for a view that has no rows any more or is going away.

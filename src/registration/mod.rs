@@ -12,6 +12,6 @@ pub mod refusal;
 pub use callers::warn_of as warn_of_callers;
 pub use company::{followers, require_permission, sources_of_company, suspend_unpermitted};
 pub use life::{
-    adopt, attach, compare, detach, follow_keys, forget, lock_graph, reads_itself, refuse_cycles, register, release,
-    renew_state, resync, resync_dependants,
+    adopt, attach, compare, detach, follow_keys, forget, layouts, lock_graph, reads_itself, refuse_cycles, register,
+    release, renew_state, resync, resync_dependants,
 };
