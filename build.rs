@@ -17,6 +17,7 @@ const FUNCTIONS: &[&str] = &[
     "prepare_sql_fn_parse_info",
     "sql_fn_parser_setup",
     "interval_in",
+    "timestamptz_in",
     "nextval_internal",
     "Async_Notify",
     "datum_image_eq",

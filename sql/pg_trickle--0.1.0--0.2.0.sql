@@ -25,7 +25,8 @@ ALTER TABLE pgtrickle_internal.stream_table
     ADD COLUMN total_ms      double precision NOT NULL DEFAULT 0,
     ADD COLUMN max_ms        double precision,
     ADD COLUMN stats_reset   timestamptz,
-    ADD COLUMN class_xmin    xid;
+    ADD COLUMN class_xmin    xid,
+    ADD COLUMN clock         bytea;
 UPDATE pgtrickle_internal.stream_table st
    SET updated_at = greatest(st.created_at, st.last_refresh_at, st.last_error_at),
        refreshes = coalesce(h.refreshes, 0), recomputes = coalesce(h.recomputes, 0), failures = coalesce(h.failures, 0),

@@ -64,7 +64,8 @@ CREATE TABLE pgtrickle_internal.stream_table (
     total_ms           double precision NOT NULL DEFAULT 0,
     max_ms             double precision,
     stats_reset        timestamptz,
-    class_xmin         xid  -- of the view's row in pg_class, after the last refresh
+    class_xmin         xid,  -- of the view's row in pg_class, after the last refresh
+    clock              bytea -- values of what depends on the clock, after the last refresh
 ) WITH (fillfactor = 50);
 CREATE SEQUENCE pgtrickle_internal.stream_table_id;
 

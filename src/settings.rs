@@ -4,6 +4,7 @@ use crate::error::error;
 use crate::pg;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PgSqlErrorCode, PostgresGucEnum};
 use std::cell::Cell;
+use std::ffi::CString;
 
 /// How a refresh chooses between the delta plan and a recompute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
@@ -19,6 +20,9 @@ pub enum RefreshStrategy {
 static REFRESH_STRATEGY: GucSetting<RefreshStrategy> = GucSetting::<RefreshStrategy>::new(RefreshStrategy::Auto);
 static REBUILD_MISMATCHED: GucSetting<bool> = GucSetting::<bool>::new(true);
 static HISTORY_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(7 * 24 * 60);
+
+/// Where tests move the clock to.
+static TEST_CLOCK: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 
 static ENABLED: GucSetting<bool> = GucSetting::<bool>::new(true);
 static MIN_SCHEDULE: GucSetting<i32> = GucSetting::<i32>::new(1);
@@ -40,6 +44,14 @@ pub fn rebuild_mismatched() -> bool {
 /// Minutes a row of the refresh history is kept; None: for ever.
 pub fn history_retention() -> Option<i32> {
     Some(HISTORY_RETENTION.get()).filter(|minutes| *minutes >= 0)
+}
+
+/// The time that expressions of views find, for tests; None: that of the server. Only builds with assertions have the setting.
+pub fn test_clock() -> Option<String> {
+    if !cfg!(debug_assertions) {
+        return None;
+    }
+    TEST_CLOCK.get().and_then(|time| time.into_string().ok()).filter(|time| !time.is_empty())
 }
 
 /// Views are refreshed by schedule.
@@ -111,6 +123,16 @@ pub fn register() {
         GucContext::Sighup,
         GucFlags::UNIT_MIN,
     );
+    if cfg!(debug_assertions) {
+        GucRegistry::define_string_guc(
+            c"pg_trickle.test_clock",
+            c"The time at which views are refreshed that compare with the clock.",
+            c"For tests. Empty: the time of the server.",
+            &TEST_CLOCK,
+            GucContext::Userset,
+            GucFlags::default(),
+        );
+    }
     register_runtime();
     pg::reserve_settings(c"pg_trickle");
 }

@@ -157,6 +157,26 @@ SELECT pgtrickle.resume_all();
 DROP MATERIALIZED VIEW clock CASCADE;
 DROP FUNCTION gets_stale;
 
+-- One that compares with the clock is refreshed at each tick, though nothing changes.
+CREATE TABLE events (at timestamptz);
+CREATE MATERIALIZED VIEW happened WITH (pg_trickle.incremental, pg_trickle.schedule = '100ms') AS SELECT at FROM events WHERE at <= now();
+INSERT INTO events SELECT clock_timestamp() + interval '1 second';
+CREATE FUNCTION has_rows(view regclass) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    found boolean;
+BEGIN
+    FOR i IN 1 .. 18000 LOOP
+        EXECUTE format('SELECT EXISTS (SELECT FROM %s)', view) INTO found;
+        IF found THEN RETURN true; END IF;
+        PERFORM pg_sleep(0.01);
+    END LOOP;
+    RETURN false;
+END $$;
+SELECT has_rows('happened');
+DROP MATERIALIZED VIEW happened;
+DROP TABLE events;
+DROP FUNCTION has_rows;
+
 -- A view that reads itself, at once or by way of others, is refused.
 CREATE VIEW plain AS SELECT customer FROM totals;
 CREATE MATERIALIZED VIEW upper WITH (pg_trickle.incremental) AS SELECT customer FROM plain;

@@ -61,6 +61,8 @@ pub struct StreamTable {
     pub last_error: Option<String>,
     pub last_error_at: Option<pg_sys::TimestampTz>,
     pub created_at: pg_sys::TimestampTz,
+    /// Encoded values of what depends on the clock, as its contents were computed with; None where nothing does.
+    pub clock: Option<Vec<u8>>,
 }
 
 /// Column numbers, in table order.
@@ -93,6 +95,7 @@ mod column {
     pub const MAX_MS: i16 = 26;
     pub const STATS_RESET: i16 = 27;
     pub const CLASS_XMIN: i16 = 28;
+    pub const CLOCK: i16 = 29;
 }
 
 impl StreamTable {
@@ -117,6 +120,7 @@ impl StreamTable {
             last_error: row.get(column::LAST_ERROR),
             last_error_at: row.get(column::LAST_ERROR_AT),
             created_at: row.must(column::CREATED_AT),
+            clock: row.get(column::CLOCK),
         }
     }
 
@@ -242,6 +246,7 @@ pub fn insert(relid: pg_sys::Oid, definition: Definition, pinned: Vec<String>) {
         None,
         None,
         None,
+        None,
     ]);
 }
 
@@ -323,9 +328,15 @@ pub fn reset_statistics(relid: pg_sys::Oid) {
     update(relid, &changes);
 }
 
-/// A successful refresh: the contents are the query's at `frontier`, taken at `data_timestamp`. Ends an error; a
+/// A successful refresh: the contents are the query's at `frontier` and `clock`, taken at `data_timestamp`. Ends an error; a
 /// suspended stream table that is refreshed by hand stays suspended.
-pub fn set_frontier(relid: pg_sys::Oid, frontier: &[u8], data_timestamp: pg_sys::TimestampTz, done: &Done) {
+pub fn set_frontier(
+    relid: pg_sys::Oid,
+    frontier: &[u8],
+    clock: Option<Vec<u8>>,
+    data_timestamp: pg_sys::TimestampTz,
+    done: &Done,
+) {
     let suspended = |row: &Row| row.must::<String>(column::STATUS) == Status::Suspended.as_str();
     update_with(relid, |row| {
         let status = if suspended(row) { Status::Suspended } else { Status::Active };
@@ -338,6 +349,7 @@ pub fn set_frontier(relid: pg_sys::Oid, frontier: &[u8], data_timestamp: pg_sys:
         changes.extend([
             (column::STATUS, value(status.as_str())),
             (column::FRONTIER, value(frontier)),
+            (column::CLOCK, clock.and_then(value)),
             (column::STORAGE, value(names::storage(relid))),
             (column::SERVER_START, value(clock::server_start())),
             (column::CLASS_XMIN, value(names::class_xmin(relid))),
@@ -359,6 +371,7 @@ pub fn clear_frontier(relid: pg_sys::Oid) {
         &[
             (column::STATUS, value(Status::Initializing.as_str())),
             (column::FRONTIER, None),
+            (column::CLOCK, None),
             (column::DATA_TIMESTAMP, None),
         ],
     );

@@ -4,6 +4,7 @@ use super::{Linearity, Operator, Refusal, key};
 use crate::pg::query::{self, Query, TypeOf};
 use crate::pg::tree::Tree;
 use pgrx::pg_sys;
+use std::ops::Range;
 
 /// A block's place among the blocks of its view, which are in order: a block reads only those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,6 +26,8 @@ pub struct Block {
     pub inputs: Vec<Input>,
     pub operator: Operator,
     pub output: Output,
+    /// Those of `Circuit::clock` that stand in the template.
+    pub clock: Range<usize>,
 }
 
 /// One occurrence of a relation or block in a template; its number is its index in `Block::inputs`.

@@ -70,7 +70,7 @@ impl Cutter {
         let is_recomputed = matches!(operator, Operator::Recompute(_));
         let inputs = if is_recomputed { input::number_everything(query) } else { input::number(query) };
         let id = BlockId(self.blocks.len() as u16);
-        self.blocks.push(Block { id, template: query.tree(), inputs, operator, output });
+        self.blocks.push(Block { id, template: query.tree(), inputs, operator, output, clock: 0..0 });
         self.queries.push(whole);
         Ok(id)
     }

@@ -40,6 +40,17 @@ pub fn survey(query: Query, owner: &AsOwner) -> Findings {
     findings
 }
 
+/// Whether something in a tree depends on the clock.
+pub fn reads_clock<T>(tree: Node<T>, owner: &AsOwner) -> bool {
+    let mut findings = Findings::default();
+    findings.survey(tree, Some(owner));
+    findings.refusals.iter().any(is_about_clock)
+}
+
+pub fn is_about_clock(refusal: &Refusal) -> bool {
+    refusal.code == reason::TIME_DEPENDENT_FUNCTION.code
+}
+
 /// An expression whose values may stand for objects of the catalogs. A constant always stands for the same one.
 fn holds_objects(node: Any) -> bool {
     let is_source = node.is::<pg_sys::Var>()

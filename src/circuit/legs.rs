@@ -13,15 +13,21 @@ use pgrx::pg_sys;
 /// Keeps of every UNION ALL around the input only the leg the input is in. Changes the query in place; its columns
 /// stay the same.
 pub fn keep_only(query: Query, input: usize) {
+    keep_only_where(query, &|entry| holds(entry, input));
+}
+
+/// The same for what is in the entries that the test says so of.
+pub fn keep_only_where(query: Query, is_in: &dyn Fn(Entry) -> bool) {
     stack::check();
-    if let Some(leg) = leg_of(query, input) {
-        become_leg(query, query.entries()[leg]);
+    let is_union = !query.get().setOperations.is_null();
+    if let Some(leg) = query.entries().into_iter().find(|leg| is_union && is_in(*leg)) {
+        become_leg(query, leg);
     }
     for entry in linear_entries(query).into_iter().map(|index| query.entries()[index]) {
         if tag::read(entry).is_some() {
             continue;
         }
-        entry.child(|entry| entry.subquery).into_iter().for_each(|inner| keep_only(inner, input));
+        entry.child(|entry| entry.subquery).into_iter().for_each(|inner| keep_only_where(inner, is_in));
     }
 }
 

@@ -18,6 +18,7 @@ use std::cmp::Reverse;
 mod accumulate;
 mod aggregate;
 mod block;
+pub mod clock;
 mod cut;
 mod determined;
 mod fingerprint;
@@ -35,6 +36,7 @@ mod text;
 pub use crate::delta::Linearity;
 pub use aggregate::{Functions, Resolved};
 pub use block::{Block, BlockId, Input, Origin, Output};
+pub use clock::ClockValue;
 pub use reason::Effect;
 
 /// What the extension knows about a view's query, rebuilt whenever anything it depends on changes.
@@ -46,6 +48,8 @@ pub struct Circuit {
     pub sources: Vec<Source>,
     /// Blocks bottom-up; the last one's output is the view. Empty when the view is recomputed as a whole.
     pub blocks: Vec<Block>,
+    /// What depends on the clock in the blocks' templates, in the order of the blocks.
+    pub clock: Vec<ClockValue>,
     /// Why there are no blocks, or some of them are recomputed: the gravest of the reasons.
     pub refusal: Option<Refusal>,
     /// The other reasons, once each.
@@ -220,7 +224,13 @@ fn analyse(view: pg_sys::Oid, analyzed: Query, owner: &AsOwner) -> Circuit {
     let mut refusals = [functions.refusals, obstacles].concat();
     let shape = shape::refusals(normal);
     let is_understood = refusals.is_empty() && shape.is_empty();
-    let blocks = blocks(normal, shape, &mut refusals);
+    let (blocks, clock) = match with_clock(normal, &shape, &refusals, owner) {
+        Some((blocks, clock, others)) => {
+            refusals = others;
+            (blocks, clock)
+        }
+        None => (blocks(normal, shape, &mut refusals), vec![]),
+    };
     let key = match blocks.last() {
         Some(block) => block.output.key.clone(),
         None if is_understood => key::of(normal),
@@ -236,6 +246,7 @@ fn analyse(view: pg_sys::Oid, analyzed: Query, owner: &AsOwner) -> Circuit {
         query: rewritten.tree(),
         sources,
         blocks,
+        clock,
         refusal,
         further_refusals,
         always_recompute,
@@ -244,6 +255,24 @@ fn analyse(view: pg_sys::Oid, analyzed: Query, owner: &AsOwner) -> Circuit {
         fingerprint,
         settings_dependent: functions.settings,
     }
+}
+
+/// The blocks of a query that depends on the clock, if they can take it for an input (`clock`); what it is that depends on it, and the reasons that
+/// remain.
+fn with_clock(
+    query: Query,
+    shape: &[Refusal],
+    refusals: &[Refusal],
+    owner: &AsOwner,
+) -> Option<(Vec<Block>, Vec<ClockValue>, Vec<Refusal>)> {
+    let (about_clock, mut others): (Vec<_>, Vec<_>) = refusals.iter().cloned().partition(functions::is_about_clock);
+    if about_clock.is_empty() {
+        return None;
+    }
+    let mut blocks = blocks(query, shape.to_vec(), &mut others);
+    let is_any = !blocks.is_empty();
+    let values = clock::take_out(&mut blocks, owner).filter(|_| is_any)?;
+    Some((blocks, values, others))
 }
 
 /// The blocks of a query, where any of them can be maintained by delta; the reasons why others, or all, cannot are added to those
@@ -292,6 +321,7 @@ impl Circuit {
     fn moved(mut self) -> Self {
         self.query = self.query.moved();
         self.blocks = self.blocks.into_iter().map(Block::moved).collect();
+        self.clock = self.clock.into_iter().map(ClockValue::moved).collect();
         self
     }
 }

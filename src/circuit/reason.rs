@@ -61,7 +61,7 @@ reasons! {
     UNLOGGED_TABLE AlwaysRecompute "A crash empties unlogged tables unseen; use ALTER TABLE ... SET LOGGED.";
     SEQUENCE AlwaysRecompute "Changes of sequences cannot be captured.";
     SYSTEM_COLUMN AlwaysRecompute "System columns change without the row being changed; use a column of the table.";
-    TIME_DEPENDENT_FUNCTION AlwaysRecompute "Compare with the clock in queries over the view to have it maintained incrementally.";
+    TIME_DEPENDENT_FUNCTION AlwaysRecompute "Compare expressions of the clock with columns by <, <=, =, >= or >, outside of HAVING, subqueries and outer joins, to have it maintained incrementally.";
     SESSION_DEPENDENT_FUNCTION AlwaysRecompute "Leave what depends on the session to queries over the view.";
     CATALOG_FUNCTION AlwaysRecompute "Leave what depends on catalogs or storage to queries over the view.";
     STABLE_FUNCTION AlwaysRecompute "Mark the function IMMUTABLE if its result depends on its arguments alone.";

@@ -78,6 +78,24 @@ pub fn terms(linearity: &[Linearity], changed: &BitSlice) -> SmallVec<[Term; 4]>
     changed.iter_ones().flat_map(|i| bracket(i, linearity[i], changed)).collect()
 }
 
+/// One signed evaluation of the query, over the new readings of all inputs, for a value of the clock that has moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockTerm {
+    /// The value this term belongs to, which alone restricts it.
+    pub value: usize,
+    /// Values below this number are read as new, the others as old.
+    pub first_old: usize,
+    /// Subtract the rows instead of adding them.
+    pub negative: bool,
+}
+
+/// The terms for the values of the clock that have moved, which are stepped after all inputs, one by one: each is an input that is not linear.
+/// The terms of one value are adjacent, the positive half of its pair first.
+pub fn clock_terms(moved: &BitSlice) -> SmallVec<[ClockTerm; 4]> {
+    let term = |value, first_old, negative| ClockTerm { value, first_old, negative };
+    moved.iter_ones().flat_map(|value| [term(value, value + 1, false), term(value, value, true)]).collect()
+}
+
 /// `Q(new_1..new_i, old_i+1..) - Q(new_1..new_i-1, old_i..)`.
 fn bracket(i: usize, linearity: Linearity, changed: &BitSlice) -> SmallVec<[Term; 2]> {
     let term = |reading, negative, restricted_by| Term {

@@ -2,13 +2,33 @@
 //!
 //! Also the mutants: every way of bending the rule that this file knows must be caught by at least one shape.
 
-use super::{Reading, Term, terms};
+use super::{Reading, Term, clock_terms, terms};
 use bitvec::vec::BitVec;
 use model::{Random, ZSet, add};
 use shapes::{SHAPES, Shape};
 
 mod model;
 mod shapes;
+
+/// What depends on the clock is stepped last and one value after the other: the terms of all moved values add up, whatever the query.
+#[test]
+fn clock_terms_telescope() {
+    let (old, new) = ([3u64, 5, 7, 11], [13u64, 17, 19, 23]);
+    let query =
+        |values: &[u64]| values.iter().fold(1u64, |hash, value| hash.wrapping_mul(31).wrapping_add(*value)) as i64;
+    for moves in 0..16usize {
+        let moved: BitVec = (0..4).map(|value| moves & (1 << value) != 0).collect();
+        let now: Vec<u64> = (0..4).map(|value| if moved[value] { new[value] } else { old[value] }).collect();
+        let read = |first_old: usize| [&now[..first_old], &old[first_old..]].concat();
+        let terms = clock_terms(&moved);
+        let sum: i64 = terms
+            .iter()
+            .map(|term| if term.negative { -query(&read(term.first_old)) } else { query(&read(term.first_old)) })
+            .sum();
+        assert_eq!(sum, query(&now) - query(&old), "{moves:b}");
+        assert_eq!(terms.len(), 2 * moved.count_ones());
+    }
+}
 
 const TRIALS: usize = 300;
 

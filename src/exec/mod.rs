@@ -4,6 +4,7 @@ pub mod accumulate;
 pub mod apply;
 pub mod block_delta;
 mod change_scan;
+pub mod clock;
 mod consolidated;
 pub mod delta_scan;
 pub mod fold;

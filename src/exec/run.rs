@@ -5,6 +5,7 @@
 
 use super::apply::{self, Counters};
 use super::block_delta::BlockDeltas;
+use super::clock::Clock;
 use crate::capture::frontier::Frontier;
 use crate::pg::explain::Explain;
 use crate::pg::identity::AsOwner;
@@ -25,6 +26,8 @@ pub struct Run<'a> {
     /// What the blocks below have changed, and where what this run changes in a hidden relation goes. None: nobody will read
     /// that.
     pub deltas: Option<&'a BlockDeltas>,
+    /// What depends on the clock.
+    pub clock: &'a Clock,
 }
 
 impl<'a> Run<'a> {
@@ -34,10 +37,10 @@ impl<'a> Run<'a> {
     /// `estate` belongs to an executor run started by [`Execution::start`] (or to none of ours and then has no
     /// parameters); the returned reference is not kept beyond the run.
     pub unsafe fn of(estate: *mut pg_sys::EState) -> Option<&'a Run<'a>> {
-        // SAFETY: by contract the only parameter is a pointer to the run.
+        // SAFETY: by contract the first parameter is a pointer to the run.
         unsafe {
             let params = (*estate).es_param_list_info;
-            if params.is_null() || (*params).numParams != 1 || (*params).paramFetch.is_some() {
+            if params.is_null() || (*params).numParams < 1 || (*params).paramFetch.is_some() {
                 return None;
             }
             let param = (*params).params.as_ptr();
@@ -47,9 +50,10 @@ impl<'a> Run<'a> {
 
     /// The parameter list that carries this run; also for runs nested in a node's work.
     pub fn params(&self) -> pg_sys::ParamListInfo {
-        // SAFETY: makeParamList returns a list with room for one parameter.
+        // SAFETY: makeParamList returns a list with room for so many parameters.
         unsafe {
-            let params = pg_sys::makeParamList(1);
+            let params = pg_sys::makeParamList(self.clock.parameters());
+            self.clock.fill(params);
             let param = (*params).params.as_mut_ptr();
             (*param).value = pg_sys::Datum::from(std::ptr::from_ref(self));
             (*param).isnull = false;
@@ -64,6 +68,7 @@ impl<'a> Run<'a> {
 /// An executor run in progress, of a plan, with a state and in an identity that outlive it.
 pub struct Execution<'a> {
     query: *mut pg_sys::QueryDesc,
+    clock: &'a Clock,
     of: PhantomData<(&'a Tree<pg_sys::PlannedStmt>, &'a Run<'a>, &'a AsOwner)>,
 }
 
@@ -103,7 +108,7 @@ impl<'a> Execution<'a> {
                 instrument,
             );
             pg_sys::ExecutorStart(query, flags);
-            Self { query, of: PhantomData }
+            Self { query, clock: run.clock, of: PhantomData }
         }
     }
 
@@ -122,10 +127,11 @@ impl<'a> Execution<'a> {
         unsafe { apply::counters((*self.query).planstate) }
     }
 
-    /// Prints the plan, with what was measured.
+    /// Prints the plan, with what was measured, and which parameters depend on the clock.
     pub fn show(&self, to: Explain) {
         // SAFETY: started, not finished.
         unsafe { to.plan(self.query) };
+        self.clock.describe().iter().for_each(|line| to.text(c"Clock", line));
     }
 
     /// Releases everything. An execution that ends by an error is cleaned up by the transaction's abort.

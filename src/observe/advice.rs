@@ -1,10 +1,11 @@
 //! Index advice.
 //!
 //! - A change of one table of a join looks for its partners in the others by the columns joined on.
+//! - When the clock moves, the rows it passes are looked for by what is compared with it.
 //! - A group that has to be computed anew, since an aggregate cannot take out what was removed, is read by its key.
 
 use super::verdict::{Finding, INFO, WARNING, finding};
-use crate::circuit::{Ability, Accumulate, Circuit, Operator};
+use crate::circuit::{Ability, Accumulate, Block, Circuit, Operator, clock};
 use crate::pg::handle::{Any, Node};
 use crate::pg::query::{Entry, Query};
 use crate::pg::relation::Relation;
@@ -25,7 +26,36 @@ pub fn of(circuit: &Circuit) -> Vec<Finding> {
     let partners = lookups.into_iter().map(|(relid, columns)| judge(relid.into(), &columns));
     partners
         .chain(circuit.blocks.iter().filter_map(|block| of_groups(block.template.node(), &block.operator)))
+        .chain(circuit.blocks.iter().flat_map(of_clock))
         .collect()
+}
+
+/// Advice for what a block compares with the clock.
+fn of_clock(block: &Block) -> Vec<Finding> {
+    let template = block.template.node();
+    let compared = block.clock.clone().filter_map(|value| clock::compared(template, value));
+    let mut found: Vec<(pg_sys::Oid, Any)> = vec![];
+    for (relid, key) in compared.filter_map(|(level, expression)| over_table(level, expression)) {
+        if !found.iter().any(|(other, known)| *other == relid && known.equals(key)) {
+            found.push((relid, key));
+        }
+    }
+    found.into_iter().map(|(relid, key)| judge_clock(relid, key)).collect()
+}
+
+/// Others stand for values of the clock.
+fn is_of_subquery(operand: Any) -> bool {
+    let parameter: Option<Node<pg_sys::Param>> = operand.cast();
+    parameter.is_some_and(|parameter| parameter.get().paramkind == pg_sys::ParamKind::PARAM_SUBLINK)
+}
+
+fn judge_clock(relid: pg_sys::Oid, key: Any) -> Finding {
+    let (table, name) = (Relation::open(relid, pg_sys::AccessShareLock), facts::relation_name(relid));
+    if indexes::of(&table).iter().any(|index| index.ordered && index.leading(&[key]) > 0) {
+        return finding("index", format!("{name}: the rows that the clock passes are found by an index."), INFO);
+    }
+    let statement = indexes::statement(&table, &[key]);
+    finding("index", format!("{name}: no index finds the rows that the clock passes; {statement}"), WARNING)
 }
 
 /// Also of subqueries in expressions and LATERAL, by what links them with the rows around them.
@@ -69,9 +99,7 @@ fn equated(node: Any, levels: &[Vec<Entry>]) -> Vec<(pg_sys::Oid, i16)> {
             [a, b].iter().filter_map(column).collect()
         }
         // Of a subquery's column there is a parameter.
-        (Some(a), None) if right.tag() == pg_sys::NodeTag::T_Param && is_equality(&a) => {
-            column(&a).into_iter().collect()
-        }
+        (Some(a), None) if is_of_subquery(right) && is_equality(&a) => column(&a).into_iter().collect(),
         _ => vec![],
     }
 }

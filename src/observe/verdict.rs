@@ -26,6 +26,7 @@ pub fn of(circuit: &Circuit) -> Vec<Finding> {
         findings.extend(blocks(circuit));
         findings.push(operator(circuit));
         findings.push(matching(circuit));
+        findings.extend(clock(circuit));
     }
     findings.extend(circuit.sources.iter().map(|source| source_of(circuit, source)));
     if circuit.settings_dependent {
@@ -98,6 +99,14 @@ fn matching(circuit: &Circuit) -> Finding {
         None => "Rows are found by their image: the query has no key that is known to be unique.".to_owned(),
     };
     finding("key", text, INFO)
+}
+
+fn clock(circuit: &Circuit) -> Option<Finding> {
+    let count = circuit.clock.len();
+    let text = format!(
+        "{count} comparison(s) with the clock: when it moves, only rows between the old and the new value are read."
+    );
+    (count > 0).then(|| finding("clock", text, INFO))
 }
 
 fn source_of(circuit: &Circuit, source: &Source) -> Finding {

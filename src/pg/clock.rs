@@ -30,6 +30,11 @@ pub fn to_text(time: pg_sys::TimestampTz) -> String {
     unsafe { CStr::from_ptr(pg_sys::timestamptz_to_str(time)) }.to_string_lossy().into_owned()
 }
 
+/// The time with this text, by the settings of the session. None: it is none.
+pub fn parse(text: &str) -> Option<pg_sys::TimestampTz> {
+    read(Some(server::timestamptz_in), text).map(|time| time.value() as pg_sys::TimestampTz)
+}
+
 /// From one to the other.
 pub fn milliseconds(from: pg_sys::TimestampTz, to: pg_sys::TimestampTz) -> f64 {
     (to - from) as f64 / 1000.0
@@ -41,21 +46,26 @@ const DAYS_PER_MONTH: i64 = 30;
 /// The length of what the server's interval type reads (`5 minutes`, `01:30:00`, `PT1H`); as in justify_interval, a day
 /// counts as 24 hours and a month as 30 days. None: the text is no interval.
 pub fn interval(text: &str) -> Option<i64> {
+    // SAFETY: where the input function succeeds, its result points to an Interval in the current memory context.
+    let interval = unsafe { *read(Some(server::interval_in), text)?.cast_mut_ptr::<pg_sys::Interval>() };
+    let days = i64::from(interval.month) * DAYS_PER_MONTH + i64::from(interval.day);
+    Some(interval.time.saturating_add(days.saturating_mul(MICROSECONDS_PER_DAY)))
+}
+
+/// What the input function of a type makes of a text; None: the text is no value of the type.
+fn read(input: pg_sys::PGFunction, text: &str) -> Option<pg_sys::Datum> {
     let mut value = MaybeUninit::<pg_sys::Datum>::uninit();
-    // SAFETY: the input function of interval, called as the server calls one that may report softly; where it succeeds,
-    // its result points to an Interval in the current memory context.
-    let interval = unsafe {
+    // SAFETY: called as the server calls an input function that may report softly.
+    unsafe {
         let mut context = pg_sys::ErrorSaveContext { type_: pg_sys::NodeTag::T_ErrorSaveContext, ..zeroed() };
         let read = pg_sys::DirectInputFunctionCallSafe(
-            Some(server::interval_in),
+            input,
             cstring(text),
             pg_sys::InvalidOid,
             -1,
             (&raw mut context).cast(),
             value.as_mut_ptr(),
         );
-        read.then(|| *value.assume_init().cast_mut_ptr::<pg_sys::Interval>())?
-    };
-    let days = i64::from(interval.month) * DAYS_PER_MONTH + i64::from(interval.day);
-    Some(interval.time.saturating_add(days.saturating_mul(MICROSECONDS_PER_DAY)))
+        read.then(|| value.assume_init())
+    }
 }

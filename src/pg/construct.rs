@@ -18,6 +18,10 @@ pub fn int8(value: i64) -> Any {
     constant(pg_sys::INT8OID, 8, value.into())
 }
 
+pub fn timestamp(value: pg_sys::TimestampTz) -> Any {
+    constant(pg_sys::TIMESTAMPTZOID, 8, value.into())
+}
+
 /// Of a type that is passed by value and has no collation.
 fn constant(typid: pg_sys::Oid, length: i32, value: pg_sys::Datum) -> Any {
     // SAFETY: makeConst returns a new node.
@@ -34,6 +38,40 @@ pub fn call(function: u32, result: pg_sys::Oid, arguments: &[Any]) -> Node<pg_sy
         Node::from_raw(pg_sys::makeFuncExpr(function.into(), result, to_list(arguments), none, none, form).cast())
     };
     call.expect("palloc does not return null")
+}
+
+/// A parameter from outside of the query.
+pub fn parameter(number: i32, of: TypeOf) -> Node<pg_sys::Param> {
+    let parameter = Node::<pg_sys::Param>::make();
+    parameter.set(|parameter| {
+        parameter.paramkind = pg_sys::ParamKind::PARAM_EXTERN;
+        parameter.paramid = number;
+        parameter.paramtype = of.typid;
+        parameter.paramtypmod = of.typmod;
+        parameter.paramcollid = of.collation;
+        parameter.location = -1;
+    });
+    parameter
+}
+
+/// `left operator right`, a condition.
+pub fn comparison(operator: pg_sys::Oid, left: Any, right: Any, collation: pg_sys::Oid) -> Any {
+    let (none, boolean) = (pg_sys::InvalidOid, pg_sys::BOOLOID);
+    // SAFETY: make_opclause returns a new node over live operands.
+    let condition = unsafe {
+        let clause = pg_sys::make_opclause(
+            operator,
+            boolean,
+            false,
+            left.as_ptr().cast(),
+            right.as_ptr().cast(),
+            none,
+            collation,
+        );
+        pg_sys::set_opfuncid(clause.cast());
+        Node::from_raw(clause.cast())
+    };
+    condition.expect("palloc does not return null")
 }
 
 pub fn not(condition: Any) -> Any {

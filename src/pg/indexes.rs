@@ -10,6 +10,8 @@ use pgrx::pg_sys;
 /// An index that finds rows by equality with its keys.
 pub struct Index {
     pub unique: bool,
+    /// It finds ranges as well.
+    pub ordered: bool,
     /// Its key columns and expressions, over the relation as entry 1, with the collations it compares by.
     pub keys: Vec<(Any, pg_sys::Oid)>,
 }
@@ -40,7 +42,8 @@ fn usable(relation: &Relation, index: &Relation) -> Option<Index> {
             key.map(|key| (key, *(*index.as_ptr()).rd_indcollation.add(position)))
         };
         let keys = columns.iter().enumerate().filter_map(key).collect();
-        Some(Index { unique: form.indisunique, keys })
+        let ordered = index.form().relam == pg_sys::BTREE_AM_OID;
+        Some(Index { unique: form.indisunique, ordered, keys })
     }
 }
 

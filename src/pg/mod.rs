@@ -3,6 +3,7 @@
 pub mod aggregates;
 pub mod catalog_table;
 pub mod clock;
+pub mod comparison;
 pub mod construct;
 pub mod database;
 pub mod depend;
@@ -46,6 +47,7 @@ pub mod storage;
 pub mod tree;
 pub mod unique;
 pub mod utility;
+pub mod value;
 pub mod walk;
 pub mod xact;
 

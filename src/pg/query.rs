@@ -256,6 +256,12 @@ pub fn var(entry: i32, column: i16, of: TypeOf) -> Node<pg_sys::Var> {
     unsafe { Node::from_raw(var) }.expect("palloc does not return null")
 }
 
+/// An expression without variables as SQL.
+pub fn spelt(expression: Any) -> String {
+    // SAFETY: a live expression; the text is copied.
+    unsafe { node::string(pg_sys::deparse_expression(expression.as_ptr(), std::ptr::null_mut(), false, false)) }
+}
+
 /// NULL of a type.
 pub fn null(of: TypeOf) -> Any {
     // SAFETY: makeNullConst returns a new node.

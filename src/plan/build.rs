@@ -1,5 +1,6 @@
 //! From terms to PlannedStmt: one Query per term, one UNION ALL, the core planner, our operators on top.
 
+use super::clock;
 use super::grouped::{self, Leaves};
 use super::query;
 use super::regroup::{self, Estimate};
@@ -8,14 +9,16 @@ use super::weigh::{self, Readings, weigh};
 use crate::circuit::{Accumulate, Block, Circuit, Operator};
 use crate::delta::{self, Reading};
 use crate::error::cannot_happen;
+use crate::exec::clock::Clock;
 use crate::exec::fold::definition::Definition;
 use crate::exec::{accumulate, apply, delta_scan};
+use crate::pg::handle::Node;
 use crate::pg::identity::AsOwner;
 use crate::pg::memory::Owned;
 use crate::pg::relation::Relation;
 use crate::pg::tree::Tree;
 use crate::pg::{node, stack};
-use bitvec::slice::BitSlice;
+use bitvec::prelude::*;
 use pgrx::pg_sys;
 
 /// A finished plan and its estimated cost in the planner's units.
@@ -32,6 +35,13 @@ pub struct Plan {
     pub regroup: Option<Estimate>,
     /// Where the statement is kept, of a plan that is.
     pub memory: Option<Owned>,
+}
+
+/// As whom plans are made, and by which values of what depends on the clock their rows are estimated.
+#[derive(Clone, Copy)]
+pub struct Planner<'a> {
+    pub owner: &'a AsOwner,
+    pub clock: &'a Clock,
 }
 
 /// What a fold has to do.
@@ -66,7 +76,14 @@ pub fn cpu_tuple_cost() -> f64 {
 }
 
 /// The delta plan for the inputs in `changed`, with `pending` versions each.
-pub fn delta(block: &Block, targets: &Targets, changed: &BitSlice, pending: &[f64], owner: &AsOwner) -> Plan {
+pub fn delta(
+    block: &Block,
+    circuit: &Circuit,
+    targets: &Targets,
+    changed: &BitSlice,
+    pending: &[f64],
+    planner: Planner,
+) -> Plan {
     let relations = relations(block, targets);
     let linearity: Vec<_> = block.inputs.iter().map(|input| input.linearity).collect();
     let terms = delta::terms(&linearity, changed);
@@ -76,10 +93,14 @@ pub fn delta(block: &Block, targets: &Targets, changed: &BitSlice, pending: &[f6
         let (inputs, relations) = (&block.inputs[..], &relations[..]);
         weigh(&block.template, &Readings { inputs, input, of, negative, restricted_by, pending, relations })
     };
-    let queries: Vec<_> = terms.iter().map(realised).collect();
+    let mut queries: Vec<_> = terms.iter().map(realised).collect();
+    let moved = |value| block.clock.contains(&value) && planner.clock.has_moved_by(value);
+    let moved: BitVec = (0..circuit.clock.len()).map(moved).collect();
+    let of_clock = |term| clock::weigh(block, &relations, &circuit.clock, term, planner);
+    queries.extend(delta::clock_terms(&moved).into_iter().map(of_clock));
     // SAFETY: the queries are private copies.
     let query = unsafe { query::union_all(&queries) };
-    finish(block, targets, query, accumulate::Mode::Delta, apply::Mode::Delta, owner)
+    finish(block, targets, query, accumulate::Mode::Delta, apply::Mode::Delta, planner)
 }
 
 /// The relation that each input of a block is read from.
@@ -89,44 +110,45 @@ fn relations(block: &Block, targets: &Targets) -> Vec<pg_sys::Oid> {
 
 /// The plan that computes the whole contents of a block from its inputs as they are now: to be written into an empty relation,
 /// or compared with the stored rows.
-pub fn full(block: &Block, targets: &Targets, mode: apply::Mode, owner: &AsOwner) -> Plan {
+pub fn full(block: &Block, targets: &Targets, mode: apply::Mode, planner: Planner) -> Plan {
     if block.fallback().is_some() {
         let relations = relations(block, targets);
         let target = targets.of(block.id);
         // SAFETY: private copies.
-        return unsafe { of_query(weigh::resolved(&block.template, &relations), target, mode, owner) };
+        return unsafe { of_query(weigh::resolved(&block.template, &relations), target, mode, planner) };
     }
-    grouped(block, targets, mode, owner).unwrap_or_else(|| {
+    grouped(block, targets, mode, planner).unwrap_or_else(|| {
         let query = contents(block, targets);
-        finish(block, targets, query, accumulate::Mode::Rebuild, mode, owner)
+        finish(block, targets, query, accumulate::Mode::Rebuild, mode, planner)
     })
 }
 
 /// The same for a whole view that keeps nothing beside its rows.
-pub fn whole(circuit: &Circuit, targets: &Targets, mode: apply::Mode, owner: &AsOwner) -> Plan {
+pub fn whole(circuit: &Circuit, targets: &Targets, mode: apply::Mode, planner: Planner) -> Plan {
     // SAFETY: a private copy.
-    unsafe { of_query(circuit.query.copy(), targets.view(), mode, owner) }
+    unsafe { of_query(circuit.query.copy(), targets.view(), mode, planner) }
 }
 
 /// The rows of a query as they are.
-unsafe fn of_query(query: *mut pg_sys::Query, target: &Target, mode: apply::Mode, owner: &AsOwner) -> Plan {
+unsafe fn of_query(query: *mut pg_sys::Query, target: &Target, mode: apply::Mode, planner: Planner) -> Plan {
     // SAFETY: a private query, below one that leaves its junk columns behind.
     let child = unsafe {
         let query = query::select_subquery(query);
         query::append_weight(query, query::int8(1).cast());
-        plan(query, mode, owner)
+        plan(query, mode, planner)
     };
     wrap(child, |tree| write(tree, apply_node(target, mode, false)))
 }
 
 /// The recompute whose groups the server's own aggregation makes, where it can.
-fn grouped(block: &Block, targets: &Targets, mode: apply::Mode, owner: &AsOwner) -> Option<Plan> {
+fn grouped(block: &Block, targets: &Targets, mode: apply::Mode, planner: Planner) -> Option<Plan> {
     let Operator::Accumulate(spec) = &block.operator else { return None };
-    let definitions: Vec<_> = spec.aggregates.iter().map(|aggregate| Definition::resolve(aggregate, owner)).collect();
+    let definitions: Vec<_> =
+        spec.aggregates.iter().map(|aggregate| Definition::resolve(aggregate, planner.owner)).collect();
     let leaves = grouped::leaves(&definitions)?;
     // SAFETY: private queries, whose first columns are the group keys, and the plan made of them.
     let child = unsafe {
-        let child = plan(grouped::query(contents(block, targets), spec, &definitions, &leaves), mode, owner);
+        let child = plan(grouped::query(contents(block, targets), spec, &definitions, &leaves), mode, planner);
         if matches!(leaves, Leaves::States(_)) && !grouped::leave_states((*child).planTree) {
             return None;
         }
@@ -134,13 +156,16 @@ fn grouped(block: &Block, targets: &Targets, mode: apply::Mode, owner: &AsOwner)
     };
     let target = targets.of(block.id);
     let fold = fold_node(spec, target, accumulate::Mode::Groups);
-    Some(folded(child, fold, apply_node(target, mode, true), owner))
+    Some(folded(child, fold, apply_node(target, mode, true), planner))
 }
 
 /// The query of the whole contents, each row with weight 1.
 pub(super) fn contents(block: &Block, targets: &Targets) -> *mut pg_sys::Query {
     let (new, relations) = (vec![Reading::New; block.inputs.len()], relations(block, targets));
-    weigh(&block.template, &Readings::of_all(&block.inputs, &new, &relations))
+    let query = weigh(&block.template, &Readings::of_all(&block.inputs, &new, &relations));
+    // SAFETY: a private query.
+    clock::read_new(unsafe { Node::from_raw(query) }.expect("a query was made"), block.clock.end);
+    query
 }
 
 /// Sorts for the operator, plans, and puts the operator and the apply node on top.
@@ -150,31 +175,31 @@ fn finish(
     query: *mut pg_sys::Query,
     fold: accumulate::Mode,
     mode: apply::Mode,
-    owner: &AsOwner,
+    planner: Planner,
 ) -> Plan {
     let target = targets.of(block.id);
     match &block.operator {
         Operator::Recompute(_) => cannot_happen("a block that is recomputed has no terms"),
         Operator::Pass => {
             // SAFETY: a private query.
-            let child = unsafe { plan(query, mode, owner) };
+            let child = unsafe { plan(query, mode, planner) };
             wrap(child, |tree| write(tree, apply_node(target, mode, false)))
         }
         Operator::Accumulate(spec) => {
             // SAFETY: a private query whose first columns are the group keys.
             let child = unsafe {
                 query::order_by(query, spec.keys.iter().map(|key| (key.eq_op, key.lt_op)));
-                plan(query, mode, owner)
+                plan(query, mode, planner)
             };
             let node = fold_node(spec, target, fold);
             if fold != accumulate::Mode::Delta {
-                return folded(child, node, apply_node(target, mode, true), owner);
+                return folded(child, node, apply_node(target, mode, true), planner);
             }
             // SAFETY: a finished plan.
             let rows = unsafe { (*(*child).planTree).plan_rows };
-            let regroup = regroup::plan(block, targets, spec, rows.min(stored_rows(target.relation)), owner);
+            let regroup = regroup::plan(block, targets, spec, rows.min(stored_rows(target.relation)), planner);
             let node = accumulate::AccumulateNode { recompute: regroup.plans.map(Some), ..node };
-            Plan { regroup: regroup.estimate, ..folded(child, node, apply_node(target, mode, true), owner) }
+            Plan { regroup: regroup.estimate, ..folded(child, node, apply_node(target, mode, true), planner) }
         }
     }
 }
@@ -193,11 +218,11 @@ fn folded(
     child: *mut pg_sys::PlannedStmt,
     fold: accumulate::AccumulateNode,
     apply: apply::ApplyNode,
-    owner: &AsOwner,
+    planner: Planner,
 ) -> Plan {
     let work = Fold::of(&fold);
     // SAFETY: a finished plan.
-    let plan = wrap(child, |tree| write(unsafe { accumulate::wrap(tree, fold, owner) }, apply));
+    let plan = wrap(child, |tree| write(unsafe { accumulate::wrap(tree, fold, planner.owner) }, apply));
     Plan { fold: Some(work), ..plan }
 }
 
@@ -218,8 +243,8 @@ fn apply_node(target: &Target, mode: apply::Mode, grouped: bool) -> apply::Apply
 /// Runs the planner without what does not hold for deltas: self-join elimination would merge a table's delta with the
 /// table; constraint exclusion would believe of a delta what the table's constraints say of the rows it has now (NO INHERIT:
 /// without its children's).
-unsafe fn plan(query: *mut pg_sys::Query, mode: apply::Mode, owner: &AsOwner) -> *mut pg_sys::PlannedStmt {
-    owner.check();
+unsafe fn plan(query: *mut pg_sys::Query, mode: apply::Mode, planner: Planner) -> *mut pg_sys::PlannedStmt {
+    planner.owner.check();
     let is_delta = mode == apply::Mode::Delta;
     // Changes are applied while they are read, and seldom many.
     let options = if is_delta { 0 } else { pg_sys::CURSOR_OPT_PARALLEL_OK };
@@ -231,7 +256,7 @@ unsafe fn plan(query: *mut pg_sys::Query, mode: apply::Mode, owner: &AsOwner) ->
             pg_sys::constraint_exclusion = pg_sys::ConstraintExclusionType::CONSTRAINT_EXCLUSION_OFF as i32;
         }
         pgrx::PgTryBuilder::new(std::panic::AssertUnwindSafe(|| {
-            pg_sys::standard_planner(query, c"".as_ptr(), options as i32, std::ptr::null_mut())
+            pg_sys::standard_planner(query, c"".as_ptr(), options as i32, planner.clock.estimates())
         }))
         .finally(|| {
             pg_sys::enable_self_join_elimination = eliminate;
@@ -245,9 +270,9 @@ unsafe fn plan(query: *mut pg_sys::Query, mode: apply::Mode, owner: &AsOwner) ->
 ///
 /// # Safety
 /// `query` is private.
-pub(super) unsafe fn plan_delta(query: *mut pg_sys::Query, owner: &AsOwner) -> *mut pg_sys::PlannedStmt {
+pub(super) unsafe fn plan_delta(query: *mut pg_sys::Query, planner: Planner) -> *mut pg_sys::PlannedStmt {
     // SAFETY: by contract.
-    unsafe { plan(query, apply::Mode::Delta, owner) }
+    unsafe { plan(query, apply::Mode::Delta, planner) }
 }
 
 fn wrap(stmt: *mut pg_sys::PlannedStmt, top: impl FnOnce(*mut pg_sys::Plan) -> *mut pg_sys::Plan) -> Plan {

@@ -2,6 +2,7 @@
 
 pub mod build;
 pub mod cache;
+pub mod clock;
 mod delta_path;
 mod grouped;
 mod hooks;

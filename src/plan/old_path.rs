@@ -132,9 +132,16 @@ unsafe fn is_scanned_again(rel: *mut pg_sys::RelOptInfo, path: *mut pg_sys::Path
 unsafe extern "C-unwind" fn has_parameter(node: *mut pg_sys::Node, context: *mut std::ffi::c_void) -> bool {
     // SAFETY: a live expression or null.
     unsafe {
-        !node.is_null()
-            && (node::is_a(node, pg_sys::NodeTag::T_Param)
-                || pg_sys::expression_tree_walker_impl(node, Some(has_parameter), context))
+        !node.is_null() && (is_varying(node) || pg_sys::expression_tree_walker_impl(node, Some(has_parameter), context))
+    }
+}
+
+/// Parameters from outside of the query, the values of the clock, are the same in all scans.
+unsafe fn is_varying(node: *mut pg_sys::Node) -> bool {
+    // SAFETY: a live node.
+    unsafe {
+        node::is_a(node, pg_sys::NodeTag::T_Param)
+            && (*node.cast::<pg_sys::Param>()).paramkind != pg_sys::ParamKind::PARAM_EXTERN
     }
 }
 

@@ -7,11 +7,11 @@
 //! may search a table once for each group, where one for too many reads it once. What is expected is estimated from
 //! the changes that are pending.
 
+use super::build::Planner;
 use super::target::Targets;
 use super::{build, query};
 use crate::circuit::{Ability, Accumulate, Block, GroupKey};
 use crate::exec::accumulate::KEYS;
-use crate::pg::identity::AsOwner;
 use crate::pg::{facts, node};
 use pgrx::pg_sys;
 
@@ -100,9 +100,9 @@ impl Estimate {
 }
 
 /// Plans for at most `groups` groups.
-pub fn plan(block: &Block, targets: &Targets, spec: &Accumulate, groups: f64, owner: &AsOwner) -> Regroup {
+pub fn plan(block: &Block, targets: &Targets, spec: &Accumulate, groups: f64, planner: Planner) -> Regroup {
     let groups = groups.max(1.0).ceil();
-    let plans = [false, true].map(|nulls| restricted(block, targets, spec, groups, nulls, owner));
+    let plans = [false, true].map(|nulls| restricted(block, targets, spec, groups, nulls, planner));
     let estimate = cause(spec).map(|cause| {
         // SAFETY: finished plans.
         unsafe {
@@ -156,13 +156,13 @@ fn restricted(
     spec: &Accumulate,
     groups: f64,
     nulls: bool,
-    owner: &AsOwner,
+    planner: Planner,
 ) -> *mut pg_sys::PlannedStmt {
     // SAFETY: private queries; the template's columns start with the keys.
     unsafe {
         let template = build::contents(block, targets);
         if spec.keys.is_empty() {
-            return build::plan_delta(template, owner);
+            return build::plan_delta(template, planner);
         }
         let outer = query::select_subquery(template);
         query::append_entry(outer, keys_entry(spec, groups));
@@ -170,7 +170,7 @@ fn restricted(
             match_key(outer, key, index as i16 + 1, nulls);
         }
         query::order_by(outer, spec.keys.iter().map(|key| (key.eq_op, key.lt_op)));
-        build::plan_delta(outer, owner)
+        build::plan_delta(outer, planner)
     }
 }
 

@@ -76,6 +76,21 @@ pub fn weigh(template: &Tree<pg_sys::Query>, readings: &Readings) -> *mut pg_sys
     }
 }
 
+/// A private query in which blocks are their hidden relations, read as they are now, and whose rows all have this weight.
+///
+/// # Safety
+/// `query` is private.
+pub unsafe fn evenly(query: *mut pg_sys::Query, relations: &[pg_sys::Oid], weight: i64) -> *mut pg_sys::Query {
+    // SAFETY: by contract; nothing in it is read with weights.
+    unsafe {
+        resolve(query, relations);
+        // The columns of a set operation are those of its legs and nothing else.
+        let query = if (*query).setOperations.is_null() { query } else { query::select_subquery(query) };
+        query::append_weight(query, query::int8(weight).cast());
+        query
+    }
+}
+
 /// A private copy of a template in which blocks are their hidden relations.
 pub fn resolved(template: &Tree<pg_sys::Query>, relations: &[pg_sys::Oid]) -> *mut pg_sys::Query {
     let query = template.copy();

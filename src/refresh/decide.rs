@@ -10,7 +10,6 @@ use crate::catalog::recompute_reason::RecomputeReason;
 use crate::catalog::stream_table::{self, StreamTable};
 use crate::circuit::{Block, BlockId, Input, Operator, Origin};
 use crate::exec::apply;
-use crate::identity::AsOwner;
 use crate::plan::build::{self, Plan};
 use crate::plan::cache::Entry;
 use crate::plan::magnitude::{self, Magnitudes};
@@ -69,9 +68,9 @@ fn renews_index(view: pg_sys::Oid, contents: &Contents) -> bool {
 fn continued(frontier: &Frontier, entry: &Entry, scope: Scope) -> (Work, Option<PendingChanges>) {
     let pending = PendingChanges::since(frontier, entry, scope.snapshot);
     let work = match () {
-        _ if pending.unreadable.is_some() => Work::Recompute(Recompute::Reinitialize, None),
-        _ if pending.is_empty() => idle(scope.asked),
-        _ => choose(entry, &pending, scope.owner),
+        _ if pending.unreadable.is_some() || scope.clock.is_lost() => Work::Recompute(Recompute::Reinitialize, None),
+        _ if pending.is_empty() && !scope.clock.has_moved() => idle(scope.asked),
+        _ => choose(entry, &pending, scope),
     };
     (work, Some(pending))
 }
@@ -86,13 +85,15 @@ fn idle(asked: Asked) -> Work {
     }
 }
 
-fn choose(entry: &Entry, pending: &PendingChanges, owner: &AsOwner) -> Work {
+fn choose(entry: &Entry, pending: &PendingChanges, scope: Scope) -> Work {
     let detaching = || entry.circuit.sources.iter().any(|source| capture::is_detaching(source.relid));
     if !entry.targets.are_kept(&entry.circuit) || detaching() {
         return Work::Recompute(Recompute::Always, None);
     }
-    let plans = expected_plans(entry, &pending.versions, owner);
-    let costs = costs(entry, &plans, pending.removed(), owner);
+    let plans = expected_plans(entry, &pending.versions, scope);
+    // What the clock passes comes as well as goes.
+    let removed = if pending.is_empty() { 0.5 } else { pending.removed() };
+    let costs = costs(entry, &plans, removed, scope);
     if costs.prefer_delta() {
         Work::Delta(pending.versions.clone(), costs)
     } else {
@@ -101,11 +102,11 @@ fn choose(entry: &Entry, pending: &PendingChanges, owner: &AsOwner) -> Work {
 }
 
 /// The delta plans of the blocks that are expected to change, bottom-up.
-pub fn expected_plans(entry: &Entry, pending: &Versions, owner: &AsOwner) -> Vec<(BlockId, Rc<Plan>)> {
+pub fn expected_plans(entry: &Entry, pending: &Versions, scope: Scope) -> Vec<(BlockId, Rc<Plan>)> {
     let mut changes = Changes::new(pending);
     let mut plans = vec![];
     for block in &entry.circuit.blocks {
-        let Some(plan) = delta_plan(entry, block, &changes, owner) else { continue };
+        let Some(plan) = delta_plan(entry, block, &changes, scope) else { continue };
         changes.add(block.id, expected_changes(entry, block, &plan, &changes));
         plans.push((block.id, plan));
     }
@@ -150,42 +151,44 @@ impl<'a> Changes<'a> {
     }
 }
 
-/// A block's plan for these changes, which may be to recompute it; one is kept per set of changed inputs and order of magnitude. None when none has changed.
-pub fn delta_plan(entry: &Entry, block: &Block, changes: &Changes, owner: &AsOwner) -> Option<Rc<Plan>> {
-    let magnitudes: Magnitudes = block.inputs.iter().map(|input| magnitude::of(changes.of(input))).collect();
+/// A block's plan for these changes, which may be to recompute it; one is kept per set of changed inputs, and moved values of the clock, and
+/// order of magnitude. None when none has changed.
+pub fn delta_plan(entry: &Entry, block: &Block, changes: &Changes, scope: Scope) -> Option<Rc<Plan>> {
+    let of_inputs: Magnitudes = block.inputs.iter().map(|input| magnitude::of(changes.of(input))).collect();
+    let magnitudes: Magnitudes = of_inputs.iter().copied().chain(scope.clock.magnitudes(block)).collect();
     let is_changed = magnitudes.iter().any(|&m| m > 0);
     if block.fallback().is_some() {
-        return is_changed.then(|| full_plan(entry, Some(block), owner));
+        return is_changed.then(|| full_plan(entry, Some(block), scope));
     }
     is_changed.then(|| {
         entry.delta(block.id, &magnitudes, |entry| {
-            let changed: BitVec = magnitudes.iter().map(|&m| m > 0).collect();
-            let estimates: Vec<f64> = magnitudes.iter().map(|&m| magnitude::versions(m)).collect();
-            build::delta(block, &entry.targets, &changed, &estimates, owner)
+            let changed: BitVec = of_inputs.iter().map(|&m| m > 0).collect();
+            let estimates: Vec<f64> = of_inputs.iter().map(|&m| magnitude::versions(m)).collect();
+            build::delta(block, &entry.circuit, &entry.targets, &changed, &estimates, scope.planner())
         })
     })
 }
 
 /// The plans that compute the whole contents and compare them with the stored ones, bottom-up. Without blocks that keep
 /// something there is one, of the view.
-pub fn full_plans(entry: &Entry, owner: &AsOwner) -> Vec<(Option<BlockId>, Rc<Plan>)> {
+pub fn full_plans(entry: &Entry, scope: Scope) -> Vec<(Option<BlockId>, Rc<Plan>)> {
     if !entry.targets.are_kept(&entry.circuit) {
-        return vec![(None, full_plan(entry, None, owner))];
+        return vec![(None, full_plan(entry, None, scope))];
     }
-    let of_block = |block: &Block| (Some(block.id), full_plan(entry, Some(block), owner));
+    let of_block = |block: &Block| (Some(block.id), full_plan(entry, Some(block), scope));
     entry.circuit.blocks.iter().map(of_block).collect()
 }
 
 /// That of a block, or of the view.
-pub fn full_plan(entry: &Entry, block: Option<&Block>, owner: &AsOwner) -> Rc<Plan> {
+pub fn full_plan(entry: &Entry, block: Option<&Block>, scope: Scope) -> Rc<Plan> {
     entry.full(block.map(|block| block.id), |entry| match block {
-        Some(block) => build::full(block, &entry.targets, apply::Mode::Diff, owner),
-        None => build::whole(&entry.circuit, &entry.targets, apply::Mode::Diff, owner),
+        Some(block) => build::full(block, &entry.targets, apply::Mode::Diff, scope.planner()),
+        None => build::whole(&entry.circuit, &entry.targets, apply::Mode::Diff, scope.planner()),
     })
 }
 
 /// Estimates of the delta plans, over changes of which this share are removals, and of recompute.
-pub fn costs(entry: &Entry, deltas: &[(BlockId, Rc<Plan>)], removed: f64, owner: &AsOwner) -> Costs {
+pub fn costs(entry: &Entry, deltas: &[(BlockId, Rc<Plan>)], removed: f64, scope: Scope) -> Costs {
     let of_block = |(block, full): &(Option<BlockId>, Rc<Plan>)| {
         let delta = deltas.iter().find(|(of, _)| Some(*of) == *block).map(|(_, plan)| &**plan);
         let relation = block.map_or(entry.circuit.view, |block| entry.targets.of(block).relation);
@@ -196,5 +199,5 @@ pub fn costs(entry: &Entry, deltas: &[(BlockId, Rc<Plan>)], removed: f64, owner:
             _ => Costs::of(delta, full, stored, removed),
         }
     };
-    full_plans(entry, owner).iter().map(of_block).sum()
+    full_plans(entry, scope).iter().map(of_block).sum()
 }

@@ -96,13 +96,14 @@ fn by_blocks(
     let mut changes = Changes::new(pending.versions);
     let mut counters = apply::Counters::default();
     for block in &entry.circuit.blocks {
-        let Some(plan) = decide::delta_plan(entry, block, &changes, scope.owner) else { continue };
+        let Some(plan) = decide::delta_plan(entry, block, &changes, scope) else { continue };
         let relation = entry.targets.of(block.id).relation;
         let run = Run {
             snapshot: scope.snapshot,
             frontier: pending.frontier,
             most_groups: costs.most_groups(&plan),
             deltas: Some(&deltas),
+            clock: scope.clock,
         };
         counters = execute(&plan, &run, Some(costs), probe.as_deref_mut(), scope.owner);
         if mismatch::is_noted() {
@@ -199,10 +200,11 @@ fn whole(
     mut probe: Option<&mut Probe>,
 ) -> apply::Counters {
     let frontier = Frontier::now(scope.snapshot);
-    let run = Run { snapshot: scope.snapshot, frontier: &frontier, most_groups: u64::MAX, deltas: None };
+    let run =
+        Run { snapshot: scope.snapshot, frontier: &frontier, most_groups: u64::MAX, deltas: None, clock: scope.clock };
     for block in below_view(entry) {
         // How large what it reads is the planner sees only now.
-        let plan = build::full(block, &entry.targets, apply::Mode::Populate, scope.owner);
+        let plan = build::full(block, &entry.targets, apply::Mode::Populate, scope.planner());
         execute(&plan, &run, costs, probe.as_deref_mut(), scope.owner);
         scope.snapshot.advance();
         if mismatch::is_noted() {
@@ -212,11 +214,11 @@ fn whole(
     let mode = if matches!(why, Recompute::Populate) { apply::Mode::Populate } else { apply::Mode::Diff };
     let plan = match entry.circuit.blocks.last().filter(|_| entry.targets.are_kept(&entry.circuit)) {
         Some(block) if entry.targets.hidden().is_empty() && mode == apply::Mode::Diff => {
-            decide::full_plan(entry, Some(block), scope.owner)
+            decide::full_plan(entry, Some(block), scope)
         }
-        Some(block) => Rc::new(build::full(block, &entry.targets, mode, scope.owner)),
-        None if mode == apply::Mode::Diff => decide::full_plan(entry, None, scope.owner),
-        None => Rc::new(build::whole(&entry.circuit, &entry.targets, mode, scope.owner)),
+        Some(block) => Rc::new(build::full(block, &entry.targets, mode, scope.planner())),
+        None if mode == apply::Mode::Diff => decide::full_plan(entry, None, scope),
+        None => Rc::new(build::whole(&entry.circuit, &entry.targets, mode, scope.planner())),
     };
     execute(&plan, &run, costs, probe, scope.owner)
 }

@@ -14,6 +14,7 @@ use crate::capture::repair;
 use crate::catalog::recompute_reason::RecomputeReason;
 use crate::catalog::{moved, stream_table};
 use crate::exec::apply::ApplyIndex;
+use crate::exec::clock::Clock;
 use crate::identity::{AsOwner, as_owner_with};
 use crate::pg::clock;
 use crate::pg::snapshot::WaveSnapshot;
@@ -31,7 +32,8 @@ pub fn run(
 ) -> Step {
     progress::refreshing(member.view);
     as_owner_with(member.view, &member.row.pinned, |owner| {
-        refresh(member, Scope { owner, snapshot, asked }, taken, probe)
+        let clock = Clock::read(&member.entry.circuit.clock, member.row.clock.as_deref(), owner);
+        refresh(member, Scope { owner, snapshot, asked, clock: &clock }, taken, probe)
     })
 }
 
@@ -50,6 +52,7 @@ fn refresh(member: &Member, scope: Scope, taken: pg_sys::TimestampTz, probe: Opt
     let moved_rows = moved::seen(*view);
     let (work, pending) = decide::work(&contents, &entry, row, scope);
     let unreadable = pending.as_ref().and_then(|pending| pending.unreadable);
+    let unreadable = unreadable.or(scope.clock.is_lost().then_some(RecomputeReason::FormatChanged));
     if matches!(work, Work::Nothing) {
         return step(Outcome::nothing(), clock::now());
     }
@@ -80,7 +83,7 @@ fn refresh(member: &Member, scope: Scope, taken: pg_sys::TimestampTz, probe: Opt
         deleted: outcome.deleted,
         milliseconds: clock::milliseconds(started, ended),
     };
-    stream_table::set_frontier(*view, &new.to_bytes(), taken, &done);
+    stream_table::set_frontier(*view, &new.to_bytes(), scope.clock.encode(), taken, &done);
     if let Some(reason) = again {
         stream_table::set_reinit(*view, reason);
     }

@@ -96,6 +96,7 @@ fn node(row: &StreamTable, sources: &mut HashMap<u32, Vec<u32>>) -> Node {
         sources: sources.remove(&view).unwrap_or_default(),
         captured: row.captured,
         varies: reason.is_some_and(circuit::varies),
+        clock: row.captured && row.clock.is_some(),
         snapshot: options.consistency == Consistency::Snapshot,
     }
 }

@@ -10,7 +10,7 @@
 use super::catalog::{Health, Picture};
 use crate::pg::shared::Assigned;
 use crate::schedule::freshness::{self, Freshness};
-use crate::schedule::graph::{Graph, Set, minus, unite};
+use crate::schedule::graph::{Graph, Set, WITHOUT_CAPTURE, minus, unite};
 use crate::schedule::queue::{self, Due, States, Wave};
 use crate::schedule::recompute::{self, Recomputes, Work};
 use crate::schedule::{Time, retry};
@@ -107,7 +107,7 @@ impl Views {
             let read = &self.graph.nodes()[old];
             let same = read.sources == node.sources && read.captured == node.captured;
             // A schedule that has just been set may make it due though nothing has changed.
-            let same = same && (self.is_due_again(old) || !new.is_due_again(n));
+            let same = same && (self.due_again(old, now).is_some() || new.due_again(n, now).is_none());
             let view = &mut new.views[n];
             (view.busy, view.not_before) = (before.busy, before.not_before);
             (view.shown, view.told) = (before.shown, before.told);
@@ -328,17 +328,22 @@ impl Views {
             (self.views[n].shown, self.views[n].told) = (Some(taken), false);
             self.views[n].behind = self.views[n].unseen;
             // Its next refresh is as necessary as this one was.
-            if self.is_due_again(n) {
-                self.views[n].freshness.mark(began);
-                self.graph.descendants(n).iter_ones().for_each(|below| self.views[below].freshness.mark(began));
+            if let Some(again) = self.due_again(n, began) {
+                self.views[n].freshness.mark(again);
+                self.graph.descendants(n).iter_ones().for_each(|below| self.views[below].freshness.mark(again));
             }
         }
     }
 
-    /// Nothing tells when its result changes, or it changes by itself and a schedule was set.
-    fn is_due_again(&self, n: usize) -> bool {
-        let node = &self.graph.nodes()[n];
-        !node.captured || node.varies && !self.graph.cadence(n).by_default
+    /// From when on a view that was refreshed `began` may be behind though nothing it reads has changed. Nothing tells when its result changes, or
+    /// it changes by itself and a schedule was set, or with the clock.
+    fn due_again(&self, n: usize, began: Time) -> Option<Time> {
+        let (node, by_default) = (&self.graph.nodes()[n], self.graph.cadence(n).by_default);
+        match () {
+            () if !node.captured || node.varies && !by_default => Some(began),
+            () if node.clock && by_default => Some(began + WITHOUT_CAPTURE),
+            () => node.clock.then_some(began),
+        }
     }
 
     /// It did not, and they are as they were.

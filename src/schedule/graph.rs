@@ -34,6 +34,8 @@ pub struct Node {
     pub captured: bool,
     /// Its result may change by itself: a schedule that was set recomputes it at each tick, though it is captured.
     pub varies: bool,
+    /// It depends on the clock, and is looked at by each tick, or now and then by default.
+    pub clock: bool,
     /// It is refreshed whenever a stream table is that it rests on.
     pub snapshot: bool,
 }
@@ -51,7 +53,7 @@ pub struct Cadence {
 /// The interval of a `calculated` view that no scheduled view reads, which costs nothing while nothing changes; and of
 /// one that has to be recomputed to know.
 const WITHOUT_CONSUMER: i64 = SECOND;
-const WITHOUT_CAPTURE: i64 = 60 * SECOND;
+pub const WITHOUT_CAPTURE: i64 = 60 * SECOND;
 
 pub struct Graph {
     nodes: Vec<Node>,
@@ -377,6 +379,7 @@ mod tests {
             sources: sources.to_vec(),
             captured: true,
             varies: false,
+            clock: false,
             snapshot: false,
         };
         Graph::new(views.iter().map(node).collect())
@@ -452,6 +455,7 @@ mod tests {
             sources: sources.to_vec(),
             captured: true,
             varies: false,
+            clock: false,
             snapshot: false,
         };
         let g = Graph::new(views.map(node).into());
@@ -562,6 +566,7 @@ mod tests {
                 sources: vec![if n == 0 { T } else { 99 + n }],
                 captured: true,
                 varies: false,
+                clock: false,
                 snapshot: false,
             })
             .collect();
@@ -574,6 +579,7 @@ mod tests {
             sources,
             captured: true,
             varies: false,
+            clock: false,
             snapshot: false,
         };
         let wide = (0..1000).map(|n| node(100 + n, Schedule::Calculated, vec![T]));

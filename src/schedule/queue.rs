@@ -181,6 +181,7 @@ mod tests {
             sources: sources.to_vec(),
             captured: true,
             varies: false,
+            clock: false,
             snapshot: false,
         };
         Graph::new(views.iter().enumerate().map(node).collect())
@@ -310,6 +311,7 @@ mod tests {
             sources: sources[n].to_vec(),
             captured: true,
             varies: false,
+            clock: false,
             snapshot: false,
         };
         Graph::new((0..4).map(node).collect())

@@ -99,6 +99,7 @@ mod tests {
             sources: sources.to_vec(),
             captured: view != 10,
             varies: false,
+            clock: false,
             snapshot: false,
         };
         let graph = Graph::new(views.map(node).into());
