@@ -164,7 +164,8 @@ fn templates_of_rare(kind: Kind) -> &'static [Template] {
         Uuid => &[("$::text", Text, true)],
         Bytea => &[("length($)", Int, true), ("encode($, 'hex')", Text, true), ("$::text", Text, true)],
         Interval => &[("$ * 2", Interval, false), ("$::text", Text, false)],
-        Opaque => &[("$ IS NULL", Bool, true), ("$ IS NOT NULL", Bool, true)],
+        // Not IS NOT NULL: of a row with a dropped column and a virtual one, the server's answer depends on where the row stands.
+        Opaque => &[("$ IS NULL", Bool, true)],
         Money => &[("$ * 2", Money, true), ("$::numeric", Numeric, true)],
         _ => &[],
     }
