@@ -584,7 +584,10 @@ fn with_outputs(test: Any, query: Query) -> Any {
     walk::mutate(test, &mut |node, _| {
         let parameter = node.cast::<pg_sys::Param>()?.get();
         let is_output = parameter.paramkind == pg_sys::ParamKind::PARAM_SUBLINK;
-        outputs.get(usize::try_from(parameter.paramid - 1).ok()?).filter(|_| is_output).map(|output| output.expression())
+        outputs
+            .get(usize::try_from(parameter.paramid - 1).ok()?)
+            .filter(|_| is_output)
+            .map(|output| output.expression())
     })
 }
 
