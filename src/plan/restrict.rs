@@ -540,8 +540,11 @@ fn leaks(expression: Any, guarded: &[i32]) -> bool {
         let var = node.cast::<pg_sys::Var>().map(Node::get);
         var.is_some_and(|var| var.varlevelsup == depth && guarded.contains(&var.varno))
     };
+    if !walk::any(expression, Scope::EXPRESSIONS, is_guarded) {
+        return false;
+    }
     // SAFETY: a live expression, of which only the catalogs are asked.
-    walk::any(expression, Scope::EXPRESSIONS, is_guarded) && unsafe { pg_sys::contain_leaked_vars(expression.as_ptr()) }
+    unsafe { pg_sys::contain_leaked_vars(expression.as_ptr()) }
 }
 
 fn add_conditions(query: Query, conditions: &[Any]) {
