@@ -106,8 +106,8 @@ unsafe fn read_bags(query: *mut pg_sys::Query, readings: &Readings) {
         let Some((entry, (input, marked))) = entry.and_then(|entry| Some((entry, tag::read(entry)?))) else {
             return Visit::Into;
         };
-        // SAFETY: a base relation entry of a private copy.
         match (marked, readings.of[input]) {
+            // SAFETY: a base relation entry of a private copy.
             (Reading::Delta, _) => unsafe { read_delta(entry.as_ptr(), input, readings) },
             (_, Reading::Old) if !readings.is_linear(input) => {
                 tag::write(entry, input, Reading::Old);
