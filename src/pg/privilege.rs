@@ -1,6 +1,8 @@
 //! Privileges of roles on relations, and what read-only states forbid.
 
+use super::identity::AsOwner;
 use super::node::cstring;
+use super::query::Query;
 use pgrx::pg_sys;
 
 /// `role` may create triggers on the relation.
@@ -26,6 +28,17 @@ pub fn owns_extension(name: &str, role: pg_sys::Oid) -> bool {
     unsafe {
         let extension = pg_sys::get_extension_oid(cstring(name), true);
         extension != pg_sys::InvalidOid && pg_sys::object_ownercheck(pg_sys::ExtensionRelationId, extension, role)
+    }
+}
+
+/// Raises the server's error unless everything that a rewritten query reads, at any level, may be read: by the owner, or through a
+/// view by the view's.
+pub fn check_query(query: Query, owner: &AsOwner) {
+    owner.check();
+    for level in query.nest() {
+        let fields = level.get();
+        // SAFETY: a live query, whose entries refer to its own permissions.
+        unsafe { pg_sys::ExecCheckPermissions(fields.rtable, fields.rteperminfos, true) };
     }
 }
 

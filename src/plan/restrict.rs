@@ -15,6 +15,8 @@
 //! 4. Of the conditions, those stay which look only at what is kept and is not replaced by NULL at their place. Leaving
 //!    conditions out makes the skeleton larger, which is right. Grouping, DISTINCT, ORDER BY and LIMIT depend on the rows below
 //!    them alone, so they are left out, and so are the columns they compute.
+//!    A subquery with a security barrier becomes part of the skeleton without it: of the conditions from outside the barrier
+//!    that look at its columns, only leakproof ones stay.
 //! 5. If the input is in a subquery of an expression, rows are kept whose expression a change can reach: those for which the
 //!    skeleton of the subquery has a row or, for ANY and ALL, a row that decides: `(x = y) IS NOT FALSE`, `IS NOT TRUE`.
 //!
@@ -211,6 +213,7 @@ impl Level<'_> {
 struct Skeleton {
     query: Query,
     columns: Vec<i16>,
+    guarded: Vec<i32>,
 }
 
 /// None if none can be derived. The query stays as it is.
@@ -245,7 +248,8 @@ fn skeleton(query: Query, input: usize, above: &Level) -> Option<Skeleton> {
         columns.extend(is_kept.then_some(number));
         targets.push(query::target(expression, number, &query::name_of(output)));
     }
-    Some(Skeleton { query: draft.query(&targets), columns })
+    let query = draft.query(&targets);
+    Some(Skeleton { query, columns, guarded: draft.guarded })
 }
 
 /// Which rows there are depends on others.
@@ -341,6 +345,9 @@ struct Draft {
     conditions: Vec<Any>,
     /// The input's subquery, whose skeleton became part of this one, and what its columns are there.
     absorbed: Option<(i32, Vec<(i16, Any)>)>,
+    /// Entries of a subquery with a security barrier that became part of this one. Which of their rows may be seen is decided by
+    /// conditions here, so no condition from outside the barrier may tell anything of a row before.
+    guarded: Vec<i32>,
 }
 
 impl Draft {
@@ -356,7 +363,7 @@ impl Draft {
         let permissions: Vec<Node<pg_sys::RTEPermissionInfo>> = query.list(|query| query.rteperminfos);
         let permissions = permissions.into_iter().map(Node::copy).collect();
         let (entries, leaves) = (query.entries(), parts.leaves);
-        let mut draft = Self { entries, permissions, leaves, conditions: vec![], absorbed: None };
+        let mut draft = Self { entries, permissions, leaves, conditions: vec![], absorbed: None, guarded: vec![] };
         draft.drop_dependent(place, is_inside, above);
         for (entry, number) in draft.entries.iter_mut().zip(1..) {
             *entry = if draft.leaves.contains(&number) { entry.copy() } else { query::no_entry() };
@@ -367,7 +374,8 @@ impl Draft {
         let own = |var: &pg_sys::Var| !is_inside(var) || draft.keeps(var);
         let level = Level { usable: &own, above: Some(above) };
         let decided = parts.conditions.iter().filter(|&&part| level.decides(part)).copied();
-        let mut conditions: Vec<Any> = decided.map(|part| draft.substituted(part)).collect();
+        let substituted = decided.map(|part| draft.substituted(part));
+        let mut conditions: Vec<Any> = substituted.filter(|&part| !leaks(part, &draft.guarded)).collect();
         if let Place::SubLink(sublink) = place {
             conditions.extend(reached(sublink, parts.conditions.contains(&sublink.any()), input, &level));
         }
@@ -422,6 +430,9 @@ impl Draft {
     fn absorb(&mut self, leaf: i32, skeleton: Skeleton) {
         let (by, permissions) = (self.entries.len() as i32, self.permissions.len() as u32);
         let inner = skeleton.query;
+        let is_barrier = self.entries[leaf as usize - 1].get().security_barrier;
+        let guarded = if is_barrier { leaves(inner.from().any()) } else { skeleton.guarded };
+        self.guarded.extend(guarded.into_iter().map(|leaf| leaf + by));
         for entry in inner.entries() {
             entry.child(|entry| entry.subquery).into_iter().for_each(|query| renumber(query.any(), 1, by));
             query::expressions_of(entry).into_iter().for_each(|tree| renumber(tree, 0, by));
@@ -523,6 +534,19 @@ fn renumber(tree: Any, below: u32, by: i32) {
     });
 }
 
+/// Whether an expression could tell somebody of the values in guarded entries: only leakproof functions do not.
+fn leaks(expression: Any, guarded: &[i32]) -> bool {
+    let is_guarded = |node: Any, depth: u32| {
+        let var = node.cast::<pg_sys::Var>().map(Node::get);
+        var.is_some_and(|var| var.varlevelsup == depth && guarded.contains(&var.varno))
+    };
+    if !walk::any(expression, Scope::EXPRESSIONS, is_guarded) {
+        return false;
+    }
+    // SAFETY: a live expression, of which only the catalogs are asked.
+    unsafe { pg_sys::contain_leaked_vars(expression.as_ptr()) }
+}
+
 fn add_conditions(query: Query, conditions: &[Any]) {
     let from = query.from();
     let all = conditions.iter().fold(from.child(|from| from.quals), |all, &part| query::and(all, Some(part)));
@@ -542,6 +566,7 @@ fn reached(sublink: SubLink, is_condition: bool, input: usize, level: &Level) ->
     let is_useful = is_comparison && (is_searched || !is_correlated(skeleton.query));
     let is_whole = skeleton.columns.len() == of.outputs().len();
     let test = sublink.child(|sublink| sublink.testexpr).filter(|&test| is_useful && is_whole && level.decides(test));
+    let test = test.filter(|&test| !leaks(with_outputs(test, skeleton.query), &skeleton.guarded));
     let Some(test) = test else { return Some(exists(skeleton.query)) };
     let compared = Node::<pg_sys::SubLink>::make();
     compared.set(|compared| {
@@ -553,6 +578,19 @@ fn reached(sublink: SubLink, is_condition: bool, input: usize, level: &Level) ->
         pg_sys::SubLinkType::ANY_SUBLINK if is_condition => compared.any(),
         pg_sys::SubLinkType::ANY_SUBLINK => query::boolean_test(compared.any(), pg_sys::BoolTestType::IS_NOT_FALSE),
         _ => query::boolean_test(compared.any(), pg_sys::BoolTestType::IS_NOT_TRUE),
+    })
+}
+
+/// The comparison of a sublink with what its query computes in the place of the parameters.
+fn with_outputs(test: Any, query: Query) -> Any {
+    let outputs = query.outputs();
+    walk::mutate(test, &mut |node, _| {
+        let parameter = node.cast::<pg_sys::Param>()?.get();
+        let is_output = parameter.paramkind == pg_sys::ParamKind::PARAM_SUBLINK;
+        outputs
+            .get(usize::try_from(parameter.paramid - 1).ok()?)
+            .filter(|_| is_output)
+            .map(|output| output.expression())
     })
 }
 

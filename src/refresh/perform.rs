@@ -19,6 +19,7 @@ use crate::exec::run::{Execution, Purpose, Run};
 use crate::identity::AsOwner;
 use crate::pg::elog::advise;
 use crate::pg::names;
+use crate::pg::privilege;
 use crate::pg::progress::{self, Phase};
 use crate::pg::xact::{self, Failure};
 use crate::plan::build::{self, Plan};
@@ -47,6 +48,9 @@ pub fn perform(
     scope: Scope,
     probe: Option<&mut Probe>,
 ) -> Outcome {
+    // The executor checks the tables that it reads. The blocks that are not computed now are read from their hidden relations, by
+    // right of the owner of these, also when a privilege on the tables below has been revoked.
+    privilege::check_query(entry.circuit.query.node(), scope.owner);
     match work {
         Work::Nothing => cannot_happen("there is nothing to perform"),
         Work::Recompute(why, costs) => recompute(entry, why, *costs, scope, probe),
