@@ -2,7 +2,7 @@
 //!
 //! Also the mutants: every way of bending the rule that this file knows must be caught by at least one shape.
 
-use super::{Reading, Term, clock_terms, terms};
+use super::{Reading, Term, terms};
 use bitvec::vec::BitVec;
 use model::{Random, ZSet, add};
 use shapes::{SHAPES, Shape};
@@ -20,7 +20,7 @@ fn clock_terms_telescope() {
         let moved: BitVec = (0..4).map(|value| moves & (1 << value) != 0).collect();
         let now: Vec<u64> = (0..4).map(|value| if moved[value] { new[value] } else { old[value] }).collect();
         let read = |first_old: usize| [&now[..first_old], &old[first_old..]].concat();
-        let terms = clock_terms(&moved);
+        let terms = super::clock_terms(&moved);
         let sum: i64 = terms
             .iter()
             .map(|term| if term.negative { -query(&read(term.first_old)) } else { query(&read(term.first_old)) })

@@ -1,6 +1,7 @@
 //! Tests of the plan node that need a server: private data are nodes of its own.
 
 use super::plan::{Key, Mode, Spec};
+use super::state::FoundBy;
 use crate::exec::server_tests::travelled;
 use crate::pg::{list, node};
 use pgrx::pg_sys;
@@ -27,6 +28,7 @@ fn spec(mode: Mode, keys: Vec<Key>) -> Spec {
         Spec {
             mode,
             state: 16_385.into(),
+            found_by: if is_global { FoundBy::Only } else { FoundBy::Key },
             keys,
             definitions: vec![],
             output: list::make([column]),
@@ -41,7 +43,7 @@ fn an_accumulate_runs_as_it_was_planned() {
     for (mode, count) in [(Mode::Delta, 0), (Mode::Rebuild, 1), (Mode::Groups, 3)] {
         let keys = || (0..count).map(|number| key(99 + number)).collect::<Vec<_>>();
         let (read, made) = (travelled(|| spec(mode, keys())), spec(mode, keys()));
-        assert_eq!((read.mode, read.state, read.keys), (mode, made.state, made.keys));
+        assert_eq!((read.mode, read.state, read.found_by, read.keys), (mode, made.state, made.found_by, made.keys));
         assert!(read.definitions.is_empty());
         assert_eq!(read.recompute.map(|plan| plan.is_null()), made.recompute.map(|plan| plan.is_null()));
         // SAFETY: nodes that live as long as the test.
