@@ -14,6 +14,9 @@
 //!    in a pass, such as those of an outer row, only images with equal hashes of these columns are looked at. So the work of
 //!    many passes is linear in the delta, as the table's indexes make it sublinear in the table.
 
+#[cfg(feature = "pg_test")]
+mod server_tests;
+
 use super::change_scan::ChangeScan;
 use super::consolidated::Consolidated;
 use super::node::{Child, Explain, Node, Provider};
@@ -338,26 +341,6 @@ impl Key {
         unsafe {
             let value = pg_sys::ExecEvalExprSwitchContext(self.value, econtext, &mut null);
             (!null).then(|| pg_sys::FunctionCall1Coll(&mut self.hash_value, self.collation, value).value() as u32)
-        }
-    }
-}
-
-#[cfg(feature = "pg_test")]
-mod server_tests {
-    use super::{KeySpec, Spec};
-    use crate::exec::server_tests::travelled;
-    use pgrx::{pg_sys, pg_test};
-
-    #[pg_test]
-    fn an_old_scan_reads_what_was_planned() {
-        let key = |column| KeySpec {
-            column,
-            hash_column: 449.into(),
-            hash_value: 450.into(),
-            collation: pg_sys::DEFAULT_COLLATION_OID,
-        };
-        for spec in [Spec { quals: 0, keys: vec![] }, Spec { quals: 3, keys: vec![key(0), key(1599)] }] {
-            assert_eq!(travelled(|| spec.clone()), spec);
         }
     }
 }
