@@ -161,7 +161,8 @@ fn locked_upstream(entry: &Entry, order: &[(usize, pg_sys::Oid)]) -> bool {
 /// another format. True if it had to.
 fn resync(member: &Member) -> bool {
     let stale = member.row.fingerprint != member.entry.circuit.fingerprint;
-    let unreadable = !stale && (is_incomplete(member) || !state::are_readable(member.view));
+    let keeps_something = || member.entry.targets.relations().next().is_some();
+    let unreadable = !stale && (is_incomplete(member) || (keeps_something() && !state::are_readable(member.view)));
     if stale {
         registration::resync(member.view);
     }
