@@ -24,7 +24,7 @@ pub fn refusals(query: Query, only_presence: bool) -> Vec<Refusal> {
     if merges_other_images(query) {
         refuse("A subquery groups values that may be equal without being identical.".to_owned());
     }
-    if is_cut(query) && !(only_presence && is_cut_to_some(query)) && !is_ordered_totally(query) {
+    if query.is_cut() && !(only_presence && is_cut_to_some(query)) && !is_ordered_totally(query) {
         refuse("A subquery uses LIMIT, OFFSET or DISTINCT ON, and does not order by all of its columns.".to_owned());
     }
     found
@@ -96,11 +96,6 @@ fn merges_other_images(query: Query) -> bool {
     let lists: [Vec<Node<pg_sys::SortGroupClause>>; 2] =
         [query.list(|query| query.groupClause), query.list(|query| query.distinctClause)];
     !lists.concat().into_iter().all(|clause| is_identical(query.target_of(clause).expression()))
-}
-
-fn is_cut(query: Query) -> bool {
-    let fields = query.get();
-    !fields.limitCount.is_null() || !fields.limitOffset.is_null() || fields.hasDistinctOn
 }
 
 /// A LIMIT that lets rows through if there are any.

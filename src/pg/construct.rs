@@ -162,17 +162,22 @@ pub fn add_to_from(query: Query, entry: Entry) -> i32 {
     let mut entries = query.entries();
     entries.push(entry);
     query.set_entries(&entries);
-    let reference = Node::<pg_sys::RangeTblRef>::make();
-    reference.set(|reference| reference.rtindex = entries.len() as i32);
     let from = query.from();
-    let items: Vec<Any> = from.nodes(|from| from.fromlist).into_iter().chain([reference.any()]).collect();
+    let number = entries.len() as i32;
+    let added = query::from_one(number).nodes(|from| from.fromlist);
+    let items = [from.nodes(|from| from.fromlist), added].concat();
     from.set(|from| from.fromlist = to_list(&items));
-    entries.len() as i32
+    number
 }
 
 /// `a UNION ALL b ..`, with the columns of the first, which have these types in the whole. The queries stood where the whole stands.
 pub fn union_all(legs: &[Query], types: &[TypeOf]) -> Query {
     legs.iter().for_each(|leg| query::raise_levels(*leg, 1, 1));
+    union_of(legs, types)
+}
+
+/// The same of queries that refer to what is outside of the whole already as its legs do.
+pub fn union_of(legs: &[Query], types: &[TypeOf]) -> Query {
     let names: Vec<String> = legs[0].outputs().into_iter().map(query::name_of).collect();
     let whole = query::nothing();
     whole.set_entries(&legs.iter().map(|leg| leg_entry(*leg)).collect::<Vec<_>>());
@@ -181,11 +186,7 @@ pub fn union_all(legs: &[Query], types: &[TypeOf]) -> Query {
         query::target(query::var(1, number, *of).any(), number, &names[index])
     };
     whole.set_targets(&types.iter().enumerate().map(column).collect::<Vec<_>>());
-    let reference = |number: usize| {
-        let leaf = Node::<pg_sys::RangeTblRef>::make();
-        leaf.set(|leaf| leaf.rtindex = number as i32);
-        leaf.any()
-    };
+    let reference = |number: usize| query::from_one(number as i32).nodes(|from| from.fromlist)[0];
     let tree = (2..=legs.len()).fold(reference(1), |left, number| {
         let operation = Node::<pg_sys::SetOperationStmt>::make();
         operation.set(|operation| {

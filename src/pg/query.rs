@@ -5,7 +5,7 @@ use super::identity::AsOwner;
 use super::relation::Relation;
 use super::tree::Tree;
 use super::walk::{self, Scope, Visit};
-use super::{list, node, server};
+use super::{construct, list, node, server};
 use pgrx::pg_sys;
 
 pub type Query = Node<pg_sys::Query>;
@@ -169,6 +169,12 @@ impl Query {
     pub fn copied_permissions(self) -> *mut pg_sys::List {
         let permissions: Vec<Node<pg_sys::RTEPermissionInfo>> = self.list(|query| query.rteperminfos);
         to_list(&permissions.into_iter().map(Node::copy).collect::<Vec<_>>())
+    }
+
+    /// Which rows there are depends on others: LIMIT, OFFSET or DISTINCT ON.
+    pub fn is_cut(self) -> bool {
+        let query = self.get();
+        !query.limitCount.is_null() || !query.limitOffset.is_null() || query.hasDistinctOn
     }
 
     /// Replaces Vars of joins by what they stand for, in everything that belongs to this level.
@@ -448,13 +454,7 @@ pub fn expressions_of(entry: Entry) -> Vec<Any> {
 
 /// `NOT EXISTS (query)`
 pub fn not_exists(query: Query) -> Any {
-    let not = Node::<pg_sys::BoolExpr>::make();
-    not.set(|not| {
-        not.boolop = pg_sys::BoolExprType::NOT_EXPR;
-        not.args = to_list(&[exists(query)]);
-        not.location = -1;
-    });
-    not.any()
+    construct::not(exists(query))
 }
 
 /// `EXISTS (query)`
@@ -466,40 +466,6 @@ pub fn exists(query: Query) -> Any {
         sublink.location = -1;
     });
     sublink.any()
-}
-
-/// `first UNION ALL second`, of queries with the same types of columns whose surroundings are two levels up.
-pub fn union_all(legs: &[Query; 2]) -> Query {
-    let outputs = legs[0].outputs();
-    let names: Vec<String> = outputs.iter().map(|&output| name_of(output)).collect();
-    let types: Vec<TypeOf> = outputs.iter().map(|output| type_of(output.expression())).collect();
-    let [left, right] = [1, 2].map(|leg| from_all(&[leg]).nodes(|from| from.fromlist)[0]);
-    let operation = Node::<pg_sys::SetOperationStmt>::make();
-    operation.set(|operation| {
-        operation.op = pg_sys::SetOperation::SETOP_UNION;
-        operation.all = true;
-        (operation.larg, operation.rarg) = (left.as_ptr(), right.as_ptr());
-        // SAFETY: new lists in the current memory context.
-        unsafe {
-            operation.colTypes = list::make_oids(types.iter().map(|of| of.typid));
-            operation.colTypmods = list::make_ints(types.iter().map(|of| of.typmod));
-            operation.colCollations = list::make_oids(types.iter().map(|of| of.collation));
-        }
-    });
-    let union = nothing();
-    let leg = |&leg: &Query| {
-        let entry = subquery(leg, &names);
-        entry.set(|entry| entry.inFromCl = false);
-        entry
-    };
-    union.set_entries(&legs.iter().map(leg).collect::<Vec<_>>());
-    let column = |(i, &of): (usize, &TypeOf)| target(var(1, i as i16 + 1, of).any(), i as i16 + 1, &names[i]);
-    union.set_targets(&types.iter().enumerate().map(column).collect::<Vec<_>>());
-    union.set(|union| {
-        union.setOperations = operation.any().as_ptr();
-        union.hasRowSecurity = legs.iter().any(|leg| leg.get().hasRowSecurity);
-    });
-    union
 }
 
 /// `(condition) IS NOT FALSE` and the like.

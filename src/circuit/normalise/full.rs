@@ -13,9 +13,9 @@
 
 use super::{joins, rows};
 use crate::pg::handle::{Any, Node, to_list};
-use crate::pg::query::{self, Entry, Query, Target};
-use crate::pg::stack;
+use crate::pg::query::{self, Entry, Query, Target, TypeOf};
 use crate::pg::walk::{self, Scope, Visit};
+use crate::pg::{construct, stack};
 use pgrx::pg_sys;
 use std::collections::BTreeSet;
 
@@ -242,7 +242,8 @@ fn split_one(query: Query, join: Join) {
         query.set_entries(&entries);
         columns
     };
-    let union = query::union_all(&[parts.preserved(&columns), parts.alone(&columns)]);
+    let types: Vec<TypeOf> = columns.iter().map(|column| query::type_of(column.any())).collect();
+    let union = construct::union_of(&[parts.preserved(&columns), parts.alone(&columns)], &types);
     let names: Vec<String> = (1..=columns.len()).map(|i| format!("c{i}")).collect();
     let entry = query::subquery(union, &names);
     let is_lateral = entries.iter().zip(1..).any(|(entry, number)| parts.has(number) && entry.get().lateral);
