@@ -37,7 +37,7 @@ macro_rules! reasons {
 }
 
 reasons! {
-    FULL_JOIN Recompute "Up to three full joins in one FROM clause are maintained incrementally; join some of the tables in a stream table of its own.";
+    FULL_JOIN Recompute "Up to three full joins in one FROM clause, six in a query, are maintained incrementally; join some of the tables in a stream table of its own.";
     SUBLINK Recompute "Write the subquery as a join where that gives the same rows.";
     UNDETERMINED_SUBQUERY Recompute "Order by all columns of the subquery, group by types whose equal values are identical, and use aggregates that do not look at the order of rows.";
     WINDOW_FUNCTION Recompute "Compute window functions in a query over the view.";

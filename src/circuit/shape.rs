@@ -155,7 +155,11 @@ fn selection(query: Query, found: &mut Found) {
     );
     refuse(has_grouping_function(query), &reason::GROUPING_SETS, "The query uses GROUPING().");
     refuse(!query.get().rowMarks.is_null(), &reason::ROW_LOCKING, "The query locks rows with FOR UPDATE or FOR SHARE.");
-    refuse(has_full_join(query.from().any()), &reason::FULL_JOIN, "The query uses more than three full joins.");
+    refuse(
+        has_full_join(query.from().any()),
+        &reason::FULL_JOIN,
+        "The query uses more than three full joins in one FROM clause, or more than six.",
+    );
     sublinks(query, found);
 }
 

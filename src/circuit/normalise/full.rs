@@ -8,8 +8,8 @@
 //! 2. The first leg gives the first two kinds, the second leg the third.
 //!
 //! A join that is linear in neither side so becomes a sum of queries each of which is linear in one. Only the columns which
-//! the query reads are columns of the union. The work of several full joins in one FROM clause doubles with each, so there
-//! is a limit.
+//! the query reads are columns of the union. The work of several full joins in one FROM clause doubles with each, and so it does
+//! with each that is inside another: there is a limit for one clause, and one for all of a query.
 
 use super::{joins, rows};
 use crate::pg::handle::{Any, Node, to_list};
@@ -24,12 +24,20 @@ type Var = Node<pg_sys::Var>;
 
 /// More full joins than this in one FROM clause stay as they are.
 const MOST: usize = 3;
+/// All stay where a query has more, however they are distributed.
+const MOST_OF_ALL: usize = 6;
 
 pub fn split(query: Query) -> Query {
+    let has_from = |level: &Query| !level.get().jointree.is_null();
+    let all: usize = query.nest().into_iter().filter(has_from).map(count).sum();
+    if all <= MOST_OF_ALL { split_nest(query) } else { query }
+}
+
+fn split_nest(query: Query) -> Query {
     stack::check();
     let is_split = count(query) <= MOST && split_level(query);
     query.inner().into_iter().for_each(|inner| {
-        split(inner);
+        split_nest(inner);
     });
     if is_split { rows::spell_out(query) } else { query }
 }
