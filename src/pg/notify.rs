@@ -1,6 +1,7 @@
 //! NOTIFY.
 
 use super::server;
+use crate::error::cannot_happen;
 use pgrx::pg_sys;
 use std::ffi::{CStr, CString};
 
@@ -25,5 +26,6 @@ pub fn notify(channel: &CStr, payload: &str) {
 /// The part of the queue of the whole server that is in use.
 fn usage() -> f64 {
     // SAFETY: a function of the server without arguments, which never returns NULL.
-    unsafe { pgrx::direct_function_call(pg_sys::pg_notification_queue_usage, &[]) }.unwrap_or_default()
+    unsafe { pgrx::direct_function_call(pg_sys::pg_notification_queue_usage, &[]) }
+        .unwrap_or_else(|| cannot_happen("the use of the notification queue is not known"))
 }

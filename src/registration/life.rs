@@ -118,7 +118,7 @@ fn define(circuit: &Circuit, options: &Options) -> Definition {
         (Some(refusal), _) if refusal.is_fatal() => refusal::raise(circuit.view, refusal),
         (Some(refusal), RefreshMode::Differential) => refusal::raise(circuit.view, refusal),
         (Some(refusal), RefreshMode::Auto) if circuit.blocks.is_empty() => ("FULL", Some(refusal::text(refusal))),
-        (Some(_), RefreshMode::Auto) => ("PARTIAL", Some(refusal::text_of_blocks(circuit))),
+        (Some(refusal), RefreshMode::Auto) => ("PARTIAL", Some(refusal::text_of_blocks(circuit, refusal))),
         (_, RefreshMode::Full) => ("FULL", None),
         (None, _) => ("DIFFERENTIAL", None),
     };

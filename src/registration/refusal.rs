@@ -11,15 +11,14 @@ pub fn text(refusal: &Refusal) -> String {
 }
 
 /// The same of a view some of whose blocks are recomputed.
-pub fn text_of_blocks(circuit: &Circuit) -> String {
+pub fn text_of_blocks(circuit: &Circuit, gravest: &Refusal) -> String {
     let numbers: Vec<String> =
         circuit.blocks.iter().filter(|block| block.fallback().is_some()).map(|block| block.id.0.to_string()).collect();
     let which = match &numbers[..] {
         [one] => format!("Block {one} is"),
         several => format!("Blocks {} are", several.join(", ")),
     };
-    let text = circuit.refusal.as_ref().map(text).unwrap_or_default();
-    format!("{text} {which} recomputed, the others of {} are not.", circuit.blocks.len())
+    format!("{} {which} recomputed, the others of {} are not.", text(gravest), circuit.blocks.len())
 }
 
 /// The code in such a text.
