@@ -2,25 +2,9 @@
 -- change each view must be what its query gives, as rows of text.
 CREATE SCHEMA blocks;
 SET search_path = blocks;
-SET pg_trickle.refresh_strategy = delta;
-SET pg_trickle.rebuild_mismatched = off;
 \getenv srcdir PG_ABS_SRCDIR
-\set helpers :srcdir '/data/wrong.sql'
-\i :helpers
--- Refreshes every view; those that differ from their query, and how often a delta was computed.
-CREATE FUNCTION settle() RETURNS TABLE (view regclass, wrong bigint) LANGUAGE plpgsql AS $$
-BEGIN
-    FOR view IN SELECT oid FROM pg_class WHERE relkind = 'm' AND relnamespace = 'blocks'::regnamespace ORDER BY relname LOOP
-        EXECUTE format('REFRESH MATERIALIZED VIEW %s', view);
-        wrong := wrong(view);
-        IF wrong > 0 THEN RETURN NEXT; END IF;
-    END LOOP;
-END $$;
-CREATE FUNCTION modes() RETURNS TABLE (view name, mode text, reason text) LANGUAGE sql AS $$
-    SELECT relname, effective_mode, downgrade_reason
-      FROM pg_class, pgtrickle.explain_refresh_mode('blocks.' || relname)
-     WHERE relkind = 'm' AND relnamespace = 'blocks'::regnamespace ORDER BY relname COLLATE "C"
-$$;
+\set blocks :srcdir '/data/blocks.sql'
+\i :blocks
 -- What EXPLAIN says, with the view's name in the place of its oid.
 CREATE FUNCTION plan(view text, options text) RETURNS SETOF text LANGUAGE plpgsql AS $$
 DECLARE

@@ -1,25 +1,9 @@
 -- Trees of blocks whose parts meet in unusual ways. After every change each view must be what its query gives, as rows of text.
 CREATE SCHEMA blocks_more;
 SET search_path = blocks_more;
-SET pg_trickle.refresh_strategy = delta;
-SET pg_trickle.rebuild_mismatched = off;
 \getenv srcdir PG_ABS_SRCDIR
-\set helpers :srcdir '/data/wrong.sql'
-\i :helpers
--- Refreshes every view; those that differ from their query.
-CREATE FUNCTION settle() RETURNS TABLE (view regclass, wrong bigint) LANGUAGE plpgsql AS $$
-BEGIN
-    FOR view IN SELECT oid FROM pg_class WHERE relkind = 'm' AND relnamespace = 'blocks_more'::regnamespace ORDER BY relname LOOP
-        EXECUTE format('REFRESH MATERIALIZED VIEW %s', view);
-        wrong := wrong(view);
-        IF wrong > 0 THEN RETURN NEXT; END IF;
-    END LOOP;
-END $$;
-CREATE FUNCTION modes() RETURNS TABLE (view name, mode text, reason text) LANGUAGE sql AS $$
-    SELECT relname, effective_mode, downgrade_reason
-      FROM pg_class, pgtrickle.explain_refresh_mode('blocks_more.' || relname)
-     WHERE relkind = 'm' AND relnamespace = 'blocks_more'::regnamespace ORDER BY relname COLLATE "C"
-$$;
+\set blocks :srcdir '/data/blocks.sql'
+\i :blocks
 CREATE DOMAIN small AS int;
 CREATE COLLATION any_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
 CREATE TABLE c (id int PRIMARY KEY, region text, k text COLLATE "C");
